@@ -1,0 +1,48 @@
+//! What can go wrong, by who must act on it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a load could not be run or measured.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("bad URI {uri}: {why}")]
+    Uri { uri: String, why: &'static str },
+    #[error("cannot connect to {address}: {source}")]
+    Connect { address: String, source: io::Error },
+    #[error("{doing}: {source}")]
+    Io {
+        doing: &'static str,
+        source: io::Error,
+    },
+    /// The server ended the connection or channel with a reason of its own.
+    #[error("the server closed the {scope}: {code} {text}")]
+    Closed {
+        scope: &'static str,
+        code: u16,
+        text: String,
+    },
+    #[error("the server cancelled the consumer")]
+    Cancelled,
+    #[error("the server closed the connection without a word")]
+    HungUp,
+    #[error("the server broke the protocol: {0}")]
+    Protocol(&'static str),
+    #[error("no answer from the server in time: {0}")]
+    Timeout(&'static str),
+    #[error("bad options: {0}")]
+    Options(&'static str),
+    #[error("cannot read process {pid}: {source}")]
+    Process { pid: String, source: io::Error },
+    #[error("cannot write {path}: {source}")]
+    Json { path: PathBuf, source: io::Error },
+    #[error("a load thread died")]
+    Thread,
+}
+
+impl Error {
+    /// For `map_err`: an I/O failure with what was being done.
+    pub(crate) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, source }
+    }
+}

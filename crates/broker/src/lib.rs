@@ -1,0 +1,40 @@
+//! The model of the broker: messages, exchanges, bindings, queues, consumers, users and permissions.
+//!
+//! Here is everything that is true of Roadstead whatever protocol a client speaks and whatever disk lies below: how a
+//! message finds its queues, who gets it next, and what must be on disk before anybody is told so. Not here: sockets,
+//! threads, clocks, files, and any protocol's frames or reply codes. Time comes in as an argument, durability goes out
+//! through the [`Log`] trait, deliveries go out through the [`Outlet`] trait.
+//!
+//! Start with [`Broker`] (the operations that sessions call), then [`publish`], then [`queue`].
+
+#![warn(missing_docs)]
+
+pub mod broker;
+pub mod identity;
+pub mod limits;
+pub mod log;
+pub mod message;
+pub mod outlet;
+pub mod publish;
+pub mod queue;
+pub mod record;
+pub mod refusal;
+pub mod session;
+pub mod topology;
+pub mod value;
+
+pub use crate::{
+    broker::{Attachment, Broker, DeleteRule, QueueCounts, QueueDeclaration, Settings},
+    identity::{Access, Identity, Permissions, TopicPermissions, User},
+    log::{Entry, Held, Log, MemoryLog, Position, Recovered},
+    message::{Draft, Message, MessageView, Origin},
+    outlet::{ConsumerKey, Delivery, Outlet, Output, Pressure},
+    publish::{Batch, Route},
+    queue::{Consumer, ConsumerId, Credit, Settlement},
+    refusal::{Refusal, Resource},
+    session::{Credentials, Login, Millis, Peer, Reply, Request, Session, SessionId},
+    topology::{
+        Binding, Destination, ExchangeDeclaration, ExchangeKind, QueueId, QueueInfo, QueueKind, Vhost,
+    },
+    value::{Name, Table, Value},
+};

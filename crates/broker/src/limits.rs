@@ -1,0 +1,34 @@
+//! Every bound of the model in one place.
+
+/// Shards of a new data directory. Queues are spread over them by id.
+pub const SHARDS: usize = 16;
+
+/// Bytes that may wait in one connection's output before its consumers are paused.
+pub const OUTPUT_BYTES_HIGH: usize = 512 * 1024;
+
+/// Bytes of waiting output below which paused consumers are resumed.
+pub const OUTPUT_BYTES_LOW: usize = 128 * 1024;
+
+/// Payloads of at least this many bytes are shared by reference with the output instead of copied into it.
+pub const SHARED_PAYLOAD_BYTES: usize = 8 * 1024;
+
+/// Ready messages in a queue whose consumers cannot keep up, above which its publishers are slowed down.
+pub const LAGGING_MESSAGES: usize = 16 * 1024;
+
+/// The longest name of an exchange, queue, vhost or user, in bytes.
+pub const NAME_BYTES: usize = 255;
+
+/// Consumers that one queue may have.
+pub const CONSUMERS_PER_QUEUE: usize = 1 << 20;
+
+/// How deep tables and arrays may nest in a header or an argument.
+pub const TABLE_DEPTH: usize = 32;
+
+/// Largest message body accepted by default, in bytes (16 MiB, as RabbitMQ 4).
+pub const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Largest configured message body, in bytes.
+pub const MESSAGE_BYTES_CEILING: u64 = 512 * 1024 * 1024;
+
+/// Routes that one channel remembers.
+pub const ROUTES_CACHED: usize = 256;

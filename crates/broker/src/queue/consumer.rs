@@ -1,0 +1,103 @@
+//! A consumer of a queue, and how much it may hold unsettled.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use crate::{
+    outlet::{ConsumerKey, Outlet},
+    session::SessionId,
+};
+
+/// A consumer's identity within its queue. It is not used again while anything could still refer to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+/// A limit on unsettled deliveries that several consumers share.
+#[derive(Debug, Default)]
+pub struct Credit {
+    limit: AtomicU32,
+    held: AtomicU32,
+}
+
+impl Credit {
+    /// Sets the limit, 0 for none, and how many deliveries count against it already.
+    pub fn set(&self, limit: u32, held: u32) {
+        self.held.store(held, Ordering::Relaxed);
+        self.limit.store(limit, Ordering::Release);
+    }
+
+    /// Whether there is a limit.
+    pub fn is_limited(&self) -> bool {
+        self.limit.load(Ordering::Acquire) != 0
+    }
+
+    /// Takes one unit if the limit allows. Returns whether it was counted, or nothing if the limit is reached.
+    fn take(&self) -> Option<bool> {
+        let limit = self.limit.load(Ordering::Acquire);
+        if limit == 0 {
+            return Some(false);
+        }
+        let below = |held| (held < limit).then_some(held + 1);
+        self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).ok().map(|_| true)
+    }
+
+    /// Gives back units that were counted.
+    pub fn give(&self, units: u32) {
+        let down = |held: u32| Some(held.saturating_sub(units));
+        let _ = self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, down);
+    }
+}
+
+/// A consumer to be attached to a queue.
+#[derive(Debug)]
+pub struct Consumer {
+    /// Where its deliveries go.
+    pub outlet: Arc<dyn Outlet>,
+    /// Its number there.
+    pub key: ConsumerKey,
+    /// The session that it belongs to.
+    pub session: SessionId,
+    /// Whether a delivery is settled by being sent.
+    pub settles_itself: bool,
+    /// Whether nobody else may consume.
+    pub exclusive: bool,
+    /// Unsettled deliveries that it may have; 0 for any number. Does not apply if it settles itself.
+    pub prefetch: u32,
+    /// A limit that it shares with the other consumers of its channel.
+    pub shared: Arc<Credit>,
+}
+
+/// A consumer of a queue.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) id: ConsumerId,
+    pub(super) consumer: Consumer,
+    pub(super) held: u32,
+    /// Whether it stands in the queue's ring of consumers to ask.
+    pub(super) in_ring: bool,
+    /// Whether its connection does not keep up.
+    pub(super) pressed: bool,
+}
+
+impl Attached {
+    /// Reserves one delivery. Returns whether it counts against the shared limit; nothing if it cannot be made.
+    pub(super) fn reserve(&mut self) -> Option<bool> {
+        if self.pressed {
+            return None;
+        }
+        if self.consumer.settles_itself {
+            return Some(false);
+        }
+        if self.consumer.prefetch != 0 && self.held >= self.consumer.prefetch {
+            return None;
+        }
+        let counted = self.consumer.shared.take()?;
+        self.held += 1;
+        Some(counted)
+    }
+}

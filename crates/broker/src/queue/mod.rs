@@ -1,0 +1,292 @@
+//! A queue: a backlog of messages and the consumers that compete for them.
+//!
+//! Everything here runs under the lock of the queue's [`Shard`] and never waits.
+
+mod backlog;
+mod consumer;
+mod shard;
+
+use std::{collections::VecDeque, sync::Arc, task::Waker};
+
+pub use self::{
+    backlog::{Backlog, Queued},
+    consumer::{Consumer, ConsumerId, Credit},
+    shard::Shard,
+};
+use self::consumer::Attached;
+use crate::{
+    limits,
+    log::Position,
+    message::Draft,
+    outlet::{Delivery, Pressure},
+    refusal::Refusal,
+    topology::{QueueId, QueueInfo},
+};
+
+/// What a consumer does with a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Done with it.
+    Accept,
+    /// Does not want it: it is discarded.
+    Reject,
+    /// Gives it back, for anybody.
+    Requeue,
+}
+
+/// What work on a queue leaves to be done outside the lock.
+#[derive(Debug, Default)]
+pub struct Aftermath {
+    /// Records that a queue no longer holds.
+    pub releases: Vec<(Position, QueueId)>,
+    /// Connections that have something to write.
+    pub wakes: Vec<Waker>,
+    /// Whether some queue's consumers cannot keep up with its publishers.
+    pub lagging: bool,
+}
+
+/// A queue.
+#[derive(Debug)]
+pub struct Queue {
+    info: Arc<QueueInfo>,
+    backlog: Backlog,
+    consumers: Vec<Option<Attached>>,
+    consumer_count: usize,
+    generation: u32,
+    /// Consumers that may be able to take a message, in the order in which they are asked.
+    ring: VecDeque<u32>,
+}
+
+impl Queue {
+    fn new(info: Arc<QueueInfo>) -> Self {
+        Self {
+            info,
+            backlog: Backlog::default(),
+            consumers: Vec::new(),
+            consumer_count: 0,
+            generation: 0,
+            ring: VecDeque::new(),
+        }
+    }
+
+    /// The messages.
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// How many consumers there are.
+    pub fn consumer_count(&self) -> usize {
+        self.consumer_count
+    }
+
+    /// Takes a message in: straight to a consumer if one is ready, else to the end of the backlog.
+    pub fn publish(&mut self, draft: &mut Draft<'_>, record: Position, after: &mut Aftermath) {
+        if self.backlog.ready() == 0
+            && let Some((index, counted)) = self.reserve_consumer()
+        {
+            let slot = if self.settles_itself(index) {
+                self.release(record, after);
+                0
+            } else {
+                self.backlog.push_held(Queued { message: draft.share(), record, redelivered: false })
+            };
+            let delivery = Handout { slot, record, redelivered: false, counted };
+            self.deliver(index, delivery, draft, after);
+            return;
+        }
+        self.backlog.push_ready(Queued { message: draft.share(), record, redelivered: false });
+        if self.backlog.ready() > limits::LAGGING_MESSAGES && self.waits_for_connections() {
+            after.lagging = true;
+        }
+    }
+
+    /// Puts back a message that was in the queue when the broker stopped.
+    pub fn restore(&mut self, queued: Queued) {
+        self.backlog.push_ready(queued);
+    }
+
+    /// Hands out what can be handed out.
+    fn pump(&mut self, after: &mut Aftermath) {
+        while self.backlog.ready() > 0
+            && let Some((index, counted)) = self.reserve_consumer()
+        {
+            if self.settles_itself(index) {
+                let Some(queued) = self.backlog.take_next() else { return };
+                self.release(queued.record, after);
+                let handout = Handout { slot: 0, record: queued.record, redelivered: queued.redelivered, counted };
+                self.deliver(index, handout, &Draft::owned(&queued.message), after);
+            } else {
+                let Some((slot, queued)) = self.backlog.hold_next() else { return };
+                let message = Arc::clone(&queued.message);
+                let handout = Handout { slot, record: queued.record, redelivered: queued.redelivered, counted };
+                self.deliver(index, handout, &Draft::owned(&message), after);
+            }
+        }
+    }
+
+    /// The next consumer in turn that can take a delivery, with the delivery reserved. Consumers that cannot take one
+    /// leave the ring until something changes for them.
+    fn reserve_consumer(&mut self) -> Option<(u32, bool)> {
+        while let Some(&index) = self.ring.front() {
+            if let Some(Some(attached)) = self.consumers.get_mut(index as usize) {
+                if let Some(counted) = attached.reserve() {
+                    if self.ring.len() > 1 {
+                        self.ring.rotate_left(1);
+                    }
+                    return Some((index, counted));
+                }
+                attached.in_ring = false;
+            }
+            self.ring.pop_front();
+        }
+        None
+    }
+
+    fn settles_itself(&self, index: u32) -> bool {
+        matches!(self.consumers.get(index as usize), Some(Some(attached)) if attached.consumer.settles_itself)
+    }
+
+    fn deliver(&mut self, index: u32, handout: Handout, draft: &Draft<'_>, after: &mut Aftermath) {
+        let Some(Some(attached)) = self.consumers.get_mut(index as usize) else { return };
+        let delivery = Delivery {
+            consumer: attached.consumer.key,
+            queue: Some(&self.info),
+            slot: handout.slot,
+            record: handout.record,
+            redelivered: handout.redelivered,
+            counted: handout.counted,
+            message: &draft.view(),
+        };
+        if attached.consumer.outlet.deliver(&delivery, &mut after.wakes) == Pressure::High {
+            attached.pressed = true;
+        }
+    }
+
+    fn release(&self, record: Position, after: &mut Aftermath) {
+        if record != Position(0) {
+            after.releases.push((record, self.info.id));
+        }
+    }
+
+    /// Whether there are consumers, and what keeps them from the messages is that their connections are full.
+    fn waits_for_connections(&self) -> bool {
+        self.consumers.iter().flatten().any(|attached| attached.pressed)
+    }
+
+    /// Adds a consumer and gives it what waits.
+    fn attach(&mut self, consumer: Consumer) -> Result<ConsumerId, Refusal> {
+        let taken = self.consumers.iter().flatten().any(|attached| attached.consumer.exclusive);
+        if taken || (consumer.exclusive && self.consumer_count > 0) {
+            return Err(Refusal::ExclusiveUse(self.info.resource()));
+        }
+        if self.consumer_count >= limits::CONSUMERS_PER_QUEUE {
+            return Err(Refusal::Limit(format!("reached maximum of consumers for {}", self.info.resource())));
+        }
+        let index = match self.consumers.iter().position(Option::is_none) {
+            Some(free) => free,
+            None => {
+                self.consumers.push(None);
+                self.consumers.len() - 1
+            }
+        };
+        self.generation += 1;
+        self.consumer_count += 1;
+        let id = ConsumerId { index: index as u32, generation: self.generation };
+        self.consumers[index] = Some(Attached { id, consumer, held: 0, in_ring: true, pressed: false });
+        self.ring.push_back(id.index);
+        Ok(id)
+    }
+
+    fn attached(&mut self, id: ConsumerId) -> Option<&mut Attached> {
+        self.consumers.get_mut(id.index as usize)?.as_mut().filter(|attached| attached.id == id)
+    }
+
+    /// Removes a consumer. What it holds stays held until it is settled. Returns whether it was there.
+    fn detach(&mut self, id: ConsumerId) -> bool {
+        if self.attached(id).is_none() {
+            return false;
+        }
+        self.consumers[id.index as usize] = None;
+        self.consumer_count -= 1;
+        self.ring.retain(|&index| index != id.index);
+        true
+    }
+
+    /// The consumer's connection keeps up again, or the limit that it shares was raised.
+    fn resume(&mut self, id: ConsumerId, after: &mut Aftermath) {
+        if let Some(attached) = self.attached(id) {
+            attached.pressed = false;
+            self.rejoin(id);
+            self.pump(after);
+        }
+    }
+
+    fn rejoin(&mut self, id: ConsumerId) {
+        if let Some(attached) = self.attached(id)
+            && !attached.in_ring
+        {
+            attached.in_ring = true;
+            self.ring.push_back(id.index);
+        }
+    }
+
+    /// Settles deliveries of one consumer, or of none if they were fetched one by one.
+    fn settle(&mut self, slots: &[u64], how: Settlement, consumer: Option<ConsumerId>, after: &mut Aftermath) {
+        for &slot in slots {
+            match how {
+                Settlement::Requeue => {
+                    self.backlog.requeue(slot);
+                }
+                Settlement::Accept | Settlement::Reject => {
+                    self.backlog.settle(slot);
+                }
+            }
+        }
+        if let Some(id) = consumer
+            && let Some(attached) = self.attached(id)
+        {
+            attached.held = attached.held.saturating_sub(slots.len() as u32);
+            self.rejoin(id);
+        }
+        if self.backlog.ready() > 0 {
+            self.pump(after);
+        }
+    }
+
+    /// Takes one message without consuming: the caller holds it, or has it settled at once.
+    fn fetch(&mut self, settled: bool, after: &mut Aftermath) -> Option<(u64, Queued)> {
+        if settled {
+            let queued = self.backlog.take_next()?;
+            self.release(queued.record, after);
+            return Some((0, queued));
+        }
+        let (slot, queued) = self.backlog.hold_next()?;
+        let Queued { message, record, redelivered } = queued;
+        Some((slot, Queued { message: Arc::clone(message), record: *record, redelivered: *redelivered }))
+    }
+
+    /// Removes all messages that wait, and returns how many there were.
+    fn purge(&mut self, after: &mut Aftermath) -> usize {
+        let count = self.backlog.ready();
+        while let Some(queued) = self.backlog.take_next() {
+            self.release(queued.record, after);
+        }
+        count
+    }
+
+    /// Tells every consumer that the queue is gone.
+    fn cancel_consumers(&mut self, after: &mut Aftermath) {
+        for attached in self.consumers.iter().flatten() {
+            attached.consumer.outlet.cancelled(attached.consumer.key, &mut after.wakes);
+        }
+    }
+}
+
+/// A delivery before it has a consumer.
+#[derive(Clone, Copy)]
+struct Handout {
+    slot: u64,
+    record: Position,
+    redelivered: bool,
+    counted: bool,
+}

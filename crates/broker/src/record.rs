@@ -1,0 +1,417 @@
+//! What the model writes into the log, as bytes: messages, and the state table of topology and users.
+//!
+//! Numbers are big-endian, text and bytes carry a length. A first byte tells the version, so that later forms can be
+//! told apart. Nothing here may change its meaning once released.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    message::{Message, MessageView, Origin},
+    topology::{Binding, Destination, ExchangeDeclaration, ExchangeKind, QueueId},
+    value::{Name, Table, Value},
+};
+
+const MESSAGE_VERSION: u8 = 1;
+
+/// A record that cannot be read: written by a newer version, or damaged in a way that its checksum does not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record of the broker's log cannot be read: {0}")]
+pub struct Unreadable(pub &'static str);
+
+/// Reads the pieces of a record.
+#[derive(Debug)]
+pub struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// A reader over a record.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Unreadable> {
+        let (head, rest) = self.0.split_at_checked(len).ok_or(Unreadable("it is too short"))?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
+        self.take(N)?.try_into().map_err(|_| Unreadable("it is too short"))
+    }
+
+    /// One byte.
+    pub fn u8(&mut self) -> Result<u8, Unreadable> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn flag(&mut self) -> Result<bool, Unreadable> {
+        Ok(self.u8()? != 0)
+    }
+
+    fn u16(&mut self) -> Result<u16, Unreadable> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, Unreadable> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    /// Eight bytes.
+    pub fn u64(&mut self) -> Result<u64, Unreadable> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], Unreadable> {
+        let len = self.u32()?;
+        self.take(len as usize)
+    }
+
+    /// Text.
+    pub fn text(&mut self) -> Result<&'a str, Unreadable> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Unreadable("text is not UTF-8"))
+    }
+
+    fn name(&mut self) -> Result<Name, Unreadable> {
+        self.text().map(Name::from)
+    }
+
+    /// A table.
+    pub fn table(&mut self) -> Result<Table, Unreadable> {
+        let count = self.u32()?;
+        let mut table = Table::default();
+        for _ in 0..count {
+            table.0.push((self.name()?, self.value()?));
+        }
+        Ok(table)
+    }
+
+    fn value(&mut self) -> Result<Value, Unreadable> {
+        Ok(match self.u8()? {
+            0 => Value::Void,
+            1 => Value::Bool(self.flag()?),
+            2 => Value::I8(self.u8()? as i8),
+            3 => Value::U8(self.u8()?),
+            4 => Value::I16(self.u16()? as i16),
+            5 => Value::U16(self.u16()?),
+            6 => Value::I32(self.u32()? as i32),
+            7 => Value::U32(self.u32()?),
+            8 => Value::I64(self.u64()? as i64),
+            9 => Value::F32(f32::from_bits(self.u32()?)),
+            10 => Value::F64(f64::from_bits(self.u64()?)),
+            11 => Value::Decimal(self.u8()?, self.u32()? as i32),
+            12 => Value::Text(self.bytes()?.to_vec()),
+            13 => Value::Bytes(self.bytes()?.to_vec()),
+            14 => Value::Timestamp(self.u64()?),
+            15 => Value::Array((0..self.u32()?).map(|_| self.value()).collect::<Result<_, _>>()?),
+            16 => Value::Table(self.table()?),
+            _ => return Err(Unreadable("a value has an unknown type")),
+        })
+    }
+}
+
+/// Appends text with its length.
+pub fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_bytes(out, text.as_bytes());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// Appends a table.
+pub fn put_table(out: &mut Vec<u8>, table: &Table) {
+    out.extend_from_slice(&(table.0.len() as u32).to_be_bytes());
+    for (name, value) in &table.0 {
+        put_text(out, name);
+        put_value(out, value);
+    }
+}
+
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    let mut put = |tag: u8, bytes: &[u8]| {
+        out.push(tag);
+        out.extend_from_slice(bytes);
+    };
+    match value {
+        Value::Void => put(0, &[]),
+        Value::Bool(v) => put(1, &[(*v).into()]),
+        Value::I8(v) => put(2, &v.to_be_bytes()),
+        Value::U8(v) => put(3, &[*v]),
+        Value::I16(v) => put(4, &v.to_be_bytes()),
+        Value::U16(v) => put(5, &v.to_be_bytes()),
+        Value::I32(v) => put(6, &v.to_be_bytes()),
+        Value::U32(v) => put(7, &v.to_be_bytes()),
+        Value::I64(v) => put(8, &v.to_be_bytes()),
+        Value::F32(v) => put(9, &v.to_bits().to_be_bytes()),
+        Value::F64(v) => put(10, &v.to_bits().to_be_bytes()),
+        Value::Decimal(scale, v) => {
+            put(11, &[*scale]);
+            out.extend_from_slice(&v.to_be_bytes());
+        }
+        Value::Text(v) => {
+            put(12, &[]);
+            put_bytes(out, v);
+        }
+        Value::Bytes(v) => {
+            put(13, &[]);
+            put_bytes(out, v);
+        }
+        Value::Timestamp(v) => put(14, &v.to_be_bytes()),
+        Value::Array(values) => {
+            put(15, &(values.len() as u32).to_be_bytes());
+            values.iter().for_each(|value| put_value(out, value));
+        }
+        Value::Table(table) => {
+            put(16, &[]);
+            put_table(out, table);
+        }
+    }
+}
+
+/// Appends all of a message but its payload, which follows it in the record.
+pub fn put_message_head(out: &mut Vec<u8>, message: &MessageView<'_>) {
+    out.extend_from_slice(&[MESSAGE_VERSION, message.origin.0]);
+    put_text(out, message.exchange);
+    out.extend_from_slice(&(message.routing_key.len() as u16).to_be_bytes());
+    out.extend_from_slice(&(message.properties.len() as u32).to_be_bytes());
+    out.extend_from_slice(message.routing_key.as_bytes());
+    out.extend_from_slice(message.properties);
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// If the bytes are not a message of a known version.
+pub fn message(body: &[u8]) -> Result<Arc<Message>, Unreadable> {
+    let mut reader = Reader::new(body);
+    if reader.u8()? != MESSAGE_VERSION {
+        return Err(Unreadable("a message has an unknown version"));
+    }
+    let origin = Origin(reader.u8()?);
+    let exchange = reader.name()?;
+    let (routing_key_len, properties_len) = (reader.u16()?, reader.u32()?);
+    let block = Bytes::copy_from_slice(reader.0);
+    if block.len() < routing_key_len as usize + properties_len as usize {
+        return Err(Unreadable("a message is too short"));
+    }
+    std::str::from_utf8(&block[..routing_key_len as usize]).map_err(|_| Unreadable("a routing key is not UTF-8"))?;
+    Ok(Arc::new(Message::from_block(exchange, block, routing_key_len, properties_len, origin, true)))
+}
+
+/// An entry of the state table.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State {
+    /// A vhost exists.
+    Vhost(Name),
+    /// A user, as [`crate::identity`] writes it.
+    User(Name, Vec<u8>),
+    /// A durable exchange.
+    Exchange {
+        /// Its vhost.
+        vhost: Name,
+        /// Its name.
+        name: Name,
+        /// Its properties.
+        declaration: ExchangeDeclaration,
+    },
+    /// A durable queue.
+    Queue {
+        /// Its vhost.
+        vhost: Name,
+        /// Its name.
+        name: Name,
+        /// Its identity.
+        id: QueueId,
+        /// Whether it goes with its last consumer.
+        auto_delete: bool,
+        /// Its arguments.
+        arguments: Table,
+    },
+    /// A binding between durable ends.
+    Binding {
+        /// Its vhost.
+        vhost: Name,
+        /// The binding.
+        binding: Binding,
+    },
+}
+
+impl State {
+    /// The key that a later `Put` or `Remove` of the same thing has too.
+    pub fn key(&self) -> Vec<u8> {
+        let mut key = Vec::new();
+        match self {
+            Self::Vhost(name) => {
+                key.push(b'v');
+                put_text(&mut key, name);
+            }
+            Self::User(name, _) => {
+                key.push(b'u');
+                put_text(&mut key, name);
+            }
+            Self::Exchange { vhost, name, .. } => {
+                key.push(b'x');
+                put_text(&mut key, vhost);
+                put_text(&mut key, name);
+            }
+            Self::Queue { vhost, name, .. } => {
+                key.push(b'y');
+                put_text(&mut key, vhost);
+                put_text(&mut key, name);
+            }
+            Self::Binding { vhost, binding } => {
+                key.push(b'z');
+                put_text(&mut key, vhost);
+                put_text(&mut key, &binding.source);
+                put_destination(&mut key, &binding.destination);
+                put_text(&mut key, &binding.key);
+                put_table(&mut key, &binding.arguments);
+            }
+        }
+        key
+    }
+
+    /// What does not stand in the key.
+    pub fn value(&self) -> Vec<u8> {
+        let mut value = vec![1];
+        match self {
+            Self::Vhost(_) | Self::Binding { .. } => {}
+            Self::User(_, bytes) => value.extend_from_slice(bytes),
+            Self::Exchange { declaration, .. } => {
+                put_text(&mut value, declaration.kind.name());
+                value.push(declaration.auto_delete.into());
+                value.push(declaration.internal.into());
+                put_table(&mut value, &declaration.arguments);
+            }
+            Self::Queue { id, auto_delete, arguments, .. } => {
+                value.extend_from_slice(&id.0.to_be_bytes());
+                value.push((*auto_delete).into());
+                put_table(&mut value, arguments);
+            }
+        }
+        value
+    }
+
+    /// Reads an entry of the state table.
+    ///
+    /// # Errors
+    /// If key or value are not of a known form.
+    pub fn read(key: &[u8], value: &[u8]) -> Result<Self, Unreadable> {
+        let (mut key, mut value) = (Reader::new(key), Reader::new(value));
+        let kind = key.u8()?;
+        if value.u8()? != 1 {
+            return Err(Unreadable("an entry of the state table has an unknown version"));
+        }
+        Ok(match kind {
+            b'v' => Self::Vhost(key.name()?),
+            b'u' => Self::User(key.name()?, value.0.to_vec()),
+            b'x' => Self::Exchange {
+                vhost: key.name()?,
+                name: key.name()?,
+                declaration: ExchangeDeclaration {
+                    kind: ExchangeKind::parse(value.text()?).map_err(|_| Unreadable("an exchange has an unknown type"))?,
+                    durable: true,
+                    auto_delete: value.flag()?,
+                    internal: value.flag()?,
+                    arguments: value.table()?,
+                },
+            },
+            b'y' => Self::Queue {
+                vhost: key.name()?,
+                name: key.name()?,
+                id: QueueId(value.u64()?),
+                auto_delete: value.flag()?,
+                arguments: value.table()?,
+            },
+            b'z' => Self::Binding {
+                vhost: key.name()?,
+                binding: Binding {
+                    source: key.name()?,
+                    destination: read_destination(&mut key)?,
+                    key: key.name()?,
+                    arguments: key.table()?,
+                },
+            },
+            _ => return Err(Unreadable("an entry of the state table has an unknown kind")),
+        })
+    }
+}
+
+fn put_destination(out: &mut Vec<u8>, destination: &Destination) {
+    match destination {
+        Destination::Queue(id) => {
+            out.push(0);
+            out.extend_from_slice(&id.0.to_be_bytes());
+        }
+        Destination::Exchange(name) => {
+            out.push(1);
+            put_text(out, name);
+        }
+    }
+}
+
+fn read_destination(reader: &mut Reader<'_>) -> Result<Destination, Unreadable> {
+    Ok(match reader.u8()? {
+        0 => Destination::Queue(QueueId(reader.u64()?)),
+        1 => Destination::Exchange(reader.name()?),
+        _ => return Err(Unreadable("a binding has an unknown destination")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_reads_back_as_written() {
+        let mut arguments = Table::default();
+        arguments.push("x-a", Value::Array(vec![Value::I32(-1), Value::Bool(true), Value::Void]));
+        arguments.push("x-b", Value::Table(Table(vec![("t".into(), Value::Timestamp(7))])));
+        let declaration = ExchangeDeclaration {
+            kind: ExchangeKind::Topic,
+            durable: true,
+            auto_delete: true,
+            internal: false,
+            arguments: arguments.clone(),
+        };
+        let binding = |destination| Binding {
+            source: "s".into(),
+            destination,
+            key: "k".into(),
+            arguments: arguments.clone(),
+        };
+        let vhost = Name::from("/");
+        for state in [
+            State::Vhost(vhost.clone()),
+            State::User("u".into(), vec![1, 2]),
+            State::Exchange { vhost: vhost.clone(), name: "x".into(), declaration },
+            State::Queue { vhost: vhost.clone(), name: "q".into(), id: QueueId(9), auto_delete: false, arguments: arguments.clone() },
+            State::Binding { vhost: vhost.clone(), binding: binding(Destination::Queue(QueueId(9))) },
+            State::Binding { vhost, binding: binding(Destination::Exchange("y".into())) },
+        ] {
+            assert_eq!(State::read(&state.key(), &state.value()), Ok(state));
+        }
+    }
+
+    #[test]
+    fn damaged_records_are_errors_and_not_panics() {
+        let mut body = Vec::new();
+        let exchange = Name::from("x");
+        let view = MessageView {
+            exchange: &exchange,
+            routing_key: "key",
+            origin: Origin(1),
+            durable: true,
+            properties: b"props",
+            payload: b"",
+            block: None,
+        };
+        put_message_head(&mut body, &view);
+        assert_eq!(message(&body).unwrap().view().properties, b"props");
+        for len in 0..body.len() {
+            assert!(message(&body[..len]).is_err(), "cut at {len}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Why the model refuses an operation, in its own terms. Each protocol maps these to its codes and texts.
+
+use std::fmt;
+
+use crate::value::{Name, Value};
+
+/// A named thing of a vhost, as error texts show it: `queue 'orders' in vhost '/'`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resource {
+    /// `queue`, `exchange`, …
+    pub kind: &'static str,
+    /// Its name.
+    pub name: Name,
+    /// The vhost that it belongs to.
+    pub vhost: Name,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} '{}' in vhost '{}'", self.kind, self.name, self.vhost)
+    }
+}
+
+/// A refused operation.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// The queue or exchange does not exist.
+    #[error("no {0}")]
+    NotFound(Resource),
+    /// A queue that belongs to another session alone.
+    #[error("cannot obtain exclusive access to locked {0}. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.")]
+    Locked(Resource),
+    /// A declaration that differs from what exists in a fixed property.
+    #[error("inequivalent arg '{property}' for {resource}: received '{received}' but current is '{current}'")]
+    Inequivalent {
+        /// What exists.
+        resource: Resource,
+        /// The property that differs.
+        property: &'static str,
+        /// As the client sent it.
+        received: String,
+        /// As it is.
+        current: String,
+    },
+    /// A declaration that differs from what exists in an argument.
+    #[error("inequivalent arg '{argument}' for {resource}")]
+    InequivalentArgument {
+        /// What exists.
+        resource: Resource,
+        /// The argument that differs.
+        argument: Name,
+        /// As the client sent it, if it did.
+        received: Option<Value>,
+        /// As it is, if it is set.
+        current: Option<Value>,
+    },
+    /// An argument whose value makes no sense.
+    #[error("invalid arg '{argument}' for {resource}: {reason}")]
+    InvalidArgument {
+        /// What was to be declared.
+        resource: Resource,
+        /// The argument.
+        argument: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A new queue or exchange in the reserved name space.
+    #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]
+    ReservedName {
+        /// `queue` or `exchange`.
+        kind: &'static str,
+        /// The name asked for.
+        name: Name,
+    },
+    /// An operation that the default exchange does not take.
+    #[error("operation not permitted on the default exchange")]
+    DefaultExchange,
+    /// Deleting one of the exchanges that every vhost has.
+    #[error("deletion of system {0} not allowed")]
+    SystemExchange(Resource),
+    /// Publishing to an exchange that only other exchanges may feed.
+    #[error("cannot publish to internal {0}")]
+    InternalExchange(Resource),
+    /// The user lacks a permission.
+    #[error("{access} access to {resource} refused for user '{user}'")]
+    AccessRefused {
+        /// `configure`, `write` or `read`.
+        access: &'static str,
+        /// What was to be touched.
+        resource: Resource,
+        /// Who asked.
+        user: Name,
+    },
+    /// The user lacks a topic permission.
+    #[error("{access} access to topic '{routing_key}' in {resource} refused for user '{user}'")]
+    TopicRefused {
+        /// `write` or `read`.
+        access: &'static str,
+        /// The routing key or binding key.
+        routing_key: String,
+        /// The exchange.
+        resource: Resource,
+        /// Who asked.
+        user: Name,
+    },
+    /// Another consumer has the queue for itself, or this one asks for it while others consume.
+    #[error("{0} in exclusive use")]
+    ExclusiveUse(Resource),
+    /// Deletion was to happen only if unused, and it is used.
+    #[error("{0} in use")]
+    InUse(Resource),
+    /// Deletion was to happen only if empty, and it is not.
+    #[error("{0} not empty")]
+    NotEmpty(Resource),
+    /// An exchange type that this broker does not have.
+    #[error("unknown exchange type '{0}'")]
+    UnknownExchangeType(String),
+    /// A binding of a headers exchange with a bad `x-match`.
+    #[error("Invalid x-match field value {0}; expected all, any, all-with-x, or any-with-x")]
+    InvalidMatch(String),
+    /// A bound of [`crate::limits`] or of the configuration was reached.
+    #[error("{0}")]
+    Limit(String),
+    /// The vhost does not exist.
+    #[error("vhost {0} not found")]
+    VhostNotFound(Name),
+    /// The user may not use the vhost.
+    #[error("access to vhost '{vhost}' refused for user '{user}'")]
+    VhostRefused {
+        /// The vhost.
+        vhost: Name,
+        /// Who asked.
+        user: Name,
+    },
+}

@@ -1,0 +1,73 @@
+// Command suite runs amqp091-go against the broker in AMQP_URI.
+package main
+
+import (
+	"os"
+	"time"
+)
+
+var checks = []check{
+	{name: "declare-durable-queue", run: declareDurableQueue},
+	{name: "declare-passive-counts", run: declarePassiveCounts},
+	{name: "declare-server-named-queue", run: declareServerNamedQueue},
+	{name: "declare-without-waiting", run: declareWithoutWaiting},
+	{name: "exclusive-queue-goes-with-its-connection", run: exclusiveQueueGoes},
+	{name: "auto-delete-queue-goes-with-its-last-consumer", run: autoDeleteQueueGoes},
+	{name: "purge-and-delete-return-counts", run: purgeAndDelete},
+	{name: "exchange-direct", run: exchangeDirect},
+	{name: "exchange-fanout", run: exchangeFanout},
+	{name: "exchange-topic", run: exchangeTopic},
+	{name: "exchange-headers", run: exchangeHeaders},
+	{name: "exchange-to-exchange-binding", run: exchangeToExchange},
+
+	{name: "publish-with-confirms", run: publishWithConfirms},
+	{name: "mandatory-return", run: mandatoryReturn},
+	{name: "mandatory-return-before-its-confirm", run: mandatoryReturnBeforeConfirm},
+	{name: "message-sizes", run: messageSizes},
+	{name: "properties-round-trip", run: propertiesRoundTrip},
+	{name: "header-types-round-trip", run: headerTypes},
+	{name: "tx-commit", run: transactionCommit},
+	{name: "tx-rollback", run: transactionRollback},
+	{name: "reject-publish-nacks", run: rejectPublishNacks},
+
+	{name: "consume-with-manual-acks", run: consumeWithManualAcks},
+	{name: "get-and-get-empty", run: getAndGetEmpty},
+	{name: "ack-multiple", run: ackMultiple},
+	{name: "nack-requeue-keeps-the-order", run: nackRequeueKeepsOrder},
+	{name: "reject-requeue-and-drop", run: rejectRequeueAndDrop},
+	{name: "reject-dead-letters", run: rejectDeadLetters},
+	{name: "unacked-messages-return-when-the-connection-goes", run: unackedMessagesReturn},
+	{name: "recover-requeues", run: recoverRequeues},
+	{name: "prefetch-per-consumer", run: prefetchPerConsumer},
+	{name: "cancel-keeps-unacked-deliveries", run: cancelKeepsUnacked},
+	{name: "consumer-cancel-notify", run: consumerCancelNotify},
+	{name: "direct-reply-to", run: directReplyTo},
+	{name: "two-thousand-channels", run: twoThousandChannels, time: 40 * time.Second},
+
+	{name: "404-missing-queue", run: missingQueue},
+	{name: "404-missing-exchange", run: missingExchange},
+	{name: "405-exclusive-queue-of-another-connection", run: lockedQueue},
+	{name: "406-inequivalent-queue", run: inequivalentQueue},
+	{name: "406-inequivalent-exchange", run: inequivalentExchange},
+	{name: "406-unknown-delivery-tag", run: unknownDeliveryTag},
+	{name: "406-queue-in-use-or-not-empty", run: queueInUseOrNotEmpty},
+	{name: "406-modes-of-a-channel", run: channelModes},
+	{name: "406-unknown-exchange-type", run: unknownExchangeType},
+	{name: "406-message-too-large", run: messageTooLarge},
+	{name: "403-reserved-names", run: reservedNames},
+	{name: "403-default-exchange", run: defaultExchange},
+	{name: "403-internal-exchange", run: internalExchange},
+	{name: "403-exclusive-consumer", run: exclusiveConsumer},
+	{name: "403-wrong-password", run: wrongPassword},
+	{name: "530-missing-vhost", run: missingVhost},
+	{name: "530-reused-consumer-tag", run: reusedConsumerTag},
+	{name: "540-not-implemented", run: notImplemented},
+
+	{name: "restart-and-automatic-recovery", run: restartAndRecovery, time: 60 * time.Second},
+}
+
+func main() {
+	if runSuite(checks) {
+		os.Exit(1)
+	}
+}
