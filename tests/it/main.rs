@@ -1,1 +1,3 @@
+//! Whole-system tests, in one binary because linking is slow.
 
+mod clients;

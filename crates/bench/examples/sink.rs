@@ -1,7 +1,7 @@
 //! A fake broker that costs almost nothing, to learn what the tool itself costs.
 //!
-//! It answers every method, discards what is published (and confirms it, if asked), and sends canned deliveries as fast as
-//! the consumer takes them. Run it with a port, and `bench` with `--consumers 0` or `--publishers 0` against it.
+//! It answers every method, discards what is published (and confirms it, if asked), and sends canned deliveries as fast
+//! as the consumer takes them. Run it with a port, and `bench` with `--consumers 0` or `--publishers 0` against it.
 
 use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,10 +14,7 @@ const TAG_AT: usize = 7 + 4 + 2;
 const DELIVERIES: usize = 1500;
 
 fn main() -> Result<()> {
-    let port = std::env::args()
-        .nth(1)
-        .and_then(|port| port.parse().ok())
-        .unwrap_or(25999);
+    let port = std::env::args().nth(1).and_then(|port| port.parse().ok()).unwrap_or(25999);
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     println!("discarding on {}", listener.local_addr()?);
     serve(&listener)
@@ -82,28 +79,13 @@ impl Peer {
     fn take_frames(&mut self) -> Result<()> {
         let (mut at, before) = (0, self.published);
         while let Some(prefix) = self.buffer[at..self.end].first_chunk::<11>() {
-            let &[
-                kind,
-                _,
-                _,
-                a,
-                b,
-                c,
-                d,
-                class_high,
-                class,
-                method_high,
-                method,
-            ] = prefix;
+            let &[kind, _, _, a, b, c, d, class_high, class, method_high, method] = prefix;
             let length = u32::from_be_bytes([a, b, c, d]) as usize + 8;
             if self.end - at < length {
                 break;
             }
             at += length;
-            let id = (
-                u16::from_be_bytes([class_high, class]),
-                u16::from_be_bytes([method_high, method]),
-            );
+            let id = (u16::from_be_bytes([class_high, class]), u16::from_be_bytes([method_high, method]));
             match (kind, id) {
                 (1, (60, 40)) => self.published += 1,
                 (1, id) => self.answer(id)?,
@@ -166,17 +148,7 @@ fn deliveries() -> Vec<u8> {
     let mut one = Vec::new();
     let route = [&[1, b'0'][..], &[0; 8], &[0, 0, 13], b"bench-12345-0"].concat();
     frame(&mut one, 1, 1, &[&[0, 60, 0, 60], &route[..]].concat());
-    frame(
-        &mut one,
-        2,
-        1,
-        &[
-            &[0, 60, 0, 0][..],
-            &(BODY.len() as u64).to_be_bytes(),
-            &[0, 0],
-        ]
-        .concat(),
-    );
+    frame(&mut one, 2, 1, &[&[0, 60, 0, 0][..], &(BODY.len() as u64).to_be_bytes(), &[0, 0]].concat());
     frame(&mut one, 3, 1, &BODY);
     one.repeat(DELIVERIES)
 }

@@ -49,21 +49,16 @@ impl Batch {
                 body: &body,
             });
         };
-        routing_keys
-            .iter()
-            .for_each(|key| encode(&mut encoder, key));
+        routing_keys.iter().for_each(|key| encode(&mut encoder, key));
         let message_length = encoder.bytes.len() / routing_keys.len();
         let rounds = (BYTES_TARGET / encoder.bytes.len()).max(1);
         for _ in 1..rounds {
-            routing_keys
-                .iter()
-                .for_each(|key| encode(&mut encoder, key));
+            routing_keys.iter().for_each(|key| encode(&mut encoder, key));
         }
         Self {
             messages: rounds * routing_keys.len(),
             message_length,
-            stamp_offset: (template.size >= STAMP_BYTES)
-                .then(|| body_offset(&encoder.bytes[..message_length])),
+            stamp_offset: (template.size >= STAMP_BYTES).then(|| body_offset(&encoder.bytes[..message_length])),
             bytes: encoder.bytes,
             stamp_every: if template.stamp_all { 1 } else { SAMPLE_EVERY },
             cursor: 0,
@@ -76,11 +71,7 @@ impl Batch {
     pub(crate) fn take(&mut self, wanted: usize, now: u64) -> (&[u8], usize) {
         let range = self.cursor..self.messages.min(self.cursor.saturating_add(wanted));
         self.stamp(range.clone(), now);
-        self.cursor = if range.end == self.messages {
-            0
-        } else {
-            range.end
-        };
+        self.cursor = if range.end == self.messages { 0 } else { range.end };
         let bytes = range.start * self.message_length..range.end * self.message_length;
         (&self.bytes[bytes], range.len())
     }
@@ -112,9 +103,7 @@ impl Batch {
 /// Where the body begins in an encoded message: behind the third frame's prefix.
 fn body_offset(message: &[u8]) -> usize {
     let frame_length = |at: usize| {
-        let size = message[at + 3..at + 7]
-            .iter()
-            .fold(0, |size, &byte| size << 8 | usize::from(byte));
+        let size = message[at + 3..at + 7].iter().fold(0, |size, &byte| size << 8 | usize::from(byte));
         size + 8
     };
     let header = frame_length(0);
@@ -127,14 +116,7 @@ mod tests {
     use crate::wire::{BODY, Frame};
 
     fn template(size: usize, stamp_all: bool) -> Template {
-        Template {
-            channel: 1,
-            exchange: String::new(),
-            persistent: false,
-            size,
-            frame_max: 4096,
-            stamp_all,
-        }
+        Template { channel: 1, exchange: String::new(), persistent: false, size, frame_max: 4096, stamp_all }
     }
 
     fn times(mut bytes: &[u8]) -> Vec<u64> {

@@ -42,12 +42,7 @@ impl Comparison {
         for round in 1..=options.rounds() {
             let mut measure = |options: &Options, into: &mut Vec<Report>| {
                 let resolved = options.resolved();
-                eprintln!(
-                    "round {round} of {}: {} at {}",
-                    options.rounds(),
-                    resolved.describe(),
-                    options.place()
-                );
+                eprintln!("round {round} of {}: {} at {}", options.rounds(), resolved.describe(), options.place());
                 let report = load::run(options, janitor)?;
                 eprintln!("{report}");
                 into.push(report);
@@ -62,43 +57,22 @@ impl Comparison {
         let rival_median = (!rival.is_empty()).then(|| Figures::median(&rival));
         let ratio = rival_median.as_ref().map(|rival| ours_median.over(rival));
         let load = options.resolved().describe();
-        Ok(Self {
-            name: name.to_owned(),
-            load,
-            ours,
-            rival,
-            ours_median,
-            rival_median,
-            ratio,
-        })
+        Ok(Self { name: name.to_owned(), load, ours, rival, ours_median, rival_median, ratio })
     }
 
     /// The slower broker's messages per second.
     pub(crate) fn slower_rate(&self) -> f64 {
         let rates = [Some(&self.ours_median), self.rival_median.as_ref()];
-        rates
-            .into_iter()
-            .flatten()
-            .filter_map(|figures| figures.messages_per_s)
-            .fold(f64::INFINITY, f64::min)
+        rates.into_iter().flatten().filter_map(|figures| figures.messages_per_s).fold(f64::INFINITY, f64::min)
     }
 
     fn labels(&self) -> String {
-        [self.ours.first(), self.rival.first()]
-            .into_iter()
-            .flatten()
-            .map(|r| &*r.label)
-            .collect::<Vec<_>>()
-            .join(" : ")
+        [self.ours.first(), self.rival.first()].into_iter().flatten().map(|r| &*r.label).collect::<Vec<_>>().join(" : ")
     }
 
     /// The load, with its name if that says more.
     fn title(&self) -> String {
-        if self.load.contains(&self.name) {
-            self.load.clone()
-        } else {
-            format!("{}: {}", self.name, self.load)
-        }
+        if self.load.contains(&self.name) { self.load.clone() } else { format!("{}: {}", self.name, self.load) }
     }
 
     /// One row of a Markdown table; each cell is `first : second (ratio)`.
@@ -107,8 +81,7 @@ impl Comparison {
             let shown = |figures: &Figures| figure(figures).map_or_else(|| "–".to_owned(), show);
             match (&self.rival_median, &self.ratio) {
                 (Some(rival), Some(ratio)) => {
-                    let times = figure(ratio)
-                        .map_or_else(String::new, |ratio| format!(" ({}×)", significant(ratio)));
+                    let times = figure(ratio).map_or_else(String::new, |ratio| format!(" ({}×)", significant(ratio)));
                     format!("{} : {}{times}", shown(&self.ours_median), shown(rival))
                 }
                 _ => shown(&self.ours_median),
@@ -117,10 +90,7 @@ impl Comparison {
         let cells = [
             self.title(),
             cell(|f| f.messages_per_s, grouped),
-            cell(
-                |f| f.server_cpu_us_per_message,
-                |us| format!("{} µs", significant(us)),
-            ),
+            cell(|f| f.server_cpu_us_per_message, |us| format!("{} µs", significant(us))),
             cell(|f| f.deliver_p50_us, duration),
             cell(|f| f.deliver_p99_us, duration),
             cell(|f| f.confirm_p50_us, duration),
@@ -133,15 +103,19 @@ impl Comparison {
 
 /// A Markdown table of loads.
 pub(crate) fn markdown(comparisons: &[Comparison]) -> String {
-    let labels = comparisons
-        .first()
-        .map(Comparison::labels)
-        .unwrap_or_default();
+    let labels = comparisons.first().map(Comparison::labels).unwrap_or_default();
+    let figures = [
+        "messages/s",
+        "server CPU per message",
+        "deliver p50",
+        "deliver p99",
+        "confirm p50",
+        "confirm p99",
+        "peak memory",
+    ];
     let mut lines = vec![
-        format!(
-            "| load ({labels}) | messages/s | server CPU per message | deliver p50 | deliver p99 | confirm p50 | confirm p99 | peak memory |"
-        ),
-        "|---|---|---|---|---|---|---|---|".to_owned(),
+        format!("| load ({labels}) | {} |", figures.join(" | ")),
+        format!("|---|{}", "---|".repeat(figures.len())),
     ];
     lines.extend(comparisons.iter().map(Comparison::row));
     lines.join("\n")
@@ -166,22 +140,10 @@ impl Figures {
             messages_per_s: Some(report.rate()),
             // Seconds per million messages are microseconds per message.
             server_cpu_us_per_message: cost.and_then(|cost| cost.cpu_s_per_million),
-            deliver_p50_us: report
-                .deliver_latency
-                .as_ref()
-                .map(|latency| latency.p50_us),
-            deliver_p99_us: report
-                .deliver_latency
-                .as_ref()
-                .map(|latency| latency.p99_us),
-            confirm_p50_us: report
-                .confirm_latency
-                .as_ref()
-                .map(|latency| latency.p50_us),
-            confirm_p99_us: report
-                .confirm_latency
-                .as_ref()
-                .map(|latency| latency.p99_us),
+            deliver_p50_us: report.deliver_latency.as_ref().map(|latency| latency.p50_us),
+            deliver_p99_us: report.deliver_latency.as_ref().map(|latency| latency.p99_us),
+            confirm_p50_us: report.confirm_latency.as_ref().map(|latency| latency.p50_us),
+            confirm_p99_us: report.confirm_latency.as_ref().map(|latency| latency.p99_us),
             server_peak_mib: cost.map(|cost| cost.peak_bytes as f64 / f64::from(1 << 20)),
         }
     }
@@ -201,10 +163,7 @@ impl Figures {
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
-    let (low, high) = (
-        values.get(values.len().checked_sub(1)? / 2)?,
-        values.get(values.len() / 2)?,
-    );
+    let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
     Some((low + high) / 2.0)
 }
 

@@ -45,12 +45,7 @@ impl Connection {
             stream.set_write_timeout(Some(PATIENCE))
         })()
         .map_err(setup)?;
-        let mut connection = Self {
-            stream,
-            inbox: Inbox::default(),
-            frame_max: 0,
-            server: String::new(),
-        };
+        let mut connection = Self { stream, inbox: Inbox::default(), frame_max: 0, server: String::new() };
         connection.handshake(uri)?;
         Ok(connection)
     }
@@ -65,18 +60,12 @@ impl Connection {
         let mut out = Encoder::default();
         out.method(0, Method::CONNECTION_START_OK, |out| {
             out.table(client_properties).short_text("PLAIN");
-            out.long_text(format!("\0{}\0{}", uri.user, uri.password).as_bytes())
-                .short_text("en_US");
+            out.long_text(format!("\0{}\0{}", uri.user, uri.password).as_bytes()).short_text("en_US");
         });
         self.send(&out.bytes)?;
-        let (channels, frame_max) = self.answer(Method::CONNECTION_TUNE, |arguments| {
-            Ok((arguments.short()?, arguments.long()?))
-        })?;
-        let frame_max = if frame_max == 0 {
-            FRAME_MAX
-        } else {
-            frame_max.min(FRAME_MAX)
-        };
+        let (channels, frame_max) =
+            self.answer(Method::CONNECTION_TUNE, |arguments| Ok((arguments.short()?, arguments.long()?)))?;
+        let frame_max = if frame_max == 0 { FRAME_MAX } else { frame_max.min(FRAME_MAX) };
         self.frame_max = frame_max as usize;
         let mut out = Encoder::default();
         // Heartbeat 0: a load generator that is too busy to answer must not be disconnected.
@@ -134,11 +123,7 @@ impl Connection {
     }
 
     /// Writes all of `bytes`; `false` if `give_up` said so while the server took nothing.
-    pub(crate) fn send_until(
-        &mut self,
-        mut bytes: &[u8],
-        give_up: impl Fn() -> bool,
-    ) -> Result<bool, Error> {
+    pub(crate) fn send_until(&mut self, mut bytes: &[u8], give_up: impl Fn() -> bool) -> Result<bool, Error> {
         while !bytes.is_empty() {
             let length = self.send_some(bytes)?;
             bytes = &bytes[length..];
@@ -156,22 +141,15 @@ impl Connection {
             Ok(length) => Ok(length),
             Err(error) if is_nothing(&error) => Ok(0),
             Err(error) if is_gone(&error) => Err(self.last_words()),
-            Err(source) => Err(Error::Io {
-                doing: "writing to the server",
-                source,
-            }),
+            Err(source) => Err(Error::Io { doing: "writing to the server", source }),
         }
     }
 
     /// Reads what has arrived, without waiting.
     pub(crate) fn fill_now(&mut self) -> Result<Fill, Error> {
-        self.stream
-            .set_nonblocking(true)
-            .map_err(Error::io("setting up the socket"))?;
+        self.stream.set_nonblocking(true).map_err(Error::io("setting up the socket"))?;
         let fill = self.inbox.fill(&mut self.stream);
-        self.stream
-            .set_nonblocking(false)
-            .map_err(Error::io("setting up the socket"))?;
+        self.stream.set_nonblocking(false).map_err(Error::io("setting up the socket"))?;
         fill
     }
 
@@ -249,9 +227,7 @@ fn connect(address: &str) -> std::io::Result<TcpStream> {
 
 fn server_name(properties: &mut Fields<'_>) -> String {
     let mut again = properties.clone();
-    let product = properties
-        .table_text("product")
-        .unwrap_or_else(|| "unnamed".to_owned());
+    let product = properties.table_text("product").unwrap_or_else(|| "unnamed".to_owned());
     match again.table_text("version") {
         Some(version) => format!("{product} {version}"),
         None => product,
@@ -259,22 +235,58 @@ fn server_name(properties: &mut Fields<'_>) -> String {
 }
 
 fn client_properties(table: &mut Arguments<'_>) {
-    table
-        .short_text("product")
-        .octet(b'S')
-        .long_text(b"roadstead bench");
-    table
-        .short_text("capabilities")
-        .octet(b'F')
-        .table(|capabilities| {
-            for name in [
-                "publisher_confirms",
-                "basic.nack",
-                "consumer_cancel_notify",
-                "connection.blocked",
-                "authentication_failure_close",
-            ] {
-                capabilities.short_text(name).octet(b't').octet(1);
-            }
+    table.short_text("product").octet(b'S').long_text(b"roadstead bench");
+    table.short_text("capabilities").octet(b'F').table(|capabilities| {
+        for name in [
+            "publisher_confirms",
+            "basic.nack",
+            "consumer_cancel_notify",
+            "connection.blocked",
+            "authentication_failure_close",
+        ] {
+            capabilities.short_text(name).octet(b't').octet(1);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::METHOD;
+
+    fn told(method: Method, arguments: impl FnOnce(&mut Arguments<'_>)) -> Result<News, Error> {
+        let mut out = Encoder::default();
+        out.method(1, method, arguments);
+        let (frame, _) = Frame::split(&out.bytes)?.ok_or(Error::Protocol("incomplete"))?;
+        news(frame)
+    }
+
+    #[test]
+    fn a_close_is_an_error_with_the_reason_of_the_server() {
+        for (method, scope) in [(Method::CONNECTION_CLOSE, "connection"), (Method::CHANNEL_CLOSE, "channel")] {
+            let error = told(method, |out| {
+                out.short(404).short_text("NOT_FOUND - no queue").short(60).short(20);
+            });
+            assert_eq!(
+                error.unwrap_err().to_string(),
+                format!("the server closed the {scope}: 404 NOT_FOUND - no queue")
+            );
+        }
+    }
+
+    #[test]
+    fn blocked_and_unblocked_are_news() {
+        let blocked = told(Method::CONNECTION_BLOCKED, |out| {
+            out.short_text("low on memory");
         });
+        assert_eq!(blocked.unwrap(), News::Blocked(true));
+        assert_eq!(told(Method::CONNECTION_UNBLOCKED, |_| ()).unwrap(), News::Blocked(false));
+        assert!(matches!(told(Method::BASIC_CANCEL, |_| ()), Err(Error::Cancelled)));
+    }
+
+    #[test]
+    fn heartbeats_and_scraps_are_ignored() {
+        assert_eq!(news(Frame { kind: 8, payload: &[] }).unwrap(), News::Other);
+        assert_eq!(news(Frame { kind: METHOD, payload: &[0, 10] }).unwrap(), News::Other);
+    }
 }

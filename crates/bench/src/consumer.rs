@@ -56,22 +56,12 @@ impl Consumer {
         for (index, queue) in queues.iter().enumerate() {
             let is_auto_ack = u8::from(!options.ack);
             connection.call(Method::BASIC_CONSUME, Method::BASIC_CONSUME_OK, |out| {
-                out.short(0)
-                    .short_text(queue)
-                    .short_text(&index.to_string());
+                out.short(0).short_text(queue).short_text(&index.to_string());
                 out.octet(is_auto_ack << 1).table(|_| ());
             })?;
         }
         let ack_every = if options.ack { options.ack_multiple } else { 0 };
-        Ok(Self {
-            connection,
-            counters,
-            tally: Tally {
-                ack_every,
-                ..Tally::default()
-            },
-            waiting: None,
-        })
+        Ok(Self { connection, counters, tally: Tally { ack_every, ..Tally::default() }, waiting: None })
     }
 
     pub(crate) fn notifies(&mut self, publisher: Thread) {
@@ -88,10 +78,7 @@ impl Consumer {
             } else {
                 self.take_deliveries(control, &mut acks)?;
             }
-            if !self
-                .connection
-                .send_until(&acks.bytes, || control.is_stopped())?
-            {
+            if !self.connection.send_until(&acks.bytes, || control.is_stopped())? {
                 return Ok(self.tally.latency);
             }
             acks.bytes.clear();
@@ -118,9 +105,7 @@ impl Consumer {
             }
         }
         self.counters.consumed.store(self.tally.consumed, Relaxed);
-        self.counters
-            .redelivered
-            .store(self.tally.redelivered, Relaxed);
+        self.counters.redelivered.store(self.tally.redelivered, Relaxed);
         if let Some(publisher) = &self.waiting {
             publisher.unpark();
         }
@@ -132,12 +117,8 @@ impl Tally {
     /// Reads the delivery tag and the redelivered flag, which lie behind the consumer tag.
     #[inline]
     fn deliver(&mut self, frame: Frame<'_>) -> Result<(), Error> {
-        let fields = frame
-            .payload
-            .get(4)
-            .and_then(|&length| frame.payload.get(5 + usize::from(length)..));
-        let Some((tag, [redelivered, ..])) = fields.and_then(|fields| fields.split_first_chunk())
-        else {
+        let fields = frame.payload.get(4).and_then(|&length| frame.payload.get(5 + usize::from(length)..));
+        let Some((tag, [redelivered, ..])) = fields.and_then(|fields| fields.split_first_chunk()) else {
             return Err(Error::Protocol("a delivery that ends early"));
         };
         self.last_tag = u64::from_be_bytes(*tag);
@@ -156,12 +137,7 @@ impl Tally {
     }
 
     #[inline]
-    fn body(
-        &mut self,
-        frame: Frame<'_>,
-        now: Option<u64>,
-        acks: &mut Encoder,
-    ) -> Result<(), Error> {
+    fn body(&mut self, frame: Frame<'_>, now: Option<u64>, acks: &mut Encoder) -> Result<(), Error> {
         let left = self.body_left.checked_sub(frame.payload.len() as u64);
         self.body_left = left.ok_or(Error::Protocol("a body longer than its header says"))?;
         if std::mem::take(&mut self.is_first_part)
@@ -210,14 +186,7 @@ mod tests {
     /// A publish has the frames of a delivery behind its method.
     fn content(body: &[u8]) -> Vec<u8> {
         let mut encoder = Encoder::default();
-        encoder.message(&Message {
-            channel: 1,
-            exchange: "",
-            routing_key: "",
-            persistent: false,
-            frame_max: 20,
-            body,
-        });
+        encoder.message(&Message { channel: 1, exchange: "", routing_key: "", persistent: false, frame_max: 20, body });
         let (_, method) = Frame::split(&encoder.bytes).unwrap().unwrap();
         encoder.bytes.split_off(method)
     }
@@ -225,23 +194,13 @@ mod tests {
     fn deliver(tag: u64, redelivered: u8) -> Vec<u8> {
         let mut encoder = Encoder::default();
         encoder.method(1, Method::BASIC_DELIVER, |out| {
-            out.short_text("ctag")
-                .long_long(tag)
-                .octet(redelivered)
-                .short_text("")
-                .short_text("q");
+            out.short_text("ctag").long_long(tag).octet(redelivered).short_text("").short_text("q");
         });
         encoder.bytes
     }
 
     fn count(bytes: &[u8], ack_every: u64) -> (Tally, Encoder) {
-        let (mut tally, mut acks) = (
-            Tally {
-                ack_every,
-                ..Tally::default()
-            },
-            Encoder::default(),
-        );
+        let (mut tally, mut acks) = (Tally { ack_every, ..Tally::default() }, Encoder::default());
         let mut rest = bytes;
         while let Some((frame, length)) = Frame::split(rest).unwrap() {
             match frame.kind {
@@ -258,19 +217,9 @@ mod tests {
     fn counts_messages_of_no_one_and_many_body_frames() {
         let mut stamped = vec![0; 50];
         stamped[..8].copy_from_slice(&400u64.to_be_bytes());
-        let bytes = [
-            deliver(1, 0),
-            content(b""),
-            deliver(2, 1),
-            content(&[0; 8]),
-            deliver(3, 0),
-            content(&stamped),
-        ];
+        let bytes = [deliver(1, 0), content(b""), deliver(2, 1), content(&[0; 8]), deliver(3, 0), content(&stamped)];
         let (tally, acks) = count(&bytes.concat(), 0);
-        assert_eq!(
-            (tally.consumed, tally.redelivered, tally.body_left),
-            (3, 1, 0)
-        );
+        assert_eq!((tally.consumed, tally.redelivered, tally.body_left), (3, 1, 0));
         let latency = tally.latency.summary().unwrap();
         assert_eq!((latency.samples, latency.max_us), (1, 0.6));
         assert!(acks.bytes.is_empty());
@@ -278,9 +227,7 @@ mod tests {
 
     #[test]
     fn acknowledges_singly_or_every_so_many() {
-        let bytes: Vec<u8> = (1..=5)
-            .flat_map(|tag| [deliver(tag, 0), content(b"x")].concat())
-            .collect();
+        let bytes: Vec<u8> = (1..=5).flat_map(|tag| [deliver(tag, 0), content(b"x")].concat()).collect();
         let tags = |bytes: &[u8]| -> Vec<(u64, u8)> {
             let (mut rest, mut tags) = (bytes, Vec::new());
             while let Some((frame, length)) = Frame::split(rest).unwrap() {
@@ -290,10 +237,7 @@ mod tests {
             }
             tags
         };
-        assert_eq!(
-            tags(&count(&bytes, 1).1.bytes),
-            [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]
-        );
+        assert_eq!(tags(&count(&bytes, 1).1.bytes), [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]);
         let (mut tally, mut acks) = count(&bytes, 2);
         assert_eq!(tags(&acks.bytes), [(2, 1), (4, 1)]);
         tally.ack_rest(&mut acks);

@@ -26,11 +26,7 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn new() -> Self {
-        Self {
-            origin: Instant::now(),
-            phase: AtomicU8::new(Phase::WarmUp as u8),
-            give_up_at: AtomicU64::new(u64::MAX),
-        }
+        Self { origin: Instant::now(), phase: AtomicU8::new(Phase::WarmUp as u8), give_up_at: AtomicU64::new(u64::MAX) }
     }
 
     /// Nanoseconds since the load began; never 0, because a message with time 0 carries no time.
@@ -40,8 +36,7 @@ impl Control {
 
     pub(crate) fn enter(&self, phase: Phase) {
         if phase == Phase::Settling {
-            self.give_up_at
-                .store(self.now() + GRACE.as_nanos() as u64, Relaxed);
+            self.give_up_at.store(self.now() + GRACE.as_nanos() as u64, Relaxed);
         }
         self.phase.store(phase as u8, Relaxed);
     }
@@ -90,10 +85,7 @@ pub(crate) struct Totals {
 
 impl Totals {
     pub(crate) fn of<'a>(at: u64, counters: impl Iterator<Item = &'a Counters>) -> Self {
-        let mut totals = Self {
-            at,
-            ..Self::default()
-        };
+        let mut totals = Self { at, ..Self::default() };
         for one in counters {
             totals.published += one.published.load(Relaxed);
             totals.confirmed += one.confirmed.load(Relaxed);

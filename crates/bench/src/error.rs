@@ -11,17 +11,10 @@ pub enum Error {
     #[error("cannot connect to {address}: {source}")]
     Connect { address: String, source: io::Error },
     #[error("{doing}: {source}")]
-    Io {
-        doing: &'static str,
-        source: io::Error,
-    },
+    Io { doing: &'static str, source: io::Error },
     /// The server ended the connection or channel with a reason of its own.
     #[error("the server closed the {scope}: {code} {text}")]
-    Closed {
-        scope: &'static str,
-        code: u16,
-        text: String,
-    },
+    Closed { scope: &'static str, code: u16, text: String },
     #[error("the server cancelled the consumer")]
     Cancelled,
     #[error("the server closed the connection without a word")]

@@ -16,11 +16,7 @@ pub(crate) struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            buckets: vec![0; BUCKETS],
-            count: 0,
-            max: 0,
-        }
+        Self { buckets: vec![0; BUCKETS], count: 0, max: 0 }
     }
 }
 
@@ -105,10 +101,7 @@ mod tests {
         while value < u64::MAX / 2 {
             for v in [value - 1, value, value + value / 3] {
                 let shown = middle(bucket(v));
-                assert!(
-                    shown.abs_diff(v) as f64 <= v as f64 * 0.008,
-                    "{v} became {shown}"
-                );
+                assert!(shown.abs_diff(v) as f64 <= v as f64 * 0.008, "{v} became {shown}");
             }
             value *= 2;
         }

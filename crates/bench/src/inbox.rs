@@ -27,11 +27,7 @@ pub(crate) struct Inbox {
 
 impl Default for Inbox {
     fn default() -> Self {
-        Self {
-            buffer: vec![0; CAPACITY],
-            start: 0,
-            end: 0,
-        }
+        Self { buffer: vec![0; CAPACITY], start: 0, end: 0 }
     }
 }
 
@@ -55,10 +51,7 @@ impl Inbox {
             }
             Err(error) if is_nothing(&error) => Ok(Fill::Nothing),
             Err(error) if is_gone(&error) => Err(Error::HungUp),
-            Err(source) => Err(Error::Io {
-                doing: "reading from the server",
-                source,
-            }),
+            Err(source) => Err(Error::Io { doing: "reading from the server", source }),
         }
     }
 
@@ -83,10 +76,7 @@ pub(crate) fn is_nothing(error: &io::Error) -> bool {
 
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionReset | BrokenPipe | ConnectionAborted
-    )
+    matches!(error.kind(), ConnectionReset | BrokenPipe | ConnectionAborted)
 }
 
 #[cfg(test)]
@@ -105,11 +95,7 @@ mod tests {
             let length = self.size.min(self.rest.len()).min(buffer.len());
             buffer[..length].copy_from_slice(&self.rest[..length]);
             self.rest = &self.rest[length..];
-            if length == 0 {
-                Err(io::ErrorKind::WouldBlock.into())
-            } else {
-                Ok(length)
-            }
+            if length == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(length) }
         }
     }
 
@@ -136,24 +122,14 @@ mod tests {
         }
         let expected: Vec<u64> = (0..40_000).collect();
         for size in (1..64).chain([4093, 65_537, 300_000]) {
-            assert_eq!(
-                tags_read_in_portions(&encoder.bytes, size),
-                expected,
-                "portions of {size}"
-            );
+            assert_eq!(tags_read_in_portions(&encoder.bytes, size), expected, "portions of {size}");
         }
     }
 
     #[test]
     fn an_oversized_frame_is_an_error() {
         let bytes = [[3, 0, 1, 0, 16, 0, 0].as_slice(), &vec![0; CAPACITY]].concat();
-        let (mut inbox, mut source) = (
-            Inbox::default(),
-            Portions {
-                rest: &bytes,
-                size: usize::MAX,
-            },
-        );
+        let (mut inbox, mut source) = (Inbox::default(), Portions { rest: &bytes, size: usize::MAX });
         assert_eq!(inbox.fill(&mut source).unwrap(), Fill::Bytes(CAPACITY));
         assert_eq!(inbox.next_frame().unwrap(), None);
         assert!(inbox.fill(&mut source).is_err());

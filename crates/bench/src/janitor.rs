@@ -1,7 +1,8 @@
 //! Deletes the queues of a tool that was interrupted or killed.
 //!
-//! The standard library cannot catch Ctrl-C, and no handler catches SIGKILL. So the tool starts itself once more, outside
-//! the terminal's process group; that process only waits for the end of its input, and deletes what it was then still told to.
+//! The standard library cannot catch Ctrl-C, and no handler catches SIGKILL. So the tool starts itself once more,
+//! outside the terminal's process group; that process only waits for the end of its input, and deletes what it was then
+//! still told to.
 
 use std::io::{self, BufRead, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -22,18 +23,13 @@ pub(crate) struct Janitor {
 impl Janitor {
     /// Starts the process; without one the load still cleans up after itself, unless it is killed.
     pub(crate) fn hire() -> Self {
-        Self {
-            child: spawn().ok(),
-        }
+        Self { child: spawn().ok() }
     }
 
     /// From now on, `topology` is to be deleted when we are gone.
     pub(crate) fn entrust(&mut self, uri: &str, topology: &Topology) {
         let exchange = topology.exchange.as_deref().unwrap_or_default();
-        self.tell(&format!(
-            "{uri}\t{exchange}\t{}",
-            topology.queues.join("\t")
-        ));
+        self.tell(&format!("{uri}\t{exchange}\t{}", topology.queues.join("\t")));
     }
 
     /// Everything is deleted already.
@@ -84,10 +80,7 @@ pub(crate) fn clean_up() {
         return;
     };
     if let Err(error) = topology.delete(&uri) {
-        eprintln!(
-            "bench: cannot delete {}: {error}",
-            topology.queues.join(", ")
-        );
+        eprintln!("bench: cannot delete {}: {error}", topology.queues.join(", "));
     }
 }
 
@@ -95,13 +88,7 @@ fn parse(line: &str) -> Option<(Uri, Topology)> {
     let mut parts = line.split('\t').map(str::to_owned);
     let uri = parts.next().filter(|part| part != NOTHING)?;
     let exchange = parts.next().filter(|name| !name.is_empty());
-    Some((
-        Uri::parse(&uri).ok()?,
-        Topology {
-            queues: parts.collect(),
-            exchange,
-        },
-    ))
+    Some((Uri::parse(&uri).ok()?, Topology { queues: parts.collect(), exchange }))
 }
 
 #[cfg(test)]
@@ -112,13 +99,7 @@ mod tests {
     fn understands_its_orders() {
         let (uri, topology) = parse("amqp://h\tx\ta\tb").unwrap();
         assert_eq!(uri.host, "h");
-        assert_eq!(
-            topology,
-            Topology {
-                queues: vec!["a".into(), "b".into()],
-                exchange: Some("x".into())
-            }
-        );
+        assert_eq!(topology, Topology { queues: vec!["a".into(), "b".into()], exchange: Some("x".into()) });
         assert!(parse("amqp://h\t\ta").unwrap().1.exchange.is_none());
         assert!(parse(NOTHING).is_none());
     }

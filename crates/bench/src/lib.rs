@@ -1,11 +1,12 @@
 //! The load generator behind `roadstead bench`: publishers and consumers against any AMQP 0-9-1 broker.
 //!
-//! It must cost far less than any broker, so that the broker is what is measured: prebuilt messages leave in large writes
-//! (`batch`, `publisher`), deliveries are skipped where they were read (`inbox`, `consumer`), and each thread has one
-//! blocking socket. It shares no code with Roadstead's own protocol crates: `wire` is a second reading of the specification.
+//! It must cost far less than any broker, so that the broker is what is measured: prebuilt messages leave in large
+//! writes (`batch`, `publisher`), deliveries are skipped where they were read (`inbox`, `consumer`), and each thread has
+//! one blocking socket. It shares no code with Roadstead's own protocol crates: `wire` is a second reading of the
+//! specification.
 //!
-//! Start at `load`, which leads one load through its phases; `compare` alternates between two brokers and `suite` runs the
-//! standard scenarios.
+//! Start at `load`, which leads one load through its phases; `compare` alternates between two brokers and `suite` runs
+//! the standard scenarios.
 
 mod batch;
 mod compare;
@@ -72,10 +73,7 @@ fn write_json(path: Option<&Path>, figures: &impl Serialize) -> Result<(), Error
     let Some(path) = path else {
         return Ok(());
     };
-    let fail = |source| Error::Json {
-        path: path.to_owned(),
-        source,
-    };
+    let fail = |source| Error::Json { path: path.to_owned(), source };
     let mut text = serde_json::to_string_pretty(figures).map_err(|error| fail(error.into()))?;
     text.push('\n');
     std::fs::write(path, text).map_err(fail)

@@ -49,9 +49,7 @@ pub(crate) fn run(options: &Options, janitor: &mut Janitor) -> Result<Report, Er
 fn check(options: &Options) -> Result<(), Error> {
     let is_span = |seconds: f64| seconds.is_finite() && (0.0..1e6).contains(&seconds);
     if !is_span(options.duration) || !is_span(options.warm_up) || !is_span(options.timeout) {
-        return Err(Error::Options(
-            "a time must be a number of seconds from 0 to 1,000,000",
-        ));
+        return Err(Error::Options("a time must be a number of seconds from 0 to 1,000,000"));
     }
     if options.publishers == 0 && options.messages.is_some() {
         return Err(Error::Options("--messages needs a publisher"));
@@ -63,12 +61,7 @@ fn check(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-fn run_declared(
-    options: &Options,
-    uri: &Uri,
-    topology: &Topology,
-    server: &str,
-) -> Result<Report, Error> {
+fn run_declared(options: &Options, uri: &Uri, topology: &Topology, server: &str) -> Result<Report, Error> {
     let mut load = Load::start(options, uri, topology)?;
     let outcome = load.conduct(options);
     let latencies = load.join();
@@ -113,12 +106,7 @@ impl Load {
         for index in 0..options.consumers {
             let queues = topology.share(index, options.consumers);
             let counters = load.new_counters();
-            consumers.push(Consumer::subscribe(
-                Connection::open(uri)?,
-                options,
-                &queues,
-                counters,
-            )?);
+            consumers.push(Consumer::subscribe(Connection::open(uri)?, options, &queues, counters)?);
         }
         let mut publishers = Vec::new();
         for index in 0..options.publishers {
@@ -161,8 +149,7 @@ impl Load {
                 consumer.notifies(waiting[index].clone());
             }
             let control = Arc::clone(&self.control);
-            self.consumers
-                .push(thread::spawn(move || consumer.run(&control)));
+            self.consumers.push(thread::spawn(move || consumer.run(&control)));
         }
         waiting.iter().for_each(thread::Thread::unpark);
     }
@@ -174,10 +161,7 @@ impl Load {
     }
 
     fn totals(&self) -> Totals {
-        Totals::of(
-            self.control.now(),
-            self.counters.iter().map(|counters| &**counters),
-        )
+        Totals::of(self.control.now(), self.counters.iter().map(|counters| &**counters))
     }
 
     /// Leads the load through its phases.
@@ -187,16 +171,10 @@ impl Load {
         let mut progress = Progress::new(pid.clone());
         let is_counted = options.messages.is_some();
         if !is_counted {
-            self.wait(options.warm_up, "warm-up", &mut progress, |load| {
-                load.is_broken()
-            })?;
+            self.wait(options.warm_up, "warm-up", &mut progress, |load| load.is_broken())?;
         }
         let (server_before, tool_before) = (cost()?, Cost::of("self").ok());
-        let start = if is_counted {
-            Totals::default()
-        } else {
-            self.totals()
-        };
+        let start = if is_counted { Totals::default() } else { self.totals() };
         self.control.enter(Phase::Measuring);
         if is_counted {
             self.until_consumed(options, "", &mut progress)?;
@@ -217,22 +195,11 @@ impl Load {
             end,
             last,
             server: server_before.zip(server_after).map(|(before, after)| {
-                let grew = if after.peak_bytes > before.peak_bytes {
-                    after.peak_bytes
-                } else {
-                    0
-                };
-                (
-                    before,
-                    after,
-                    progress.resident_max.max(grew).max(after.resident_bytes),
-                )
+                let grew = if after.peak_bytes > before.peak_bytes { after.peak_bytes } else { 0 };
+                (before, after, progress.resident_max.max(grew).max(after.resident_bytes))
             }),
-            tool_cpu_s: tool_before
-                .zip(tool_after)
-                .map(|(before, after)| after.cpu_s - before.cpu_s),
-            lost: counts_losses
-                .then(|| expected.saturating_sub(last.consumed.saturating_sub(last.redelivered))),
+            tool_cpu_s: tool_before.zip(tool_after).map(|(before, after)| after.cpu_s - before.cpu_s),
+            lost: counts_losses.then(|| expected.saturating_sub(last.consumed.saturating_sub(last.redelivered))),
         })
     }
 
@@ -250,35 +217,20 @@ impl Load {
             thread::sleep(TICK.min(left));
             progress.tick(&self.totals(), phase);
         }
-        if self.is_broken() {
-            Err(Error::Thread)
-        } else {
-            Ok(())
-        }
+        if self.is_broken() { Err(Error::Thread) } else { Ok(()) }
     }
 
     /// Waits until all publishers are done and everything they sent is consumed, or nothing moves any more.
-    fn until_consumed(
-        &mut self,
-        options: &Options,
-        phase: &str,
-        progress: &mut Progress,
-    ) -> Result<(), Error> {
+    fn until_consumed(&mut self, options: &Options, phase: &str, progress: &mut Progress) -> Result<(), Error> {
         let until = self.control.now() + (options.timeout * 1e9) as u64;
         let mut moved = self.totals();
         loop {
             let now = self.totals();
-            if (now.published, now.consumed, now.confirmed)
-                != (moved.published, moved.consumed, moved.confirmed)
-            {
+            if (now.published, now.consumed, now.confirmed) != (moved.published, moved.consumed, moved.confirmed) {
                 moved = now;
             }
             let is_sent = self.publishers.iter().all(JoinHandle::is_finished);
-            let expected = if options.consumers > 0 {
-                now.published * options.copies()
-            } else {
-                0
-            };
+            let expected = if options.consumers > 0 { now.published * options.copies() } else { 0 };
             let is_over = is_sent && now.consumed >= expected;
             if is_over || now.at >= until || now.seconds_since(&moved) > STALL.as_secs_f64() {
                 return Ok(());
@@ -292,8 +244,7 @@ impl Load {
     }
 
     fn is_broken(&self) -> bool {
-        self.consumers.iter().any(JoinHandle::is_finished)
-            || self.publishers.iter().any(JoinHandle::is_finished)
+        self.consumers.iter().any(JoinHandle::is_finished) || self.publishers.iter().any(JoinHandle::is_finished)
     }
 
     /// Ends all threads, publishers first; the first thread's error is the load's.
@@ -330,12 +281,7 @@ struct Progress {
 
 impl Progress {
     fn new(pid: Option<String>) -> Self {
-        Self {
-            pid,
-            last: Totals::default(),
-            resident_max: 0,
-            sample_at: 0,
-        }
+        Self { pid, last: Totals::default(), resident_max: 0, sample_at: 0 }
     }
 
     fn tick(&mut self, now: &Totals, phase: &str) {
@@ -349,11 +295,7 @@ impl Progress {
             0 => String::new(),
             n => format!("  [{n} blocked by the server]"),
         };
-        let phase = if phase.is_empty() {
-            String::new()
-        } else {
-            format!("  [{phase}]")
-        };
+        let phase = if phase.is_empty() { String::new() } else { format!("  [{phase}]") };
         eprintln!(
             "{:5.0} s  published {:>10}/s  confirmed {:>10}/s  consumed {:>10}/s{phase}{blocked}",
             now.at as f64 / 1e9,
@@ -383,19 +325,12 @@ fn report(
     deliver: &Histogram,
     confirm: &Histogram,
 ) -> Report {
-    let Window {
-        start, end, last, ..
-    } = window;
+    let Window { start, end, last, .. } = window;
     let seconds = end.seconds_since(start).max(1e-9);
     let rate = |after: u64, before: u64| (after - before) as f64 / seconds;
     let consumed = end.consumed - start.consumed;
-    let messages = if options.consumers > 0 {
-        consumed
-    } else {
-        end.published - start.published
-    };
-    let per_million =
-        |cpu_s: f64, messages: u64| (messages > 0).then(|| cpu_s * 1e6 / messages as f64);
+    let messages = if options.consumers > 0 { consumed } else { end.published - start.published };
+    let per_million = |cpu_s: f64, messages: u64| (messages > 0).then(|| cpu_s * 1e6 / messages as f64);
     Report {
         label: options.label.clone().unwrap_or_else(|| server.to_owned()),
         uri: uri.to_string(),
@@ -422,8 +357,6 @@ fn report(
             resident_before_bytes: before.resident_bytes,
             resident_after_bytes: after.resident_bytes,
         }),
-        tool_cpu_s_per_million: window
-            .tool_cpu_s
-            .and_then(|cpu_s| per_million(cpu_s, messages)),
+        tool_cpu_s_per_million: window.tool_cpu_s.and_then(|cpu_s| per_million(cpu_s, messages)),
     }
 }

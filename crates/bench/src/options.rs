@@ -13,11 +13,7 @@ use crate::uri::Uri;
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Broker to load, amqp://user:password@host:port/vhost with percent-encoded parts
-    #[arg(
-        long,
-        value_name = "URI",
-        default_value = "amqp://guest:guest@127.0.0.1:5672/%2F"
-    )]
+    #[arg(long, value_name = "URI", default_value = "amqp://guest:guest@127.0.0.1:5672/%2F")]
     pub uri: String,
 
     /// Publishers, each with a connection and a thread of its own
@@ -158,40 +154,25 @@ impl Options {
     }
 
     pub(crate) fn rounds(&self) -> usize {
-        self.rounds
-            .unwrap_or(if self.against.is_some() { 3 } else { 1 })
-            .max(1)
+        self.rounds.unwrap_or(if self.against.is_some() { 3 } else { 1 }).max(1)
     }
 
     /// The same load against the second broker, if there is one.
     pub(crate) fn rival(&self) -> Option<Self> {
         let uri = self.against.clone()?;
-        Some(Self {
-            uri,
-            server_pid: self.against_pid,
-            label: self.against_label.clone(),
-            ..self.clone()
-        })
+        Some(Self { uri, server_pid: self.against_pid, label: self.against_label.clone(), ..self.clone() })
     }
 
     /// The broker's name if it was given one, else where it is.
     pub(crate) fn place(&self) -> String {
-        let address =
-            || Uri::parse(&self.uri).map_or_else(|_| "a bad URI".to_owned(), |uri| uri.to_string());
+        let address = || Uri::parse(&self.uri).map_or_else(|_| "a bad URI".to_owned(), |uri| uri.to_string());
         self.label.clone().unwrap_or_else(address)
     }
 
     /// The load in a few words, for tables: `16 B transient, 1 publisher, 1 consumer, auto-ack`.
     pub(crate) fn describe(&self) -> String {
-        let mut words = vec![format!(
-            "{} {}",
-            bytes(self.size),
-            if self.persistent {
-                "persistent"
-            } else {
-                "transient"
-            }
-        )];
+        let mut words =
+            vec![format!("{} {}", bytes(self.size), if self.persistent { "persistent" } else { "transient" })];
         words.push(count(self.publishers, "publisher"));
         words.push(match self.fanout {
             Some(copies) => format!("fan-out to {copies} queues"),
@@ -225,9 +206,5 @@ fn count(n: usize, noun: &str) -> String {
 }
 
 fn bytes(size: usize) -> String {
-    if size >= 1024 && size.is_multiple_of(1024) {
-        format!("{} KiB", size / 1024)
-    } else {
-        format!("{size} B")
-    }
+    if size >= 1024 && size.is_multiple_of(1024) { format!("{} KiB", size / 1024) } else { format!("{size} B") }
 }

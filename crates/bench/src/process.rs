@@ -19,10 +19,7 @@ pub(crate) struct Cost {
 
 impl Cost {
     pub(crate) fn of(pid: &str) -> Result<Self, Error> {
-        let fail = |source| Error::Process {
-            pid: pid.to_owned(),
-            source,
-        };
+        let fail = |source| Error::Process { pid: pid.to_owned(), source };
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(fail)?;
         let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(fail)?;
         let cpu_s = cpu_seconds(&stat).ok_or_else(|| fail(io::ErrorKind::InvalidData.into()))?;
@@ -57,10 +54,7 @@ mod tests {
     fn reads_the_fields_of_a_line_with_a_strange_name() {
         let stat = "42 (a) b (c) S 1 1 1 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 3 0 5 1000 10";
         assert_eq!(cpu_seconds(stat), Some(2.0));
-        assert_eq!(
-            memory("Name:\tx\nVmHWM:\t   12 kB\n", "VmHWM:"),
-            Some(12 * 1024)
-        );
+        assert_eq!(memory("Name:\tx\nVmHWM:\t   12 kB\n", "VmHWM:"), Some(12 * 1024));
         assert_eq!(cpu_seconds("nonsense"), None);
     }
 }

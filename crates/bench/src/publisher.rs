@@ -137,12 +137,7 @@ impl Publisher {
             if !self.publish(1, control.now(), control)? {
                 break;
             }
-            while self
-                .window
-                .as_ref()
-                .is_some_and(|window| !window.is_empty())
-                && !control.is_hopeless()
-            {
+            while self.window.as_ref().is_some_and(|window| !window.is_empty()) && !control.is_hopeless() {
                 self.connection.inbox.fill(&mut self.connection.stream)?;
                 self.take_confirms(control)?;
             }
@@ -161,16 +156,9 @@ impl Publisher {
         };
         let window = Mutex::new(window);
         let is_sent = AtomicBool::new(false);
-        let stream = self
-            .connection
-            .stream
-            .try_clone()
-            .map_err(Error::io("setting up the socket"))?;
-        let reader = Reader {
-            stream,
-            inbox: std::mem::take(&mut self.connection.inbox),
-            counters: Arc::clone(&self.counters),
-        };
+        let stream = self.connection.stream.try_clone().map_err(Error::io("setting up the socket"))?;
+        let reader =
+            Reader { stream, inbox: std::mem::take(&mut self.connection.inbox), counters: Arc::clone(&self.counters) };
         let inbox = thread::scope(|scope| {
             let reader = scope.spawn(|| reader.run(control, &window, &is_sent));
             let sent = self.pace(control, Some(&window));
@@ -185,9 +173,7 @@ impl Publisher {
 
     fn pace(&mut self, control: &Control, window: Option<&Mutex<Window>>) -> Result<(), Error> {
         let start = control.now();
-        let due_at = |message: u64, rate: u64| {
-            start + (u128::from(message) * 1_000_000_000 / u128::from(rate)) as u64
-        };
+        let due_at = |message: u64, rate: u64| start + (u128::from(message) * 1_000_000_000 / u128::from(rate)) as u64;
         while !control.is_settling() && self.left != Some(0) {
             let now = control.now();
             let next = due_at(self.published, self.rate);
@@ -196,8 +182,11 @@ impl Publisher {
                 thread::sleep(Duration::from_nanos(next - now).min(PARK));
                 continue;
             }
-            let due = u128::from(now - start) * u128::from(self.rate) / 1_000_000_000 + 1
-                - u128::from(self.published);
+            // After a stall each write makes up for one slice, so that the dates stay true.
+            let elapsed = u128::from(now.min(next + LATE_NS) - start);
+            let due_until_then = elapsed * u128::from(self.rate) / 1_000_000_000 + 1;
+            // At least the one that `next` says; the division may have rounded it away.
+            let due = due_until_then.saturating_sub(u128::from(self.published)).max(1);
             let stamp = if now - next > LATE_NS { next } else { now };
             let Some(window) = window else {
                 if !self.publish(due as usize, stamp, control)? {
@@ -231,9 +220,7 @@ impl Publisher {
         control: &Control,
         shared: Option<&Mutex<Window>>,
     ) -> Result<bool, Error> {
-        let wanted = self.left.map_or(wanted, |left| {
-            wanted.min(usize::try_from(left).unwrap_or(wanted))
-        });
+        let wanted = self.left.map_or(wanted, |left| wanted.min(usize::try_from(left).unwrap_or(wanted)));
         let (bytes, messages) = self.batch.take(wanted, stamp);
         // Before the write, because the confirm may be back before the write returns.
         match (shared, &mut self.window) {
@@ -250,12 +237,7 @@ impl Publisher {
             }
             // A server that takes nothing may have said why. (A paced publisher's reader hears it by itself.)
             if length == 0 && shared.is_none() {
-                listen(
-                    &mut self.connection,
-                    self.window.as_mut(),
-                    &self.counters,
-                    control,
-                )?;
+                listen(&mut self.connection, self.window.as_mut(), &self.counters, control)?;
             }
         }
         self.published += messages as u64;
@@ -265,40 +247,21 @@ impl Publisher {
     }
 
     fn look(&mut self, control: &Control) -> Result<(), Error> {
-        listen(
-            &mut self.connection,
-            self.window.as_mut(),
-            &self.counters,
-            control,
-        )
+        listen(&mut self.connection, self.window.as_mut(), &self.counters, control)
     }
 
     fn take_confirms(&mut self, control: &Control) -> Result<(), Error> {
-        take_confirms(
-            &mut self.connection.inbox,
-            self.window.as_mut(),
-            &self.counters,
-            control,
-        )
+        take_confirms(&mut self.connection.inbox, self.window.as_mut(), &self.counters, control)
     }
 
     /// Waits for outstanding confirms and says goodbye, whose answer proves that everything sent has arrived.
     fn finish(mut self, control: &Control) -> Result<Histogram, Error> {
         let deadline = control.now() + self.goodbye_wait.as_nanos() as u64;
-        while self
-            .window
-            .as_ref()
-            .is_some_and(|window| !window.is_empty())
-            && control.now() < deadline
-        {
+        while self.window.as_ref().is_some_and(|window| !window.is_empty()) && control.now() < deadline {
             self.connection.inbox.fill(&mut self.connection.stream)?;
             self.take_confirms(control)?;
         }
-        let confirm_latency = self
-            .window
-            .take()
-            .map(|window| window.latency)
-            .unwrap_or_default();
+        let confirm_latency = self.window.take().map(|window| window.latency).unwrap_or_default();
         // A server with a backlog may answer late; that is no fault of the load.
         match self.connection.close(self.goodbye_wait) {
             Ok(()) | Err(Error::Timeout(_) | Error::HungUp) => Ok(confirm_latency),
@@ -316,20 +279,10 @@ struct Reader {
 
 impl Reader {
     /// Reads until everything is sent; hands the inbox back with what it still holds.
-    fn run(
-        mut self,
-        control: &Control,
-        window: &Mutex<Window>,
-        is_sent: &AtomicBool,
-    ) -> Result<Inbox, Error> {
+    fn run(mut self, control: &Control, window: &Mutex<Window>, is_sent: &AtomicBool) -> Result<Inbox, Error> {
         while !is_sent.load(Relaxed) {
             self.inbox.fill(&mut self.stream)?;
-            take_confirms(
-                &mut self.inbox,
-                Some(&mut lock(window)),
-                &self.counters,
-                control,
-            )?;
+            take_confirms(&mut self.inbox, Some(&mut lock(window)), &self.counters, control)?;
         }
         Ok(self.inbox)
     }
@@ -348,12 +301,7 @@ fn listen(
     control: &Control,
 ) -> Result<(), Error> {
     while connection.fill_now()? != Fill::Nothing {
-        take_confirms(
-            &mut connection.inbox,
-            window.as_deref_mut(),
-            counters,
-            control,
-        )?;
+        take_confirms(&mut connection.inbox, window.as_deref_mut(), counters, control)?;
     }
     Ok(())
 }
@@ -391,14 +339,7 @@ fn take_confirm(
     let mut arguments = frame.arguments();
     let tag = arguments.long_long()?;
     let is_multiple = arguments.octet()? & 1 == 1;
-    window.settle(
-        Settlement {
-            tag,
-            is_multiple,
-            is_nack,
-        },
-        now,
-    )?;
+    window.settle(Settlement { tag, is_multiple, is_nack }, now)?;
     counters.confirmed.store(window.acked, Relaxed);
     counters.nacked.store(window.nacked, Relaxed);
     Ok(())

@@ -64,10 +64,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = |name: &str, value: &str| writeln!(f, "  {name:<14} {value}");
-        line(
-            "broker",
-            &format!("{} ({}), {}", self.label, self.server, self.uri),
-        )?;
+        line("broker", &format!("{} ({}), {}", self.label, self.server, self.uri))?;
         line("load", &self.load)?;
         line("window", &format!("{:.2} s", self.window_s))?;
         line("published", &format!("{}/s", grouped(self.published_per_s)))?;
@@ -87,49 +84,21 @@ impl fmt::Display for Report {
         if let Some(cost) = &self.server_cost {
             line(
                 "server CPU",
-                &format!(
-                    "{} s per million messages ({:.2} s)",
-                    optional(cost.cpu_s_per_million),
-                    cost.cpu_s
-                ),
+                &format!("{} s per million messages ({:.2} s)", optional(cost.cpu_s_per_million), cost.cpu_s),
             )?;
             let mebibytes = |bytes: u64| format!("{:.0}", bytes as f64 / f64::from(1 << 20));
-            let (before, after) = (
-                mebibytes(cost.resident_before_bytes),
-                mebibytes(cost.resident_after_bytes),
-            );
-            line(
-                "server memory",
-                &format!(
-                    "{} MiB peak, {before} before, {after} after",
-                    mebibytes(cost.peak_bytes)
-                ),
-            )?;
+            let (before, after) = (mebibytes(cost.resident_before_bytes), mebibytes(cost.resident_after_bytes));
+            line("server memory", &format!("{} MiB peak, {before} before, {after} after", mebibytes(cost.peak_bytes)))?;
         }
-        line(
-            "tool CPU",
-            &format!(
-                "{} s per million messages",
-                optional(self.tool_cpu_s_per_million)
-            ),
-        )
+        line("tool CPU", &format!("{} s per million messages", optional(self.tool_cpu_s_per_million)))
     }
 }
 
 impl fmt::Display for Sums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |n: u64| grouped(n as f64);
-        write!(
-            f,
-            "{} published, {} consumed",
-            count(self.published),
-            count(self.consumed)
-        )?;
-        let rare = [
-            (self.confirmed, "confirmed"),
-            (self.nacked, "nacked"),
-            (self.redelivered, "redelivered"),
-        ];
+        write!(f, "{} published, {} consumed", count(self.published), count(self.consumed))?;
+        let rare = [(self.confirmed, "confirmed"), (self.nacked, "nacked"), (self.redelivered, "redelivered")];
         for (n, what) in rare.into_iter().filter(|(n, _)| *n > 0) {
             write!(f, ", {} {what}", count(n))?;
         }
@@ -189,13 +158,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!(
-            [0.0, 999.4, 1000.0, 1_234_567.0].map(grouped),
-            ["0", "999", "1,000", "1,234,567"]
-        );
-        assert_eq!(
-            [7.25, 70.4, 12_000.0, 3e7].map(duration),
-            ["7.2 µs", "70 µs", "12 ms", "30.0 s"]
-        );
+        assert_eq!([0.0, 999.4, 1000.0, 1_234_567.0].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([7.25, 70.4, 12_000.0, 3e7].map(duration), ["7.2 µs", "70 µs", "12 ms", "30.0 s"]);
     }
 }

@@ -14,18 +14,12 @@ const TENTH: &str = "10 % load";
 
 /// Runs every scenario; the broker, the window and the rounds come from `options`. What was measured before an error is
 /// in `done` all the same.
-pub(crate) fn run(
-    options: &Options,
-    janitor: &mut Janitor,
-    done: &mut Vec<Comparison>,
-) -> Result<(), Error> {
+pub(crate) fn run(options: &Options, janitor: &mut Janitor, done: &mut Vec<Comparison>) -> Result<(), Error> {
     for (name, mut scenario) in scenarios(&plain(options)) {
         if name == TENTH {
             // Both brokers get the same rate, a tenth of what the slower one reached at full speed.
-            let maximum = done
-                .iter()
-                .find(|comparison| comparison.name == MAXIMUM)
-                .map_or(0.0, Comparison::slower_rate);
+            let maximum =
+                done.iter().find(|comparison| comparison.name == MAXIMUM).map_or(0.0, Comparison::slower_rate);
             scenario.rate = (maximum / 10.0).max(1.0) as u64;
         }
         eprintln!("\n== {name}");
@@ -58,69 +52,15 @@ fn plain(options: &Options) -> Options {
 
 fn scenarios(plain: &Options) -> Vec<(&'static str, Options)> {
     let plain = || plain.clone();
-    let reliable = || Options {
-        persistent: true,
-        ack: true,
-        prefetch: 1000,
-        ..plain()
-    };
+    let reliable = || Options { persistent: true, ack: true, prefetch: 1000, ..plain() };
     vec![
         ("16 B transient", plain()),
-        (
-            MAXIMUM,
-            Options {
-                size: KIB,
-                ..plain()
-            },
-        ),
-        (
-            "1 KiB persistent",
-            Options {
-                size: KIB,
-                confirms: 100,
-                ..reliable()
-            },
-        ),
-        (
-            "256 B persistent",
-            Options {
-                size: 256,
-                confirms: 1000,
-                publishers: 2,
-                consumers: 2,
-                ..reliable()
-            },
-        ),
-        (
-            "fan-out",
-            Options {
-                size: 100,
-                fanout: Some(10),
-                ..plain()
-            },
-        ),
-        (
-            TENTH,
-            Options {
-                size: KIB,
-                ..plain()
-            },
-        ),
-        (
-            "one in flight",
-            Options {
-                one_in_flight: true,
-                ..plain()
-            },
-        ),
-        (
-            "one in flight, persistent",
-            Options {
-                one_in_flight: true,
-                size: KIB,
-                confirms: 1,
-                ..reliable()
-            },
-        ),
+        (MAXIMUM, Options { size: KIB, ..plain() }),
+        ("1 KiB persistent", Options { size: KIB, confirms: 100, ..reliable() }),
+        ("256 B persistent", Options { size: 256, confirms: 1000, publishers: 2, consumers: 2, ..reliable() }),
+        ("fan-out", Options { size: 100, fanout: Some(10), ..plain() }),
+        (TENTH, Options { size: KIB, ..plain() }),
+        ("one in flight", Options { one_in_flight: true, ..plain() }),
+        ("one in flight, persistent", Options { one_in_flight: true, size: KIB, confirms: 1, ..reliable() }),
     ]
 }

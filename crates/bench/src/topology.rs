@@ -23,9 +23,7 @@ impl Topology {
         };
         let digits = (options.queues - 1).to_string().len();
         Self {
-            queues: (0..options.queues)
-                .map(|i| format!("{prefix}-{i:0digits$}"))
-                .collect(),
+            queues: (0..options.queues).map(|i| format!("{prefix}-{i:0digits$}")).collect(),
             exchange: options.fanout.map(|_| format!("{prefix}-x")),
         }
     }
@@ -35,12 +33,7 @@ impl Topology {
         if workers >= self.queues.len() {
             return vec![self.queues[worker % self.queues.len()].clone()];
         }
-        self.queues
-            .iter()
-            .skip(worker)
-            .step_by(workers)
-            .cloned()
-            .collect()
+        self.queues.iter().skip(worker).step_by(workers).cloned().collect()
     }
 
     /// Exchange and routing keys that a publisher sends to.
@@ -51,24 +44,12 @@ impl Topology {
         }
     }
 
-    pub(crate) fn declare(
-        &self,
-        connection: &mut Connection,
-        is_durable: bool,
-    ) -> Result<(), Error> {
+    pub(crate) fn declare(&self, connection: &mut Connection, is_durable: bool) -> Result<(), Error> {
         let durable = u8::from(is_durable) << 1;
         if let Some(exchange) = &self.exchange {
-            connection.call(
-                Method::EXCHANGE_DECLARE,
-                Method::EXCHANGE_DECLARE_OK,
-                |out| {
-                    out.short(0)
-                        .short_text(exchange)
-                        .short_text("fanout")
-                        .octet(durable)
-                        .table(|_| ());
-                },
-            )?;
+            connection.call(Method::EXCHANGE_DECLARE, Method::EXCHANGE_DECLARE_OK, |out| {
+                out.short(0).short_text(exchange).short_text("fanout").octet(durable).table(|_| ());
+            })?;
         }
         for queue in &self.queues {
             connection.call(Method::QUEUE_DECLARE, Method::QUEUE_DECLARE_OK, |out| {
@@ -76,12 +57,7 @@ impl Topology {
             })?;
             if let Some(exchange) = &self.exchange {
                 connection.call(Method::QUEUE_BIND, Method::QUEUE_BIND_OK, |out| {
-                    out.short(0)
-                        .short_text(queue)
-                        .short_text(exchange)
-                        .short_text("")
-                        .octet(0)
-                        .table(|_| ());
+                    out.short(0).short_text(queue).short_text(exchange).short_text("").octet(0).table(|_| ());
                 })?;
             }
         }
@@ -110,19 +86,14 @@ mod tests {
     use super::*;
 
     fn topology(queues: usize) -> Topology {
-        Topology {
-            queues: (0..queues).map(|i| i.to_string()).collect(),
-            exchange: None,
-        }
+        Topology { queues: (0..queues).map(|i| i.to_string()).collect(), exchange: None }
     }
 
     #[test]
     fn every_queue_has_a_worker_and_every_worker_a_queue() {
         for queues in 1..6 {
             for workers in 1..6 {
-                let shares: Vec<_> = (0..workers)
-                    .map(|w| topology(queues).share(w, workers))
-                    .collect();
+                let shares: Vec<_> = (0..workers).map(|w| topology(queues).share(w, workers)).collect();
                 assert!(shares.iter().all(|share| !share.is_empty()));
                 let mut used: Vec<_> = shares.concat();
                 used.sort();

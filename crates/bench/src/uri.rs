@@ -18,10 +18,7 @@ pub(crate) struct Uri {
 
 impl Uri {
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        Self::parts(text).map_err(|why| Error::Uri {
-            uri: text.to_owned(),
-            why,
-        })
+        Self::parts(text).map_err(|why| Error::Uri { uri: text.to_owned(), why })
     }
 
     fn parts(text: &str) -> Result<Self, &'static str> {
@@ -36,18 +33,10 @@ impl Uri {
             Some((authority, vhost)) => (authority, decode(vhost)?),
             None => (rest, "/".to_owned()),
         };
-        let (user_info, address) = authority
-            .rsplit_once('@')
-            .unwrap_or(("guest:guest", authority));
+        let (user_info, address) = authority.rsplit_once('@').unwrap_or(("guest:guest", authority));
         let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
         let (host, port) = host_and_port(address)?;
-        Ok(Self {
-            user: decode(user)?,
-            password: decode(password)?,
-            host,
-            port,
-            vhost,
-        })
+        Ok(Self { user: decode(user)?, password: decode(password)?, host, port, vhost })
     }
 
     pub(crate) fn address(&self) -> String {
@@ -62,11 +51,7 @@ impl Uri {
 /// Without the password: this form goes into reports.
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let vhost = if self.vhost == "/" {
-            "%2F"
-        } else {
-            &self.vhost
-        };
+        let vhost = if self.vhost == "/" { "%2F" } else { &self.vhost };
         write!(f, "amqp://{}@{}/{vhost}", self.user, self.address())
     }
 }
@@ -83,15 +68,9 @@ fn host_and_port(address: &str) -> Result<(String, u16), &'static str> {
     };
     let port = match port {
         None | Some("") => PORT_DEFAULT,
-        Some(digits) => digits
-            .parse()
-            .map_err(|_| "the port is not a number up to 65535")?,
+        Some(digits) => digits.parse().map_err(|_| "the port is not a number up to 65535")?,
     };
-    let host = if host.is_empty() {
-        "127.0.0.1".to_owned()
-    } else {
-        host
-    };
+    let host = if host.is_empty() { "127.0.0.1".to_owned() } else { host };
     Ok((host, port))
 }
 
@@ -104,10 +83,7 @@ fn decode(text: &str) -> Result<String, &'static str> {
             rest = tail;
             continue;
         }
-        let digits = tail
-            .get(..2)
-            .and_then(|two| std::str::from_utf8(two).ok())
-            .ok_or("% without two digits")?;
+        let digits = tail.get(..2).and_then(|two| std::str::from_utf8(two).ok()).ok_or("% without two digits")?;
         bytes.push(u8::from_str_radix(digits, 16).map_err(|_| "% without two hexadecimal digits")?);
         rest = &tail[2..];
     }
@@ -120,26 +96,13 @@ mod tests {
 
     fn check(text: &str, user: &str, password: &str, host: &str, port: u16, vhost: &str) {
         let uri = Uri::parse(text).unwrap();
-        let parts = (
-            &*uri.user,
-            &*uri.password,
-            &*uri.host,
-            uri.port,
-            &*uri.vhost,
-        );
+        let parts = (&*uri.user, &*uri.password, &*uri.host, uri.port, &*uri.vhost);
         assert_eq!(parts, (user, password, host, port, vhost), "{text}");
     }
 
     #[test]
     fn takes_apart_every_form() {
-        check(
-            "amqp://guest:guest@127.0.0.1:5672/%2F",
-            "guest",
-            "guest",
-            "127.0.0.1",
-            5672,
-            "/",
-        );
+        check("amqp://guest:guest@127.0.0.1:5672/%2F", "guest", "guest", "127.0.0.1", 5672, "/");
         check("amqp://h", "guest", "guest", "h", 5672, "/");
         check("amqp://h:1", "guest", "guest", "h", 1, "/");
         check("amqp://u@h/v", "u", "", "h", 5672, "v");
@@ -151,25 +114,16 @@ mod tests {
 
     #[test]
     fn refuses_nonsense() {
-        for text in [
-            "",
-            "h:5672",
-            "http://h",
-            "amqps://h",
-            "amqp://h:99999",
-            "amqp://h/%2",
-            "amqp://h/%zz",
-            "amqp://[::1",
-        ] {
+        for text in
+            ["", "h:5672", "http://h", "amqps://h", "amqp://h:99999", "amqp://h/%2", "amqp://h/%zz", "amqp://[::1"]
+        {
             assert!(matches!(Uri::parse(text), Err(Error::Uri { .. })), "{text}");
         }
     }
 
     #[test]
     fn shows_no_password() {
-        let shown = Uri::parse("amqp://u:secret@[::1]:7/%2F")
-            .unwrap()
-            .to_string();
+        let shown = Uri::parse("amqp://u:secret@[::1]:7/%2F").unwrap().to_string();
         assert_eq!(shown, "amqp://u@[::1]:7/%2F");
     }
 }

@@ -58,17 +58,9 @@ impl Window {
 
     /// Takes a confirm; latencies are recorded only when `now` is given.
     pub(crate) fn settle(&mut self, settlement: Settlement, now: Option<u64>) -> Result<(), Error> {
-        let Settlement {
-            tag,
-            is_multiple,
-            is_nack,
-        } = settlement;
+        let Settlement { tag, is_multiple, is_nack } = settlement;
         // Tag 0 with `multiple` means everything outstanding.
-        let tag = if tag == 0 && is_multiple {
-            self.next_tag() - 1
-        } else {
-            tag
-        };
+        let tag = if tag == 0 && is_multiple { self.next_tag() - 1 } else { tag };
         if tag >= self.next_tag() {
             return Err(Error::Protocol("a confirm for a message that was not sent"));
         }
@@ -76,10 +68,7 @@ impl Window {
             while self.first_tag <= tag && self.settle_first(is_nack, now) {}
             return Ok(());
         }
-        let Some(entry) = tag
-            .checked_sub(self.first_tag)
-            .and_then(|i| self.sent_at.get_mut(i as usize))
-        else {
+        let Some(entry) = tag.checked_sub(self.first_tag).and_then(|i| self.sent_at.get_mut(i as usize)) else {
             return Err(Error::Protocol("a second confirm for one message"));
         };
         let sent_at = std::mem::replace(entry, SETTLED);
@@ -127,19 +116,11 @@ mod tests {
     use super::*;
 
     fn one(tag: u64) -> Settlement {
-        Settlement {
-            tag,
-            is_multiple: false,
-            is_nack: false,
-        }
+        Settlement { tag, is_multiple: false, is_nack: false }
     }
 
     fn up_to(tag: u64) -> Settlement {
-        Settlement {
-            tag,
-            is_multiple: true,
-            is_nack: false,
-        }
+        Settlement { tag, is_multiple: true, is_nack: false }
     }
 
     #[test]
@@ -153,16 +134,7 @@ mod tests {
         window.sent(2, 30);
         window.settle(up_to(5), Some(40)).unwrap();
         assert_eq!((window.room(), window.acked), (3, 5));
-        window
-            .settle(
-                Settlement {
-                    tag: 0,
-                    is_multiple: true,
-                    is_nack: true,
-                },
-                None,
-            )
-            .unwrap();
+        window.settle(Settlement { tag: 0, is_multiple: true, is_nack: true }, None).unwrap();
         assert!(window.is_empty());
         assert_eq!((window.acked, window.nacked), (5, 1));
         assert_eq!(window.latency.summary().unwrap().samples, 5);

@@ -78,13 +78,7 @@ impl<'a> Frame<'a> {
         let end = FRAME_PREFIX + u32::from_be_bytes([a, b, c, d]) as usize;
         match bytes.get(end) {
             None => Ok(None),
-            Some(&FRAME_END) => Ok(Some((
-                Self {
-                    kind,
-                    payload: &bytes[FRAME_PREFIX..end],
-                },
-                end + 1,
-            ))),
+            Some(&FRAME_END) => Ok(Some((Self { kind, payload: &bytes[FRAME_PREFIX..end] }, end + 1))),
             Some(_) => Err(Error::Protocol("a frame without its end mark")),
         }
     }
@@ -95,9 +89,7 @@ impl<'a> Frame<'a> {
         if self.kind != METHOD {
             return None;
         }
-        self.payload
-            .first_chunk()
-            .map(|id| Method(u32::from_be_bytes(*id)))
+        self.payload.first_chunk().map(|id| Method(u32::from_be_bytes(*id)))
     }
 
     /// The arguments behind the method id.
@@ -108,12 +100,8 @@ impl<'a> Frame<'a> {
     /// Total body size that a content header announces.
     #[inline]
     pub(crate) fn body_size(&self) -> Result<u64, Error> {
-        let size = self
-            .payload
-            .get(4..12)
-            .and_then(|bytes| bytes.try_into().ok());
-        size.map(u64::from_be_bytes)
-            .ok_or(Error::Protocol("a content header without a size"))
+        let size = self.payload.get(4..12).and_then(|bytes| bytes.try_into().ok());
+        size.map(u64::from_be_bytes).ok_or(Error::Protocol("a content header without a size"))
     }
 }
 
@@ -123,19 +111,13 @@ pub(crate) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let (head, tail) = self
-            .0
-            .split_first_chunk()
-            .ok_or(Error::Protocol("a method that ends early"))?;
+        let (head, tail) = self.0.split_first_chunk().ok_or(Error::Protocol("a method that ends early"))?;
         self.0 = tail;
         Ok(*head)
     }
 
     fn slice(&mut self, length: usize) -> Result<&'a [u8], Error> {
-        let (head, tail) = self
-            .0
-            .split_at_checked(length)
-            .ok_or(Error::Protocol("a method that ends early"))?;
+        let (head, tail) = self.0.split_at_checked(length).ok_or(Error::Protocol("a method that ends early"))?;
         self.0 = tail;
         Ok(head)
     }
@@ -207,10 +189,7 @@ impl Encoder {
     /// Appends what carries one message: publish method, header, and as many body frames as `frame_max` asks for.
     pub(crate) fn message(&mut self, message: &Message<'_>) -> &mut Self {
         self.method(message.channel, Method::BASIC_PUBLISH, |out| {
-            out.short(0)
-                .short_text(message.exchange)
-                .short_text(message.routing_key)
-                .octet(0);
+            out.short(0).short_text(message.exchange).short_text(message.routing_key).octet(0);
         });
         self.frame(HEADER, message.channel, |out| {
             out.short(60).short(0).long_long(message.body.len() as u64);
@@ -226,12 +205,7 @@ impl Encoder {
         self
     }
 
-    fn frame(
-        &mut self,
-        kind: u8,
-        channel: u16,
-        payload: impl FnOnce(&mut Arguments<'_>),
-    ) -> &mut Self {
+    fn frame(&mut self, kind: u8, channel: u16, payload: impl FnOnce(&mut Arguments<'_>)) -> &mut Self {
         let start = self.bytes.len();
         self.bytes.push(kind);
         self.bytes.extend_from_slice(&channel.to_be_bytes());
@@ -307,22 +281,12 @@ mod tests {
     #[test]
     fn publish_has_the_bytes_of_the_specification() {
         let mut encoder = Encoder::default();
-        let message = Message {
-            channel: 1,
-            exchange: "",
-            routing_key: "q",
-            persistent: true,
-            frame_max: 10,
-            body: b"abc",
-        };
+        let message =
+            Message { channel: 1, exchange: "", routing_key: "q", persistent: true, frame_max: 10, body: b"abc" };
         encoder.message(&message);
         let expected = [
-            &[
-                1, 0, 1, 0, 0, 0, 10, 0, 60, 0, 40, 0, 0, 0, 1, b'q', 0, 0xCE,
-            ][..],
-            &[
-                2, 0, 1, 0, 0, 0, 15, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0x10, 0, 2, 0xCE,
-            ],
+            &[1, 0, 1, 0, 0, 0, 10, 0, 60, 0, 40, 0, 0, 0, 1, b'q', 0, 0xCE][..],
+            &[2, 0, 1, 0, 0, 0, 15, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0x10, 0, 2, 0xCE],
             &[3, 0, 1, 0, 0, 0, 2, b'a', b'b', 0xCE],
             &[3, 0, 1, 0, 0, 0, 1, b'c', 0xCE],
         ];
@@ -338,19 +302,12 @@ mod tests {
         let whole = encoder.bytes.len();
         encoder.bytes.extend_from_slice(b"next");
         for cut in 0..whole {
-            assert_eq!(
-                Frame::split(&encoder.bytes[..cut]).unwrap(),
-                None,
-                "cut at {cut}"
-            );
+            assert_eq!(Frame::split(&encoder.bytes[..cut]).unwrap(), None, "cut at {cut}");
         }
         let (frame, length) = Frame::split(&encoder.bytes).unwrap().unwrap();
         assert_eq!((length, frame.method()), (whole, Some(Method::BASIC_ACK)));
         let mut arguments = frame.arguments();
-        assert_eq!(
-            (arguments.long_long().unwrap(), arguments.octet().unwrap()),
-            (77, 1)
-        );
+        assert_eq!((arguments.long_long().unwrap(), arguments.octet().unwrap()), (77, 1));
         assert!(arguments.octet().is_err());
     }
 
@@ -375,14 +332,7 @@ mod tests {
         let (_, publish) = Frame::split(&encoder.bytes).unwrap().unwrap();
         let (header, _) = Frame::split(&encoder.bytes[publish..]).unwrap().unwrap();
         assert_eq!(header.body_size().unwrap(), 300);
-        assert!(
-            Frame {
-                kind: HEADER,
-                payload: &[0; 5]
-            }
-            .body_size()
-            .is_err()
-        );
+        assert!(Frame { kind: HEADER, payload: &[0; 5] }.body_size().is_err());
     }
 
     #[test]
@@ -393,10 +343,7 @@ mod tests {
             table.short_text("inner").octet(b'F').table(|_| ());
             table.short_text("product").octet(b'S').long_text(b"Thing");
         });
-        assert_eq!(
-            Fields(&bytes).table_text("product").as_deref(),
-            Some("Thing")
-        );
+        assert_eq!(Fields(&bytes).table_text("product").as_deref(), Some("Thing"));
         assert_eq!(Fields(&bytes).table_text("version"), None);
     }
 }

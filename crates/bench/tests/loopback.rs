@@ -19,20 +19,10 @@ struct CommandLine {
 /// The options of a command line, against a fake broker of its own.
 fn options(arguments: &str) -> Options {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
-    let uri = format!(
-        "amqp://{}",
-        listener
-            .local_addr()
-            .expect("a bound listener has an address")
-    );
+    let uri = format!("amqp://{}", listener.local_addr().expect("a bound listener has an address"));
     thread::spawn(move || sink::serve(&listener));
     let arguments = arguments.split_whitespace().map(str::to_owned);
-    CommandLine::parse_from(
-        ["bench".to_owned(), "--uri".to_owned(), uri]
-            .into_iter()
-            .chain(arguments),
-    )
-    .options
+    CommandLine::parse_from(["bench".to_owned(), "--uri".to_owned(), uri].into_iter().chain(arguments)).options
 }
 
 #[test]
@@ -50,28 +40,17 @@ fn a_consumer_alone_is_measured() {
 
 #[test]
 fn a_counted_load_publishes_exactly_and_confirms_everything() {
-    let report = measure(&options(
-        "--consumers 0 --publishers 3 --messages 100001 --confirms 7 --queues 2",
-    ))
-    .unwrap();
-    assert_eq!(
-        (report.totals.published, report.totals.confirmed),
-        (100_001, 100_001)
-    );
+    let report = measure(&options("--consumers 0 --publishers 3 --messages 100001 --confirms 7 --queues 2")).unwrap();
+    assert_eq!((report.totals.published, report.totals.confirmed), (100_001, 100_001));
     assert!(report.confirm_latency.unwrap().samples >= 100_001);
 }
 
 #[test]
 fn a_paced_publisher_keeps_its_rate() {
     for confirms in [0, 10] {
-        let arguments =
-            format!("--consumers 0 --rate 1000 --duration 1 --warm-up 0.1 --confirms {confirms}");
+        let arguments = format!("--consumers 0 --rate 1000 --duration 1 --warm-up 0.1 --confirms {confirms}");
         let report = measure(&options(&arguments)).unwrap();
-        assert!(
-            (900.0..1100.0).contains(&report.published_per_s),
-            "{}",
-            report.published_per_s
-        );
+        assert!((900.0..1100.0).contains(&report.published_per_s), "{}", report.published_per_s);
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    task::Waker,
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -60,6 +61,8 @@ pub struct Broker {
     next_session: AtomicU64,
     next_name: AtomicU64,
     alarm: AtomicBool,
+    /// Sessions that wait for the alarm to end.
+    alarmed: Mutex<Vec<Waker>>,
 }
 
 /// A session that has entered a vhost.
@@ -115,6 +118,25 @@ pub struct Attachment {
     pub consumer: ConsumerId,
 }
 
+/// A message taken from a queue without consuming.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The queue.
+    pub queue: Arc<QueueInfo>,
+    /// Its place there, to settle it by; without meaning if it is settled already.
+    pub slot: u64,
+    /// The message.
+    pub queued: Queued,
+    /// Messages that wait behind it.
+    pub left: usize,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
 impl Broker {
     /// A broker with what the log held.
     ///
@@ -133,6 +155,7 @@ impl Broker {
             next_session: AtomicU64::new(1),
             next_name: AtomicU64::new(1),
             alarm: AtomicBool::new(false),
+            alarmed: Mutex::default(),
         };
         broker.restore(recovered)?;
         Ok(broker)
@@ -234,6 +257,15 @@ impl Broker {
     /// Raises or ends the alarm that keeps publishers waiting.
     pub fn set_alarm(&self, alarm: bool) {
         self.alarm.store(alarm, Ordering::Release);
+        if !alarm {
+            let waiting = std::mem::take(&mut *self.alarmed.lock());
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Wakes `waker` once, when the alarm ends.
+    pub fn wake_after_alarm(&self, waker: &Waker) {
+        self.alarmed.lock().push(waker.clone());
     }
 
     /// Whether publishers have to wait.
@@ -624,7 +656,13 @@ impl Broker {
     }
 
     /// Makes a name that leads straight to one of a session's consumers, past any queue.
-    pub fn open_direct(&self, caller: &Caller, name: &str, outlet: Arc<dyn Outlet>, key: ConsumerKey) -> Arc<QueueInfo> {
+    pub fn open_direct(
+        &self,
+        caller: &Caller,
+        name: &str,
+        outlet: Arc<dyn Outlet>,
+        key: ConsumerKey,
+    ) -> Arc<QueueInfo> {
         let info = Arc::new(QueueInfo {
             id: QueueId(self.next_queue.fetch_add(1, Ordering::Relaxed)),
             vhost: caller.vhost.name().clone(),
@@ -706,12 +744,20 @@ impl Broker {
 
     // --- consuming ---
 
+    /// Checks that the caller may get messages from a queue.
+    ///
+    /// # Errors
+    /// [`Refusal::AccessRefused`] if not.
+    pub fn check_readable(&self, caller: &Caller, name: &str) -> Result<(), Refusal> {
+        self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))
+    }
+
     /// Adds a consumer to a queue.
     ///
     /// # Errors
     /// If the queue does not exist or cannot be consumed from.
     pub fn consume(&self, caller: &Caller, name: &str, consumer: Consumer) -> Result<Attachment, Refusal> {
-        self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))?;
+        self.check_readable(caller, name)?;
         let queue = self.queue(caller, name)?;
         if let QueueKind::Direct(..) = queue.kind {
             return Err(Refusal::NotFound(queue.resource()));
@@ -740,16 +786,11 @@ impl Broker {
         self.finish(after);
     }
 
-    /// Takes one message. Returns its slot, itself, and how many wait behind it.
+    /// Takes one message, if there is one.
     ///
     /// # Errors
     /// If the queue does not exist or the caller may not.
-    pub fn fetch(
-        &self,
-        caller: &Caller,
-        name: &str,
-        settled: bool,
-    ) -> Result<Option<(Arc<QueueInfo>, u64, Queued, usize)>, Refusal> {
+    pub fn fetch(&self, caller: &Caller, name: &str, settled: bool) -> Result<Option<Fetched>, Refusal> {
         self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))?;
         let info = self.queue(caller, name)?;
         let mut after = Aftermath::default();
@@ -758,7 +799,7 @@ impl Broker {
         let left = shard.queue(&info).map_or(0, |queue| queue.backlog().ready());
         drop(shard);
         self.finish(after);
-        Ok(fetched.map(|(slot, queued)| (info, slot, queued, left)))
+        Ok(fetched.map(|(slot, queued)| Fetched { queue: info, slot, queued, left }))
     }
 
     /// Deletes what belongs to a session alone.
@@ -886,8 +927,7 @@ fn equivalent_queue(caller: &Caller, info: &QueueInfo, received: &QueueDeclarati
         return Err(Refusal::Locked(info.resource()));
     }
     let durable = received.durable && !received.exclusive;
-    let properties =
-        [("durable", durable, info.durable), ("auto_delete", received.auto_delete, info.auto_delete)];
+    let properties = [("durable", durable, info.durable), ("auto_delete", received.auto_delete, info.auto_delete)];
     for (property, received, current) in properties {
         if received != current {
             return Err(inequivalent(info.resource(), property, received, current));

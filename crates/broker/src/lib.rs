@@ -33,8 +33,6 @@ pub use crate::{
     queue::{Consumer, ConsumerId, Credit, Settlement},
     refusal::{Refusal, Resource},
     session::{Credentials, Login, Millis, Peer, Reply, Request, Session, SessionId},
-    topology::{
-        Binding, Destination, ExchangeDeclaration, ExchangeKind, QueueId, QueueInfo, QueueKind, Vhost,
-    },
+    topology::{Binding, Destination, ExchangeDeclaration, ExchangeKind, QueueId, QueueInfo, QueueKind, Vhost},
     value::{Name, Table, Value},
 };

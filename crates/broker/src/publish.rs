@@ -113,7 +113,8 @@ impl<'a> Batch<'a> {
 }
 
 impl Route {
-    fn view<'v>(&'v self, body: &'v Body<'_>) -> MessageView<'v> {
+    /// A message on this route through references.
+    pub fn view<'v>(&'v self, body: &'v Body<'_>) -> MessageView<'v> {
         match body {
             Body::Borrowed { routing_key, origin, durable, properties, payload } => MessageView {
                 exchange: &self.exchange,

@@ -311,7 +311,8 @@ impl State {
                 vhost: key.name()?,
                 name: key.name()?,
                 declaration: ExchangeDeclaration {
-                    kind: ExchangeKind::parse(value.text()?).map_err(|_| Unreadable("an exchange has an unknown type"))?,
+                    kind: ExchangeKind::parse(value.text()?)
+                        .map_err(|_| Unreadable("an exchange has an unknown type"))?,
                     durable: true,
                     auto_delete: value.flag()?,
                     internal: value.flag()?,
@@ -376,18 +377,20 @@ mod tests {
             internal: false,
             arguments: arguments.clone(),
         };
-        let binding = |destination| Binding {
-            source: "s".into(),
-            destination,
-            key: "k".into(),
-            arguments: arguments.clone(),
-        };
+        let binding =
+            |destination| Binding { source: "s".into(), destination, key: "k".into(), arguments: arguments.clone() };
         let vhost = Name::from("/");
         for state in [
             State::Vhost(vhost.clone()),
             State::User("u".into(), vec![1, 2]),
             State::Exchange { vhost: vhost.clone(), name: "x".into(), declaration },
-            State::Queue { vhost: vhost.clone(), name: "q".into(), id: QueueId(9), auto_delete: false, arguments: arguments.clone() },
+            State::Queue {
+                vhost: vhost.clone(),
+                name: "q".into(),
+                id: QueueId(9),
+                auto_delete: false,
+                arguments: arguments.clone(),
+            },
             State::Binding { vhost: vhost.clone(), binding: binding(Destination::Queue(QueueId(9))) },
             State::Binding { vhost, binding: binding(Destination::Exchange("y".into())) },
         ] {

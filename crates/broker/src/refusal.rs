@@ -28,7 +28,9 @@ pub enum Refusal {
     #[error("no {0}")]
     NotFound(Resource),
     /// A queue that belongs to another session alone.
-    #[error("cannot obtain exclusive access to locked {0}. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.")]
+    #[error(
+        "cannot obtain exclusive access to locked {0}. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."
+    )]
     Locked(Resource),
     /// A declaration that differs from what exists in a fixed property.
     #[error("inequivalent arg '{property}' for {resource}: received '{received}' but current is '{current}'")]

@@ -67,6 +67,8 @@ impl fmt::Debug for Credentials {
 pub enum Request {
     /// To have credentials checked; answered by [`Reply::Login`].
     Authenticate(Credentials),
+    /// Nothing new: the last one is being answered.
+    Pending,
 }
 
 /// The outcome of a login.
@@ -116,6 +118,9 @@ pub trait Session: Send {
 
     /// The output has drained below [`crate::limits::OUTPUT_BYTES_LOW`]: paused consumers may go on.
     fn drained(&mut self, now: Millis);
+
+    /// The driver has taken its time, as [`Intake::Lagging`] asks.
+    fn caught_up(&mut self);
 
     /// Bytes were written to the client.
     fn sent(&mut self, now: Millis);

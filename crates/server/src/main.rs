@@ -1,1 +1,77 @@
-fn main() {}
+//! The `roadstead` binary.
+
+mod auth;
+mod clock;
+mod config;
+mod doctor;
+mod driver;
+mod durability;
+mod listener;
+mod serve;
+mod telemetry;
+mod tls;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+/// A message broker in which RabbitMQ's and ActiveMQ's clients meet in the same queues and topics.
+#[derive(Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeOptions,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the broker (what happens without a subcommand, too).
+    Serve(ServeOptions),
+    /// Load a broker, this one or any other, and measure it.
+    Bench(Box<bench::Options>),
+    /// Check a data directory without changing it.
+    Doctor(DoctorOptions),
+}
+
+/// How the broker is started.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServeOptions {
+    /// Configuration file (TOML). Every setting can also be given as ROADSTEAD_SECTION_KEY in the environment.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data directory. Created if it is not there. [default: ./roadstead-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address for all listeners; may be given more than once. [default: 127.0.0.1 and ::1]
+    #[arg(long, value_name = "ADDR")]
+    bind: Vec<std::net::IpAddr>,
+    /// Added to every port, for a second broker on one machine.
+    #[arg(long, value_name = "N")]
+    port_offset: Option<u16>,
+}
+
+#[derive(Args)]
+struct DoctorOptions {
+    /// Data directory.
+    #[arg(long, value_name = "DIR", default_value = "./roadstead-data")]
+    data: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        None => serve::run(&cli.serve),
+        Some(Command::Serve(options)) => serve::run(&options),
+        Some(Command::Bench(options)) => bench::run(*options).map_err(Into::into),
+        Some(Command::Doctor(options)) => doctor::run(&options.data),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("roadstead: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -30,12 +30,7 @@ struct Account {
 impl Ledger {
     /// A segment begins.
     pub(crate) fn begin(&mut self, id: SegmentId, first_sequence: u64) {
-        let account = Account {
-            id,
-            live: HashMap::new(),
-            values: BTreeSet::new(),
-            takes_back_from: BTreeSet::new(),
-        };
+        let account = Account { id, live: HashMap::new(), values: BTreeSet::new(), takes_back_from: BTreeSet::new() };
         self.segments.insert(first_sequence, account);
     }
 

@@ -1,7 +1,20 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { check, nextEvent, restartBroker, until } from './contract.js';
-import { bodies, confirmed, Consumer, digest, drain, get, numbered, quiet, ready, synchronise, unique, uri } from './session.js';
+import {
+  bodies,
+  confirmed,
+  Consumer,
+  digest,
+  drain,
+  get,
+  numbered,
+  quiet,
+  ready,
+  synchronise,
+  unique,
+  uri,
+} from './session.js';
 
 const { deepEqual, equal, match, notEqual, ok } = assert;
 const text = (message) => message.content.toString();
@@ -83,7 +96,8 @@ check('exchange-topic', async (session) => {
 });
 
 check('exchange-headers', async (session) => {
-  const bindings = [{ match: { 'x-match': 'all', shape: 'round', size: 1 } }, { match: { 'x-match': 'any', shape: 'round', size: 1 } }];
+  const wanted = { shape: 'round', size: 1 };
+  const bindings = [{ match: { 'x-match': 'all', ...wanted } }, { match: { 'x-match': 'any', ...wanted } }];
   const messages = [
     { body: 'both', headers: { shape: 'round', size: 1, more: true } },
     { body: 'shape', headers: { shape: 'round' } },

@@ -65,7 +65,8 @@ check('406-inequivalent-queue', async (session) => {
   await channelRefused(
     connection,
     406,
-    `PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' ${about}: received none but current is the value '60000' of type 'signedint'`,
+    `PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' ${about}: ` +
+      "received none but current is the value '60000' of type 'signedint'",
     (channel) => channel.assertQueue(queue),
   );
 });
@@ -76,7 +77,8 @@ check('406-inequivalent-exchange', async (session) => {
   await channelRefused(
     connection,
     406,
-    `PRECONDITION_FAILED - inequivalent arg 'type' for exchange '${exchange}' in vhost '${vhost}': received 'fanout' but current is 'direct'`,
+    `PRECONDITION_FAILED - inequivalent arg 'type' for exchange '${exchange}' in vhost '${vhost}': ` +
+      "received 'fanout' but current is 'direct'",
     (channel) => channel.assertExchange(exchange, 'fanout'),
   );
 });

@@ -19,6 +19,7 @@ from celery_tasks import NAME, add, app, echo, fail, kill_worker_once, note, suc
 from checks import Suite, amqp_uri, equal, restart_broker, unique, wait_until
 
 SECONDS = 10
+VHOST = Connection(amqp_uri()).virtual_host
 workers = []
 
 
@@ -29,7 +30,6 @@ def start_worker(queue, *options):
         cwd=Path(__file__).parent,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
-        start_new_session=True,
     )
     workers.append(process)
     return process
@@ -42,7 +42,7 @@ def stop_workers():
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
+            process.kill()
 
 
 def delete_names():
@@ -216,7 +216,12 @@ def py_amqp_transactions():
 def refusals():
     missing = unique("missing")
     cases = [
-        (NotFound, 404, f"NOT_FOUND - no queue '{missing}' in vhost '/'", lambda c: c.queue_declare(missing, passive=True)),
+        (
+            NotFound,
+            404,
+            f"NOT_FOUND - no queue '{missing}' in vhost '{VHOST}'",
+            lambda c: c.queue_declare(missing, passive=True),
+        ),
         (
             AccessRefused,
             403,

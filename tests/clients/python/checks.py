@@ -11,7 +11,8 @@ import time
 import traceback
 import uuid
 
-SUITE_SECONDS = 110
+SUITE_SECONDS = 105
+END_SECONDS = 10
 CHECK_SECONDS = 15
 
 
@@ -37,6 +38,10 @@ def unique(kind):
 
 def say(line):
     print(line, flush=True)
+
+
+def reason(error):
+    return " ".join((str(error) or repr(error)).split())
 
 
 def restart_broker():
@@ -78,13 +83,19 @@ class Suite:
         for name, seconds, function in self._checks:
             if only and name not in only:
                 continue
-            verdict, reason = self._verdict(function, min(seconds, end - time.monotonic()))
+            verdict, why = self._verdict(function, min(seconds, end - time.monotonic()))
             failed |= verdict == "not ok"
-            say(f"{verdict} {name}: {reason}" if reason else f"{verdict} {name}")
-        at_end()
+            say(f"{verdict} {name}: {why}" if why else f"{verdict} {name}")
+        self._finish(at_end)
         say("done")
         sys.stderr.flush()
         os._exit(1 if failed else 0)  # a check that timed out has left a thread behind
+
+    @staticmethod
+    def _finish(at_end):
+        thread = threading.Thread(target=at_end, daemon=True)
+        thread.start()
+        thread.join(END_SECONDS)
 
     def _verdict(self, function, seconds):
         if seconds <= 0:
@@ -102,5 +113,5 @@ class Suite:
         except Skipped as why:
             outcome.append(("skip", str(why)))
         except BaseException as error:
-            outcome.append(("not ok", " ".join(f"{type(error).__name__}: {error}".split())))
+            outcome.append(("not ok", f"{type(error).__name__}: {reason(error)}"))
             traceback.print_exc()

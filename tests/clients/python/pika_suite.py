@@ -123,11 +123,11 @@ def drain(channel, queue):
         bodies.append(body)
 
 
-def consume(channel, queue, count, inactivity=5, **options):
+def consume(channel, queue, count, **options):
     """The next `count` deliveries of a consumer that stays."""
     deliveries = []
     channel.basic_consume(queue, lambda _, *delivery: deliveries.append(delivery), **options)
-    await_deliveries(channel, deliveries, count, inactivity)
+    await_deliveries(channel, deliveries, count)
     return deliveries
 
 
@@ -495,7 +495,9 @@ def consume_with_manual_acks(session):
     deliveries = consume(channel, queue, 10, consumer_tag="reader")
     equal(bodies(deliveries), numbered(10))
     equal([m.delivery_tag for m, _, _ in deliveries], list(range(1, 11)), "delivery tags")
-    equal({(m.consumer_tag, m.redelivered, m.exchange, m.routing_key) for m, _, _ in deliveries}, {("reader", False, "", queue)})
+    equal(
+        {(m.consumer_tag, m.redelivered, m.exchange, m.routing_key) for m, _, _ in deliveries}, {("reader", False, "", queue)}
+    )
     for method, _, _ in deliveries:
         channel.basic_ack(method.delivery_tag)
     channel.close()
@@ -610,10 +612,10 @@ def prefetch_per_consumer(session):
     channel = session.channel()
     first, second = (session.queue(channel, numbered(9)) for _ in range(2))
     channel.basic_qos(prefetch_count=2)
-    deliveries = consume(channel, first, 2)
-    deliveries += consume(channel, second, 2)
+    of_first = consume(channel, first, 2)
+    of_second = consume(channel, second, 2)
     synchronise_deliveries(channel)
-    equal(len(deliveries), 4, "deliveries of two consumers with two each")
+    equal((len(of_first), len(of_second)), (2, 2), "deliveries of two consumers with two each")
     equal((ready(channel, first), ready(channel, second)), (7, 7), "messages held back")
 
 
@@ -647,8 +649,6 @@ def synchronise_deliveries(channel):
     """Whatever the broker would send without being asked has arrived after two round trips."""
     for _ in range(2):
         channel.queue_declare("", exclusive=True)
-
-
 
 
 @suite.check("two-consumers-share-a-queue")
@@ -734,14 +734,10 @@ def direct_reply_to(session):
     requests = session.queue(server)
     replies = []
     client.basic_consume("amq.rabbitmq.reply-to", lambda _, *delivery: replies.append(delivery), auto_ack=True)
-    client.basic_publish(
-        "", requests, b"ping", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id="1")
-    )
+    client.basic_publish("", requests, b"ping", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to", correlation_id="1"))
     _, request, body = consume(server, requests, 1, auto_ack=True)[0]
     assert request.reply_to.startswith("amq.rabbitmq.reply-to."), request.reply_to
-    server.basic_publish(
-        "", request.reply_to, body + b" pong", pika.BasicProperties(correlation_id=request.correlation_id)
-    )
+    server.basic_publish("", request.reply_to, body + b" pong", pika.BasicProperties(correlation_id=request.correlation_id))
     await_deliveries(client, replies, 1)
     _, reply, body = replies[0]
     equal((reply.correlation_id, body), ("1", b"ping pong"), "the reply")
@@ -789,9 +785,7 @@ def tx_rollback(session):
 def reject_dead_letters(session):
     channel = session.channel()
     grave = session.queue(channel)
-    queue = session.queue(
-        channel, [b"bad"], **{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": grave}
-    )
+    queue = session.queue(channel, [b"bad"], **{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": grave})
     channel.basic_reject(get(channel, queue, auto_ack=False)[0].delivery_tag, requeue=False)
     wait_until(lambda: ready(channel, grave) == 1, 5, "the message is dead-lettered")
     method, properties, body = get(channel, grave)
@@ -1032,12 +1026,104 @@ def inequivalent_queue(session):
         ),
         (
             {"durable": True, "arguments": {"x-message-ttl": 1000}},
-            f"PRECONDITION_FAILED - inequivalent arg 'x-max-length' {about}: received none but current is the value '5' of type 'signedint'",
+            f"PRECONDITION_FAILED - inequivalent arg 'x-max-length' {about}: "
+            "received none but current is the value '5' of type 'signedint'",
         ),
     ]
     for options, text in cases:
         with channel_refused(406, text):
             connection.channel().queue_declare(queue, **options)
+
+
+@suite.check("406-inequivalent-queue-argument")
+def inequivalent_queue_argument(session):
+    connection = session.connect()
+    overflow = {"x-overflow": "drop-head"}
+    for first, second, key, text in (
+        (None, {"x-message-ttl": 6}, "x-message-ttl", "received the value '6' of type 'signedint' but current is none"),
+        ({"x-expires": 2**33}, None, "x-expires", "received none but current is the value '8589934592' of type 'long'"),
+        (overflow, None, "x-overflow", "received none but current is the value 'drop-head' of type 'longstr'"),
+        (overflow, {"x-overflow": "reject-publish"}, "x-overflow", "received 'reject-publish' but current is 'drop-head'"),
+    ):
+        channel = connection.channel()
+        queue = session.queue_name()
+        channel.queue_declare(queue, exclusive=True, arguments=first)
+        about = f"inequivalent arg '{key}' for queue '{queue}' in vhost '{VHOST}'"
+        with channel_refused(406, f"PRECONDITION_FAILED - {about}: {text}"):
+            channel.queue_declare(queue, exclusive=True, arguments=second)
+
+
+@suite.check("406-invalid-queue-argument")
+def invalid_queue_argument(session):
+    connection = session.connect()
+    for key, value, text in (
+        ("x-expires", 0, "{value_zero,0}"),
+        ("x-expires", -1, "{value_negative,-1}"),
+        ("x-message-ttl", -1, "{value_negative,-1}"),
+        ("x-message-ttl", 315_360_000_001, "{value_too_large,315360000001}"),
+        ("x-message-ttl", "5", '"expected integer, got longstr"'),
+        ("x-max-length", -1, "{value_negative,-1}"),
+        ("x-max-priority", 256, "{max_value_exceeded,256}"),
+        ("x-overflow", "nonsense", "invalid_overflow"),
+        ("x-queue-type", "nonsense", "\"unsupported queue type 'nonsense'\""),
+        ("x-dead-letter-routing-key", "k", "routing_key_but_no_dlx_defined"),
+        ("x-single-active-consumer", "yes", "{unacceptable_type,longstr}"),
+    ):
+        queue = session.queue_name()
+        about = f"invalid arg '{key}' for queue '{queue}' in vhost '{VHOST}'"
+        with channel_refused(406, f"PRECONDITION_FAILED - {about}: {text}"):
+            connection.channel().queue_declare(queue, exclusive=True, arguments={key: value})
+
+
+@suite.check("406-invalid-message")
+def invalid_message(session):
+    connection = session.connect()
+    for options, text in (
+        ({"expiration": "abc"}, "invalid expiration 'abc': no_integer"),
+        ({"expiration": "-1"}, "invalid expiration '-1': {value_negative,-1}"),
+        ({"expiration": "1.5"}, "invalid expiration '1.5': {leftover_string,\".5\"}"),
+        ({"headers": {"CC": "a"}}, 'invalid message: {unacceptable_type_in_header,"CC",longstr}'),
+    ):
+        channel = connection.channel()
+        with channel_refused(406, f"PRECONDITION_FAILED - {text}"):
+            channel.basic_publish("", "any", b"x", pika.BasicProperties(**options))
+            synchronise(channel)
+
+
+@suite.check("406-invalid-x-match")
+def invalid_match(session):
+    channel = session.channel()
+    queue = session.queue(channel)
+    text = 'Invalid x-match field value <<"some">>; expected all, any, all-with-x, or any-with-x'
+    with channel_refused(406, f"PRECONDITION_FAILED - {text}"):
+        channel.queue_bind(queue, "amq.headers", "", {"x-match": "some"})
+
+
+@suite.check("404-no-previous-queue")
+def no_previous_queue(session):
+    connection = session.connect()
+    for attempt in (lambda channel: channel.basic_get(""), lambda channel: channel.queue_bind("", "amq.direct", "k")):
+        with channel_refused(404, "NOT_FOUND - no previously declared queue"):
+            attempt(connection.channel())
+
+
+@suite.check("404-text-is-cut-at-255-characters")
+def long_text(session):
+    name = "n" * 250
+    with channel_refused(404, shortened(f"NOT_FOUND - no queue '{name}' in vhost '{VHOST}'")):
+        session.channel().queue_declare(name, passive=True)
+
+
+@suite.check("removing-what-is-missing-is-no-error")
+def remove_missing(session):
+    channel = session.channel()
+    missing = unique("missing")
+    equal(channel.queue_delete(missing).method.message_count, 0, "messages deleted")
+    channel.exchange_delete(missing)
+    channel.queue_unbind(missing, "amq.direct", "k")
+    channel.exchange_unbind(missing, "amq.direct", "k")
+    synchronise(channel)
+    assert channel.is_open
 
 
 @suite.check("406-inequivalent-exchange")
@@ -1195,10 +1281,7 @@ def exclusive_consumer(session):
 
 @suite.check("403-wrong-password")
 def wrong_password(session):
-    text = (
-        "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. "
-        "For details see the broker logfile."
-    )
+    text = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile."
     credentials = pika.PlainCredentials(PARAMETERS.credentials.username, "wrong")
     try:
         session.connect(credentials=credentials)

@@ -8,12 +8,12 @@ mod shard;
 
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 
+use self::consumer::Attached;
 pub use self::{
     backlog::{Backlog, Queued},
     consumer::{Consumer, ConsumerId, Credit},
     shard::Shard,
 };
-use self::consumer::Attached;
 use crate::{
     limits,
     log::Position,
@@ -155,7 +155,7 @@ impl Queue {
             record: handout.record,
             redelivered: handout.redelivered,
             counted: handout.counted,
-            message: &draft.view(),
+            message: draft.view(),
         };
         if attached.consumer.outlet.deliver(&delivery, &mut after.wakes) == Pressure::High {
             attached.pressed = true;
@@ -192,8 +192,8 @@ impl Queue {
         self.generation += 1;
         self.consumer_count += 1;
         let id = ConsumerId { index: index as u32, generation: self.generation };
-        self.consumers[index] = Some(Attached { id, consumer, held: 0, in_ring: true, pressed: false });
-        self.ring.push_back(id.index);
+        // It is out of the ring until it is resumed: its session first has to say that it is there.
+        self.consumers[index] = Some(Attached { id, consumer, held: 0, in_ring: false, pressed: true });
         Ok(id)
     }
 

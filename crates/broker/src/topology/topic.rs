@@ -173,7 +173,21 @@ mod tests {
 
     #[test]
     fn wildcards_match_as_rabbitmq_documents_them() {
-        let keys = ["a.b.c", "a.*.c", "a.#.b", "a.b.b.c", "#", "#.#", "a.*", "*.b.c", "*.#", "#.c.#", "", "*.*.*.*.#", "#.b.#.c"];
+        let keys = [
+            "a.b.c",
+            "a.*.c",
+            "a.#.b",
+            "a.b.b.c",
+            "#",
+            "#.#",
+            "a.*",
+            "*.b.c",
+            "*.#",
+            "#.c.#",
+            "",
+            "*.*.*.*.#",
+            "#.b.#.c",
+        ];
         let mut index = TopicIndex::default();
         for (n, key) in keys.iter().enumerate() {
             index.insert(key, queue(n as u64));

@@ -1,0 +1,444 @@
+//! A connection's output: replies and deliveries in one order, and what the client has not settled yet.
+//!
+//! Publishers on other connections encode their messages straight into this buffer, under its lock.
+
+use std::{collections::VecDeque, sync::Arc, task::Waker};
+
+use broker::{
+    Attachment, ConsumerId, ConsumerKey, Delivery, MessageView, Outlet, Output, Position, Pressure, QueueId, QueueInfo,
+    limits, outlet::Chunks,
+};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::{
+    method::{Bits, Method},
+    wire::{FRAME_END, FRAME_OVERHEAD, frame_type, put_shortstr},
+};
+
+/// A connection's output.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    state: Mutex<OutgoingState>,
+}
+
+/// What the lock guards.
+#[derive(Debug, Default)]
+pub struct OutgoingState {
+    /// Bytes on their way to the client.
+    pub output: Output,
+    /// The longest frame that the client takes, in bytes.
+    pub frame_max: usize,
+    /// Whether the client wants to know of consumers that the broker cancels.
+    pub cancel_notify: bool,
+    channels: Vec<Option<Box<ChannelOut>>>,
+    /// Consumers whose queue is gone, for the session to forget.
+    pub cancelled: Vec<ConsumerKey>,
+    /// Consumers that get nothing until the output has drained.
+    pub pressed: Vec<ConsumerKey>,
+}
+
+/// A channel's deliveries.
+#[derive(Debug, Default)]
+pub struct ChannelOut {
+    last_tag: u64,
+    /// By delivery tag. Settled ones in the middle stay as gaps until they reach the front.
+    unsettled: VecDeque<Unsettled>,
+    gaps: usize,
+    sources: Vec<Option<Source>>,
+}
+
+/// A delivery that the client has not settled.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsettled {
+    tag: u64,
+    slot: u64,
+    record: Position,
+    source: u32,
+    counted: bool,
+    settled: bool,
+}
+
+/// Where deliveries come from: a consumer, or single gets from a queue.
+#[derive(Debug)]
+struct Source {
+    queue: Arc<QueueInfo>,
+    consumer: Option<ConsumerOut>,
+    unsettled: usize,
+    /// Whether more can come. A closed source stays while something of it is unsettled.
+    open: bool,
+    consumer_id: Option<ConsumerId>,
+}
+
+#[derive(Debug)]
+struct ConsumerOut {
+    /// The start of each of its deliveries: the method frame from after its length up to the delivery tag.
+    prefix: Box<[u8]>,
+    tag: Box<str>,
+    settles_itself: bool,
+}
+
+/// A settled delivery, with what the broker needs to know of it.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// Its queue.
+    pub queue: Arc<QueueInfo>,
+    /// The consumer that it went to, if it was one.
+    pub consumer: Option<ConsumerId>,
+    /// Its place in the queue.
+    pub slot: u64,
+    /// Its record.
+    pub record: Position,
+    /// Whether it counted against the channel's credit.
+    pub counted: bool,
+    /// As it stood among the unsettled, to be put back by a rollback.
+    pub unsettled: Unsettled,
+}
+
+/// The outlet's key of a channel's consumer.
+pub fn key_of(channel: u16, source: u32) -> ConsumerKey {
+    ConsumerKey(u64::from(channel) << 32 | u64::from(source))
+}
+
+/// The channel and source of a key.
+pub fn split_key(key: ConsumerKey) -> (u16, u32) {
+    ((key.0 >> 32) as u16, key.0 as u32)
+}
+
+impl Outgoing {
+    /// Locks the output. Never held while calling the broker.
+    pub fn lock(&self) -> MutexGuard<'_, OutgoingState> {
+        self.state.lock()
+    }
+
+    /// Appends a method.
+    pub fn send(&self, channel: u16, method: &Method<'_>) {
+        method.put(self.lock().output.buffer(), channel);
+    }
+}
+
+impl OutgoingState {
+    /// A channel begins.
+    pub fn open_channel(&mut self, channel: u16) {
+        let index = channel as usize;
+        if index >= self.channels.len() {
+            self.channels.resize_with(index + 1, || None);
+        }
+        self.channels[index] = Some(Box::default());
+    }
+
+    /// A channel ends. Returns what was not settled.
+    pub fn close_channel(&mut self, channel: u16) -> Vec<Settled> {
+        let closed = self.channels.get_mut(channel as usize).and_then(Option::take);
+        closed.map(|mut channel| channel.settle_all()).unwrap_or_default()
+    }
+
+    /// A channel's deliveries.
+    pub fn channel(&mut self, channel: u16) -> Option<&mut ChannelOut> {
+        self.channels.get_mut(channel as usize)?.as_deref_mut()
+    }
+
+    /// Appends the answer to a get.
+    pub fn put_get_ok(&mut self, channel: u16, fetched: &Fetched<'_>) {
+        let Some(state) = self.channel(channel) else { return };
+        let tag = state.next_tag();
+        if let Some((slot, record)) = fetched.held {
+            let source = state.get_source(fetched.queue);
+            state.push(Unsettled { tag, slot, record, source, counted: false, settled: false });
+        }
+        let message = fetched.message;
+        let bits = Bits::of([fetched.redelivered]);
+        let (exchange, routing_key, messages) = (message.exchange, message.routing_key, fetched.left);
+        let method = Method::BasicGetOk { delivery_tag: tag, bits, exchange, routing_key, messages };
+        method.put(self.output.buffer(), channel);
+        self.put_content(channel, message);
+    }
+
+    /// Appends a returned message.
+    pub fn put_return(&mut self, channel: u16, message: &MessageView<'_>) {
+        let (exchange, routing_key) = (message.exchange, message.routing_key);
+        let method = Method::BasicReturn { code: 312, text: "NO_ROUTE", exchange, routing_key };
+        method.put(self.output.buffer(), channel);
+        self.put_content(channel, message);
+    }
+
+    /// Appends header and body frames.
+    fn put_content(&mut self, channel: u16, message: &MessageView<'_>) {
+        let [c0, c1] = channel.to_be_bytes();
+        let foreign = message.origin != crate::ORIGIN;
+        // Messages of other protocols will be mapped; without properties they can at least be read.
+        let properties = if foreign { &[0, 0][..] } else { message.properties };
+        let out = self.output.buffer();
+        let [l0, l1, l2, l3] = (12 + properties.len() as u32).to_be_bytes();
+        out.extend_from_slice(&[frame_type::HEADER, c0, c1, l0, l1, l2, l3, 0, 60, 0, 0]);
+        out.extend_from_slice(&(message.payload.len() as u64).to_be_bytes());
+        out.extend_from_slice(properties);
+        out.push(FRAME_END);
+        for part in message.payload.chunks(self.frame_max - FRAME_OVERHEAD) {
+            let [l0, l1, l2, l3] = (part.len() as u32).to_be_bytes();
+            self.output.buffer().extend_from_slice(&[frame_type::BODY, c0, c1, l0, l1, l2, l3]);
+            self.output.payload(part, message.block);
+            self.output.buffer().push(FRAME_END);
+        }
+    }
+}
+
+/// A fetched message, to be sent.
+#[derive(Debug)]
+pub struct Fetched<'a> {
+    /// Its queue.
+    pub queue: &'a Arc<QueueInfo>,
+    /// Its slot and record, if the client is to settle it.
+    pub held: Option<(u64, Position)>,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// Messages that wait behind it.
+    pub left: u32,
+    /// The message.
+    pub message: &'a MessageView<'a>,
+}
+
+impl ChannelOut {
+    fn next_tag(&mut self) -> u64 {
+        self.last_tag += 1;
+        self.last_tag
+    }
+
+    /// Deliveries that the client has not settled.
+    pub fn unsettled(&self) -> usize {
+        self.unsettled.len() - self.gaps
+    }
+
+    fn push(&mut self, unsettled: Unsettled) {
+        if let Some(Some(source)) = self.sources.get_mut(unsettled.source as usize) {
+            source.unsettled += 1;
+        }
+        self.unsettled.push_back(unsettled);
+    }
+
+    /// Makes all unsettled deliveries count against the channel's credit, and returns how many there are.
+    pub fn count_all(&mut self) -> usize {
+        self.unsettled.iter_mut().for_each(|unsettled| unsettled.counted = true);
+        self.unsettled()
+    }
+
+    fn add_source(&mut self, source: Source) -> u32 {
+        if let Some(free) = self.sources.iter().position(Option::is_none) {
+            self.sources[free] = Some(source);
+            return free as u32;
+        }
+        self.sources.push(Some(source));
+        self.sources.len() as u32 - 1
+    }
+
+    /// Adds a consumer, which is not on its queue yet.
+    pub fn add_consumer(&mut self, channel: u16, tag: &str, queue: Arc<QueueInfo>, settles_itself: bool) -> u32 {
+        let mut prefix = vec![0, 60, 0, 60];
+        put_shortstr(&mut prefix, tag);
+        debug_assert!(channel > 0, "channel 0 has no consumers");
+        let consumer = ConsumerOut { prefix: prefix.into(), tag: tag.into(), settles_itself };
+        let consumer = Some(consumer);
+        self.add_source(Source { queue, consumer, unsettled: 0, open: true, consumer_id: None })
+    }
+
+    /// The source that the next [`ChannelOut::add_consumer`] will return.
+    pub fn next_source(&self) -> u32 {
+        self.sources.iter().position(Option::is_none).unwrap_or(self.sources.len()) as u32
+    }
+
+    /// The queue that a source stands for.
+    pub fn queue_of(&self, source: u32) -> Option<QueueId> {
+        self.sources.get(source as usize)?.as_ref().map(|source| source.queue.id)
+    }
+
+    /// The consumer is on its queue.
+    pub fn attached(&mut self, source: u32, consumer: ConsumerId) {
+        if let Some(Some(source)) = self.sources.get_mut(source as usize) {
+            source.consumer_id = Some(consumer);
+        }
+    }
+
+    /// A consumer ends; what it has not settled stays.
+    pub fn close_source(&mut self, source: u32) {
+        if let Some(Some(closed)) = self.sources.get_mut(source as usize) {
+            closed.open = false;
+        }
+        self.free_source(source);
+    }
+
+    fn free_source(&mut self, source: u32) {
+        if let Some(place) = self.sources.get_mut(source as usize)
+            && place.as_ref().is_some_and(|source| !source.open && source.unsettled == 0)
+        {
+            *place = None;
+        }
+    }
+
+    /// A consumer as the broker knows it.
+    pub fn attachment(&self, source: u32) -> Option<Attachment> {
+        let source = self.sources.get(source as usize)?.as_ref()?;
+        Some(Attachment { queue: Arc::clone(&source.queue), consumer: source.consumer_id? })
+    }
+
+    /// The source of single gets from a queue. It is closed from the start: it goes with its last unsettled delivery.
+    fn get_source(&mut self, queue: &Arc<QueueInfo>) -> u32 {
+        let same = |source: &Source| source.consumer.is_none() && source.queue.id == queue.id;
+        if let Some(found) = self.sources.iter().position(|source| source.as_ref().is_some_and(same)) {
+            return found as u32;
+        }
+        let queue = Arc::clone(queue);
+        self.add_source(Source { queue, consumer: None, unsettled: 0, open: false, consumer_id: None })
+    }
+
+    /// Settles one delivery; `None` if there is none with this tag.
+    pub fn settle(&mut self, tag: u64) -> Option<Settled> {
+        let index = match self.unsettled.front() {
+            Some(front) if front.tag == tag => 0,
+            _ => self.unsettled.binary_search_by_key(&tag, |unsettled| unsettled.tag).ok()?,
+        };
+        let unsettled = self.unsettled[index];
+        if unsettled.settled {
+            return None;
+        }
+        self.unsettled[index].settled = true;
+        self.gaps += 1;
+        self.drop_gaps();
+        self.settled(unsettled)
+    }
+
+    /// Settles all deliveries up to and including `tag`; all there are if it is 0.
+    pub fn settle_up_to(&mut self, tag: u64) -> Option<Vec<Settled>> {
+        if tag == 0 {
+            return Some(self.settle_all());
+        }
+        let index = self.unsettled.binary_search_by_key(&tag, |unsettled| unsettled.tag).ok()?;
+        if self.unsettled[index].settled {
+            return None;
+        }
+        let taken: Vec<_> = self.unsettled.drain(..=index).collect();
+        self.gaps -= taken.iter().filter(|unsettled| unsettled.settled).count();
+        self.drop_gaps();
+        Some(self.settled_list(taken))
+    }
+
+    /// Settles everything.
+    pub fn settle_all(&mut self) -> Vec<Settled> {
+        let taken: Vec<_> = self.unsettled.drain(..).collect();
+        self.gaps = 0;
+        self.settled_list(taken)
+    }
+
+    fn settled_list(&mut self, taken: Vec<Unsettled>) -> Vec<Settled> {
+        taken.into_iter().filter(|unsettled| !unsettled.settled).filter_map(|one| self.settled(one)).collect()
+    }
+
+    fn settled(&mut self, unsettled: Unsettled) -> Option<Settled> {
+        let source = self.sources.get_mut(unsettled.source as usize)?.as_mut()?;
+        source.unsettled -= 1;
+        let settled = Settled {
+            queue: Arc::clone(&source.queue),
+            consumer: source.consumer_id,
+            slot: unsettled.slot,
+            record: unsettled.record,
+            counted: unsettled.counted,
+            unsettled,
+        };
+        self.free_source(unsettled.source);
+        Some(settled)
+    }
+
+    /// Gaps go as soon as they reach the front, and all at once when they are most of the list.
+    fn drop_gaps(&mut self) {
+        while self.unsettled.front().is_some_and(|front| front.settled) {
+            self.unsettled.pop_front();
+            self.gaps -= 1;
+        }
+        if self.gaps > 64 && self.gaps * 2 > self.unsettled.len() {
+            self.unsettled.retain(|unsettled| !unsettled.settled);
+            self.gaps = 0;
+        }
+    }
+
+    /// Puts back deliveries that a transaction had settled.
+    pub fn unsettle(&mut self, settled: Vec<Settled>) {
+        for one in settled {
+            let mut unsettled = one.unsettled;
+            let gone = self.sources.get(unsettled.source as usize).is_none_or(Option::is_none);
+            if gone {
+                let source =
+                    Source { queue: one.queue, consumer: None, unsettled: 0, open: false, consumer_id: one.consumer };
+                unsettled.source = self.add_source(source);
+            }
+            if let Some(Some(source)) = self.sources.get_mut(unsettled.source as usize) {
+                source.unsettled += 1;
+            }
+            unsettled.settled = false;
+            match self.unsettled.binary_search_by_key(&unsettled.tag, |other| other.tag) {
+                Ok(gap) => {
+                    self.unsettled[gap] = unsettled;
+                    self.gaps -= 1;
+                }
+                Err(place) => self.unsettled.insert(place, unsettled),
+            }
+        }
+    }
+}
+
+impl Outlet for Outgoing {
+    fn deliver(&self, delivery: &Delivery<'_>, wakes: &mut Vec<Waker>) -> Pressure {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let (channel, source) = split_key(delivery.consumer);
+        let Some(Some(out)) = state.channels.get_mut(channel as usize) else { return Pressure::Low };
+        let tag = out.next_tag();
+        let Some(Some(from)) = out.sources.get_mut(source as usize) else { return Pressure::Low };
+        let Some(consumer) = &from.consumer else { return Pressure::Low };
+        let message = delivery.message;
+        let settles_itself = consumer.settles_itself;
+        let payload_len = consumer.prefix.len() + 9 + 1 + message.exchange.len() + 1 + message.routing_key.len();
+        let buffer = state.output.buffer();
+        let [c0, c1] = channel.to_be_bytes();
+        let [l0, l1, l2, l3] = (payload_len as u32).to_be_bytes();
+        buffer.reserve(payload_len + message.properties.len() + 64);
+        buffer.extend_from_slice(&[frame_type::METHOD, c0, c1, l0, l1, l2, l3]);
+        buffer.extend_from_slice(&consumer.prefix);
+        buffer.extend_from_slice(&tag.to_be_bytes());
+        buffer.push(delivery.redelivered.into());
+        put_shortstr(buffer, message.exchange);
+        put_shortstr(buffer, message.routing_key);
+        buffer.push(FRAME_END);
+        if !settles_itself {
+            let (slot, record, counted) = (delivery.slot, delivery.record, delivery.counted);
+            out.push(Unsettled { tag, slot, record, source, counted, settled: false });
+        }
+        state.put_content(channel, message);
+        state.output.wake(wakes);
+        if state.output.len() > limits::OUTPUT_BYTES_HIGH && delivery.queue.is_some() {
+            state.pressed.push(delivery.consumer);
+            return Pressure::High;
+        }
+        Pressure::Low
+    }
+
+    fn cancelled(&self, consumer: ConsumerKey, wakes: &mut Vec<Waker>) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let (channel, source) = split_key(consumer);
+        state.cancelled.push(consumer);
+        if state.cancel_notify
+            && let Some(Some(out)) = state.channels.get_mut(channel as usize)
+            && let Some(Some(Source { consumer: Some(consumer), .. })) = out.sources.get(source as usize)
+        {
+            let cancel = Method::BasicCancel { consumer_tag: &consumer.tag, bits: Bits::of([true]) };
+            cancel.put(state.output.buffer(), channel);
+        }
+        state.output.wake(wakes);
+    }
+
+    fn drain(&self, chunks: &mut Chunks, waker: &Waker) -> bool {
+        self.state.lock().output.drain(chunks, waker)
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.state.lock().output.len()
+    }
+}

@@ -1,0 +1,203 @@
+//! A message's properties (specification section 1.8.3): what the broker looks at, and the few changes that it makes.
+
+use broker::value::{Table, Value};
+
+use crate::wire::{Malformed, Reader, put_shortstr, put_table};
+
+mod flag {
+    pub(super) const CONTENT_TYPE: u16 = 1 << 15;
+    pub(super) const CONTENT_ENCODING: u16 = 1 << 14;
+    pub(super) const HEADERS: u16 = 1 << 13;
+    pub(super) const DELIVERY_MODE: u16 = 1 << 12;
+    pub(super) const PRIORITY: u16 = 1 << 11;
+    pub(super) const CORRELATION_ID: u16 = 1 << 10;
+    pub(super) const REPLY_TO: u16 = 1 << 9;
+    pub(super) const EXPIRATION: u16 = 1 << 8;
+    pub(super) const MESSAGE_ID: u16 = 1 << 7;
+    pub(super) const TIMESTAMP: u16 = 1 << 6;
+    pub(super) const TYPE: u16 = 1 << 5;
+    pub(super) const USER_ID: u16 = 1 << 4;
+    pub(super) const APP_ID: u16 = 1 << 3;
+    pub(super) const CLUSTER_ID: u16 = 1 << 2;
+}
+
+/// What the broker looks at in a message's properties.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Properties<'a> {
+    /// The properties as they came: flags, then values.
+    pub raw: &'a [u8],
+    /// The encoded headers, with their length.
+    headers: Option<&'a [u8]>,
+    /// 2 for a message that is to survive a restart.
+    pub delivery_mode: Option<u8>,
+    /// Where to send a reply.
+    pub reply_to: Option<&'a str>,
+    /// Milliseconds to live, as text.
+    pub expiration: Option<&'a str>,
+    /// Who says that he sent it.
+    pub user_id: Option<&'a str>,
+}
+
+impl<'a> Properties<'a> {
+    /// Reads properties in one pass.
+    ///
+    /// # Errors
+    /// If a property ends beyond the frame or is not text where it must be.
+    pub fn read(raw: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(raw);
+        let flags = reader.short()?;
+        // The lowest bit would announce more flags; no property has one there.
+        if flags & 0b11 != 0 {
+            return Err(Malformed("unknown properties"));
+        }
+        let mut properties = Self { raw, ..Self::default() };
+        let has = |flag| flags & flag != 0;
+        for flag in [flag::CONTENT_TYPE, flag::CONTENT_ENCODING] {
+            if has(flag) {
+                reader.shortstr()?;
+            }
+        }
+        if has(flag::HEADERS) {
+            let start = reader.rest();
+            let len = 4 + reader.longstr()?.len();
+            properties.headers = start.get(..len);
+        }
+        if has(flag::DELIVERY_MODE) {
+            properties.delivery_mode = Some(reader.octet()?);
+        }
+        if has(flag::PRIORITY) {
+            reader.octet()?;
+        }
+        if has(flag::CORRELATION_ID) {
+            reader.shortstr()?;
+        }
+        if has(flag::REPLY_TO) {
+            properties.reply_to = Some(reader.shortstr()?);
+        }
+        if has(flag::EXPIRATION) {
+            properties.expiration = Some(reader.shortstr()?);
+        }
+        if has(flag::MESSAGE_ID) {
+            reader.shortstr()?;
+        }
+        if has(flag::TIMESTAMP) {
+            reader.longlong()?;
+        }
+        if has(flag::TYPE) {
+            reader.shortstr()?;
+        }
+        if has(flag::USER_ID) {
+            properties.user_id = Some(reader.shortstr()?);
+        }
+        for flag in [flag::APP_ID, flag::CLUSTER_ID] {
+            if has(flag) {
+                reader.shortstr()?;
+            }
+        }
+        Ok(properties)
+    }
+
+    /// Whether the message is to survive a restart.
+    pub fn is_persistent(&self) -> bool {
+        self.delivery_mode == Some(2)
+    }
+
+    /// Whether there are headers.
+    pub fn has_headers(&self) -> bool {
+        self.headers.is_some()
+    }
+
+    /// The headers.
+    ///
+    /// # Errors
+    /// If they are malformed.
+    pub fn headers(&self) -> Result<Table, Malformed> {
+        self.headers.map_or_else(|| Ok(Table::default()), |bytes| Reader::new(bytes).table())
+    }
+
+    /// Further routing keys that the sender put into a header (`CC`, `BCC`).
+    ///
+    /// # Errors
+    /// The name of the header if it is not an array of text.
+    pub fn further_keys(headers: &Table, name: &'static str) -> Result<Vec<String>, &'static str> {
+        let Some(value) = headers.get(name) else { return Ok(Vec::new()) };
+        let Value::Array(values) = value else { return Err(name) };
+        values.iter().map(|value| value.as_text().map(str::to_owned).ok_or(name)).collect()
+    }
+
+    /// The properties with other headers.
+    pub fn with_headers(&self, headers: &Table) -> Vec<u8> {
+        let Some(old) = self.headers else { return self.raw.to_vec() };
+        let mut table = Vec::new();
+        put_table(&mut table, headers);
+        self.replace(old, &table)
+    }
+
+    /// The properties with another reply-to.
+    pub fn with_reply_to(&self, reply_to: &str) -> Vec<u8> {
+        let Some(old) = self.reply_to else { return self.raw.to_vec() };
+        let start = old.as_ptr() as usize - self.raw.as_ptr() as usize - 1;
+        let mut text = Vec::new();
+        put_shortstr(&mut text, reply_to);
+        let mut out = self.raw[..start].to_vec();
+        out.extend_from_slice(&text);
+        out.extend_from_slice(&self.raw[start + 1 + old.len()..]);
+        out
+    }
+
+    fn replace(&self, old: &[u8], new: &[u8]) -> Vec<u8> {
+        let start = old.as_ptr() as usize - self.raw.as_ptr() as usize;
+        let mut out = self.raw[..start].to_vec();
+        out.extend_from_slice(new);
+        out.extend_from_slice(&self.raw[start + old.len()..]);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Properties with headers, delivery mode 2, reply-to and a message id behind them.
+    fn sample() -> Vec<u8> {
+        let flags = flag::HEADERS | flag::DELIVERY_MODE | flag::REPLY_TO | flag::MESSAGE_ID;
+        let mut raw = flags.to_be_bytes().to_vec();
+        let mut headers = Table::default();
+        headers.push("BCC", Value::Array(vec![Value::from("b")]));
+        headers.push("n", Value::I32(1));
+        put_table(&mut raw, &headers);
+        raw.push(2);
+        put_shortstr(&mut raw, "reply");
+        put_shortstr(&mut raw, "id");
+        raw
+    }
+
+    #[test]
+    fn one_pass_finds_what_matters() {
+        let raw = sample();
+        let properties = Properties::read(&raw).unwrap();
+        assert!(properties.is_persistent());
+        assert_eq!((properties.reply_to, properties.expiration), (Some("reply"), None));
+        let headers = properties.headers().unwrap();
+        assert_eq!(Properties::further_keys(&headers, "BCC"), Ok(vec!["b".into()]));
+        assert_eq!(Properties::further_keys(&headers, "n"), Err("n"));
+        for len in 0..raw.len() {
+            assert!(Properties::read(&raw[..len]).is_err(), "cut at {len}");
+        }
+    }
+
+    #[test]
+    fn changes_leave_the_rest_alone() {
+        let raw = sample();
+        let properties = Properties::read(&raw).unwrap();
+        let mut headers = properties.headers().unwrap();
+        headers.remove("BCC");
+        let without = properties.with_headers(&headers);
+        let without = Properties::read(&without).unwrap();
+        assert_eq!(without.headers(), Ok(headers));
+        assert_eq!(without.reply_to, Some("reply"));
+        let redirected = without.with_reply_to("elsewhere");
+        let redirected = Properties::read(&redirected).unwrap();
+        assert_eq!((redirected.reply_to, redirected.delivery_mode), (Some("elsewhere"), Some(2)));
+    }
+}

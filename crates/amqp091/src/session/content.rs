@@ -1,0 +1,151 @@
+//! Messages whose frames come one by one: larger than a frame, or cut by the end of the read buffer.
+
+use std::sync::Arc;
+
+use broker::{Message, Name, publish::Batch};
+use bytes::Bytes;
+
+use super::AmqpSession;
+use crate::{
+    ORIGIN,
+    mapping::{Code, Exception},
+    properties::Properties,
+    wire::{Frame, Reader, frame_type},
+};
+
+/// A message on its way in.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) exchange: Name,
+    pub(super) mandatory: bool,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Header {
+        routing_key: Box<str>,
+    },
+    /// Routing key, properties and as much of the body as is there, in one piece.
+    Body {
+        block: Vec<u8>,
+        routing_key_len: u16,
+        properties_len: u32,
+        missing: u64,
+    },
+}
+
+impl Content {
+    pub(super) fn new(exchange: Name, routing_key: &str, mandatory: bool) -> Self {
+        Self { exchange, mandatory, stage: Stage::Header { routing_key: routing_key.into() } }
+    }
+
+    /// A method came where content was due.
+    pub(super) fn interrupted(&self) -> Exception {
+        let text = match self.stage {
+            Stage::Header { .. } => "expected content header for class 60, got non content header frame instead",
+            Stage::Body { .. } => "expected content body, got non content body frame instead",
+        };
+        Exception::new(Code::UnexpectedFrame, text).during((60, 40))
+    }
+}
+
+/// The body's size and the properties of a content header frame.
+///
+/// # Errors
+/// If the header is malformed or of another class.
+pub(super) fn read_header(payload: &[u8]) -> Result<(u64, &[u8]), Exception> {
+    let mut reader = Reader::new(payload);
+    let fields = (reader.short(), reader.short(), reader.longlong());
+    let (Ok(class), Ok(_weight), Ok(size)) = fields else {
+        return Err(Exception::new(Code::FrameError, "a content header is too short"));
+    };
+    if class != 60 {
+        let text = format!("expected content header for class 60, got one for class {class} instead");
+        return Err(Exception::new(Code::UnexpectedFrame, text).during((60, 40)));
+    }
+    Ok((size, reader.rest()))
+}
+
+impl AmqpSession {
+    /// A header or body frame.
+    pub(super) fn content_frame(&mut self, frame: Frame<'_>, batch: &mut Batch<'_>) -> Result<(), Exception> {
+        let max = self.broker.settings.message_bytes_max;
+        let number = frame.channel;
+        let Some(channel) = self.channel(number) else { return Ok(()) };
+        let Some(content) = channel.content.as_mut() else {
+            let text = "expected method frame, got non method frame instead";
+            return Err(Exception::new(Code::UnexpectedFrame, text));
+        };
+        match (&mut content.stage, frame.kind) {
+            (Stage::Header { routing_key }, frame_type::HEADER) => {
+                let (size, properties) = read_header(frame.payload)?;
+                check_size(size, max)?;
+                let mut block = Vec::with_capacity(routing_key.len() + properties.len() + size.min(1 << 20) as usize);
+                block.extend_from_slice(routing_key.as_bytes());
+                block.extend_from_slice(properties);
+                content.stage = Stage::Body {
+                    block,
+                    routing_key_len: routing_key.len() as u16,
+                    properties_len: properties.len() as u32,
+                    missing: size,
+                };
+                if size > 0 {
+                    return Ok(());
+                }
+            }
+            (Stage::Body { block, missing, .. }, frame_type::BODY) => {
+                let Some(left) = missing.checked_sub(frame.payload.len() as u64) else {
+                    let text = "content body is longer than its header declares";
+                    return Err(Exception::new(Code::FrameError, text).during((60, 40)));
+                };
+                block.extend_from_slice(frame.payload);
+                *missing = left;
+                if left > 0 {
+                    return Ok(());
+                }
+            }
+            _ => return Err(content.interrupted()),
+        }
+        let Some(content) = channel.content.take() else { return Ok(()) };
+        self.complete(number, content, batch).map_err(|exception| exception.during((60, 40)))
+    }
+
+    fn complete(&mut self, number: u16, content: Content, batch: &mut Batch<'_>) -> Result<(), Exception> {
+        let Stage::Body { block, routing_key_len, properties_len, .. } = content.stage else { return Ok(()) };
+        let (head, tail) = block.split_at(routing_key_len as usize);
+        let raw = &tail[..properties_len as usize];
+        let routing_key = std::str::from_utf8(head).unwrap_or_default().to_owned();
+        let properties = Properties::read(raw).map_err(|malformed| bad_properties(malformed.0))?;
+        let vetted = self.vet(number, &content.exchange, &routing_key, &properties)?;
+        let durable = properties.is_persistent();
+        let (block, properties_len) = match vetted.properties {
+            None => (Bytes::from(block), properties_len),
+            Some(changed) => {
+                let payload = &tail[properties_len as usize..];
+                ([head, &changed, payload].concat().into(), changed.len() as u32)
+            }
+        };
+        let message = Message::from_block(content.exchange, block, routing_key_len, properties_len, ORIGIN, durable);
+        self.accept(number, vetted.route, broker::publish::Body::Owned(Arc::new(message)), content.mandatory, batch);
+        Ok(())
+    }
+}
+
+/// Properties that cannot be read.
+pub(super) fn bad_properties(problem: &str) -> Exception {
+    Exception::new(Code::FrameError, format!("cannot decode properties: {problem}"))
+}
+
+/// Refuses a body over the limit before any of it is kept.
+pub(super) fn check_size(size: u64, max: u64) -> Result<(), Exception> {
+    if size <= max {
+        return Ok(());
+    }
+    let text = if max == broker::limits::MESSAGE_BYTES_CEILING {
+        format!("message size {size} is larger than max size {max}")
+    } else {
+        format!("message size {size} is larger than configured max size {max}")
+    };
+    Err(Exception::new(Code::PreconditionFailed, text).during((60, 40)))
+}

@@ -1,0 +1,503 @@
+//! One AMQP 0-9-1 connection as a state machine.
+//!
+//! [`AmqpSession::receive`] takes frames off the input and hands each to the part that is concerned: the handshake, a
+//! channel's methods, or the content of a message. Publishes and settlements gather in a batch that is applied before
+//! anything else is done that could depend on it, and at the end of the input.
+
+mod channel;
+mod consume;
+mod content;
+mod handshake;
+mod publish;
+mod topology;
+mod transaction;
+
+use std::{collections::VecDeque, sync::Arc, task::Waker};
+
+use broker::{
+    Broker, Name, Outlet, Peer, Position, Reply, Request, Session, SessionId, Table,
+    broker::Caller,
+    publish::Batch,
+    session::{Intake, Millis},
+};
+
+use self::{channel::Channel, handshake::Handshake};
+use crate::{
+    mapping::{Code, Exception},
+    method::Method,
+    outgoing::Outgoing,
+    wire::{self, Frame, frame_type},
+};
+
+/// What an operator may set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The product that is named in the server's properties. Clients branch on it.
+    pub product: String,
+    /// The version that is named there.
+    pub version: String,
+    /// The name of the cluster.
+    pub cluster_name: String,
+    /// Most channels of a connection.
+    pub channel_max: u16,
+    /// Longest frame, in bytes.
+    pub frame_max: u32,
+    /// Seconds between heartbeats that are proposed to clients; 0 for none.
+    pub heartbeat_s: u16,
+    /// Milliseconds that a client has to complete the handshake.
+    pub handshake_ms: u64,
+    /// Milliseconds that a connection is held after a refused login, against guessing.
+    pub refusal_delay_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            product: "RabbitMQ".into(),
+            version: "4.2.0".into(),
+            cluster_name: "roadstead".into(),
+            channel_max: 2047,
+            frame_max: 131_072,
+            heartbeat_s: 60,
+            handshake_ms: 10_000,
+            refusal_delay_ms: 3_000,
+        }
+    }
+}
+
+/// Longest frame before tuning, in bytes; RabbitMQ takes as much.
+const FRAME_MAX_BEFORE_TUNING: usize = 8192;
+
+/// Milliseconds that a client has to answer `connection.close`.
+const CLOSE_MS: u64 = 10_000;
+
+/// Operations after which a batch is applied though more input is there.
+const BATCH_OPERATIONS: usize = 1024;
+
+/// One AMQP 0-9-1 connection.
+#[derive(Debug)]
+pub struct AmqpSession {
+    broker: Arc<Broker>,
+    settings: Arc<Settings>,
+    id: SessionId,
+    peer: Peer,
+    outgoing: Arc<Outgoing>,
+    phase: Phase,
+    /// Who the client is and where, once it has opened a vhost.
+    caller: Option<Caller>,
+    client: Client,
+    frame_max: usize,
+    channel_max: u16,
+    channels: Vec<Option<Box<Channel>>>,
+    channels_open: usize,
+    unconfirmed: VecDeque<Unconfirmed>,
+    stalled: Option<Stalled>,
+    blocked: bool,
+    lagging: bool,
+    request: Option<Request>,
+    heartbeat_ms: u64,
+    received: Millis,
+    sent: Millis,
+    /// When the phase must be over.
+    phase_ends: Option<Millis>,
+}
+
+/// What the client said of itself.
+#[derive(Debug, Default)]
+struct Client {
+    user: Option<Name>,
+    name: Option<String>,
+    wants_refusal: bool,
+    wants_blocked: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Handshake(Handshake),
+    Open,
+    /// `connection.close` was sent; all but its answer is ignored.
+    Closing,
+    /// The login was refused and the client cannot be told: it waits for the end.
+    Refused,
+    /// The output is the last that the client gets.
+    Finished,
+}
+
+/// A publish that the client will be told of once it is safe.
+#[derive(Clone, Copy, Debug)]
+struct Unconfirmed {
+    position: Position,
+    channel: u16,
+    number: u64,
+}
+
+/// A reply that has to wait for the disk. No further input is taken before it.
+#[derive(Debug)]
+struct Stalled {
+    position: Position,
+    reply: Vec<u8>,
+}
+
+/// Where an exception strikes.
+#[derive(Debug)]
+struct Failure {
+    channel: u16,
+    exception: Exception,
+}
+
+impl AmqpSession {
+    /// A session for a client that has just connected.
+    pub fn new(broker: Arc<Broker>, settings: Arc<Settings>, peer: Peer, now: Millis) -> Self {
+        let id = broker.new_session();
+        let outgoing = Arc::new(Outgoing::default());
+        outgoing.lock().frame_max = FRAME_MAX_BEFORE_TUNING;
+        Self {
+            phase_ends: Some(now.plus(settings.handshake_ms)),
+            broker,
+            settings,
+            id,
+            peer,
+            outgoing,
+            phase: Phase::Handshake(Handshake::Header),
+            caller: None,
+            client: Client::default(),
+            frame_max: FRAME_MAX_BEFORE_TUNING,
+            channel_max: 0,
+            channels: Vec::new(),
+            channels_open: 0,
+            unconfirmed: VecDeque::new(),
+            stalled: None,
+            blocked: false,
+            lagging: false,
+            request: None,
+            heartbeat_ms: 0,
+            received: now,
+            sent: now,
+        }
+    }
+
+    /// Takes one frame, or several that make up a message. Returns how many bytes that were.
+    fn step<'i>(&mut self, input: &'i [u8], batch: &mut Batch<'i>, now: Millis) -> Result<Option<usize>, Failure> {
+        if let Phase::Handshake(Handshake::Header) = self.phase {
+            return Ok(self.protocol_header(input));
+        }
+        let fail = |exception| Failure { channel: 0, exception };
+        let frame = match wire::frame(input, self.frame_max) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(None),
+            Err(bad) => {
+                let payload = input.get(7..).unwrap_or_default();
+                return Err(fail(Exception::bad_frame(bad, payload)));
+            }
+        };
+        match self.phase {
+            Phase::Handshake(_) => self.handshake_frame(frame, now).map_err(fail)?,
+            Phase::Closing => self.closing_frame(frame),
+            Phase::Open if frame.kind == frame_type::HEARTBEAT => {}
+            Phase::Open if frame.channel == 0 => self.connection_frame(frame, now).map_err(fail)?,
+            Phase::Open => return self.channel_frame(frame, input, batch).map(Some),
+            Phase::Refused | Phase::Finished => return Ok(Some(input.len())),
+        }
+        Ok(Some(frame.len()))
+    }
+
+    /// A frame on channel 0 of an open connection.
+    fn connection_frame(&mut self, frame: Frame<'_>, now: Millis) -> Result<(), Exception> {
+        if frame.kind != frame_type::METHOD {
+            return Err(Exception::unexpected_frame(frame.kind, frame.payload));
+        }
+        let method = Method::read(frame.payload).map_err(|bad| Exception::bad_method(bad, frame.payload))?;
+        match method {
+            Method::ConnectionClose { .. } => {
+                self.end_channels();
+                self.outgoing.send(0, &Method::ConnectionCloseOk {});
+                self.phase = Phase::Finished;
+            }
+            Method::ConnectionCloseOk {} => self.phase = Phase::Finished,
+            Method::ConnectionUpdateSecret { .. } => self.outgoing.send(0, &Method::ConnectionUpdateSecretOk {}),
+            method if method.id().0 == 10 => {
+                return Err(Exception::new(Code::ChannelError, "unexpected method in connection state running")
+                    .during(method.id()));
+            }
+            method => {
+                return Err(Exception::new(Code::CommandInvalid, "unimplemented method").during(method.id()));
+            }
+        }
+        self.received = now;
+        Ok(())
+    }
+
+    fn closing_frame(&mut self, frame: Frame<'_>) {
+        match Method::read(frame.payload) {
+            Ok(Method::ConnectionCloseOk {}) => self.phase = Phase::Finished,
+            Ok(Method::ConnectionClose { .. }) => {
+                self.outgoing.send(0, &Method::ConnectionCloseOk {});
+                self.phase = Phase::Finished;
+            }
+            _ => {}
+        }
+    }
+
+    /// Applies what has gathered, and confirms or notes what the client wants confirmed.
+    fn apply<'i>(&mut self, batch: &mut Batch<'i>) {
+        if batch.is_empty() {
+            return;
+        }
+        let applied = self.broker.apply(batch);
+        self.lagging |= applied.lagging;
+        for (token, position) in batch.published() {
+            if token != 0 {
+                let (channel, number) = ((token >> 48) as u16, token & ((1 << 48) - 1));
+                // Confirms of a connection go out in the order of its publishes.
+                let position = position.max(self.unconfirmed.back().map_or(Position(0), |last| last.position));
+                self.unconfirmed.push_back(Unconfirmed { position, channel, number });
+            }
+        }
+        *batch = Batch::default();
+        self.confirm();
+    }
+
+    /// Confirms what is safe. Neighbours on one channel share an ack.
+    fn confirm(&mut self) {
+        let Some(first) = self.unconfirmed.front() else { return };
+        let committed = self.broker.committed();
+        if first.position > committed {
+            return;
+        }
+        let mut outgoing = self.outgoing.lock();
+        let mut run: Option<(u16, u64, bool)> = None;
+        while let Some(&Unconfirmed { position, channel, number }) = self.unconfirmed.front()
+            && position <= committed
+        {
+            self.unconfirmed.pop_front();
+            run = match run {
+                Some((current, _, _)) if current == channel => Some((channel, number, true)),
+                Some((current, last, multiple)) => {
+                    put_ack(outgoing.output.buffer(), current, last, multiple);
+                    Some((channel, number, false))
+                }
+                None => Some((channel, number, false)),
+            };
+        }
+        if let Some((channel, number, multiple)) = run {
+            put_ack(outgoing.output.buffer(), channel, number, multiple);
+        }
+    }
+
+    /// Sends a reply once `position` is safe. Until then no more input is taken.
+    fn reply_when_safe(&mut self, position: Position, channel: u16, reply: &Method<'_>) {
+        if position <= self.broker.committed() {
+            return self.outgoing.send(channel, reply);
+        }
+        let mut bytes = Vec::new();
+        reply.put(&mut bytes, channel);
+        self.stalled = Some(Stalled { position, reply: bytes });
+    }
+
+    /// Closes what an exception strikes.
+    fn fail(&mut self, failure: Failure, now: Millis) {
+        let Failure { channel, exception } = failure;
+        let (code, text, (class, method)) = (exception.code as u16, exception.text(), exception.method);
+        if channel != 0 && !exception.code.is_hard() {
+            self.end_channel(channel, channel::Ending::Closing);
+            self.outgoing.send(channel, &Method::ChannelClose { code, text: &text, class, method });
+            return;
+        }
+        self.end_channels();
+        self.outgoing.send(0, &Method::ConnectionClose { code, text: &text, class, method });
+        self.phase = Phase::Closing;
+        self.phase_ends = Some(now.plus(CLOSE_MS));
+    }
+
+    fn end_channels(&mut self) {
+        for channel in 1..self.channels.len() {
+            self.end_channel(channel as u16, channel::Ending::Closed);
+        }
+        self.unconfirmed.clear();
+        self.stalled = None;
+        if let Some(caller) = &self.caller {
+            self.broker.close_session(caller);
+        }
+    }
+
+    /// Forgets consumers whose queue is gone.
+    fn forget_cancelled(&mut self) {
+        let cancelled = std::mem::take(&mut self.outgoing.lock().cancelled);
+        for key in cancelled {
+            self.consumer_gone(key);
+        }
+    }
+
+    fn paused(&self) -> bool {
+        self.stalled.is_some() || self.request.is_some() || self.blocked || self.finished()
+    }
+}
+
+/// A basic.ack frame, written out because confirms are many.
+fn put_ack(out: &mut Vec<u8>, channel: u16, number: u64, multiple: bool) {
+    let [c0, c1] = channel.to_be_bytes();
+    out.extend_from_slice(&[frame_type::METHOD, c0, c1, 0, 0, 0, 13, 0, 60, 0, 80]);
+    out.extend_from_slice(&number.to_be_bytes());
+    out.extend_from_slice(&[multiple.into(), wire::FRAME_END]);
+}
+
+impl Session for AmqpSession {
+    fn receive(&mut self, input: &[u8], now: Millis) -> usize {
+        self.received = now;
+        let mut used = 0;
+        let mut batch = Batch::default();
+        while used < input.len() && !self.paused() {
+            match self.step(&input[used..], &mut batch, now) {
+                Ok(Some(len)) => used += len,
+                Ok(None) => break,
+                Err(failure) => {
+                    self.apply(&mut batch);
+                    let hard = failure.channel == 0 || failure.exception.code.is_hard();
+                    self.fail(failure, now);
+                    // After a hard error nothing of this input is looked at again; after a soft one the offending
+                    // frame is found again, on a channel that now ignores it.
+                    if hard {
+                        return input.len();
+                    }
+                }
+            }
+            if batch.len() >= BATCH_OPERATIONS {
+                self.apply(&mut batch);
+            }
+        }
+        self.apply(&mut batch);
+        used
+    }
+
+    fn poll(&mut self, _now: Millis, waker: &Waker) {
+        self.forget_cancelled();
+        if self.blocked {
+            self.broker.wake_after_alarm(waker);
+            if !self.broker.alarm() {
+                self.blocked = false;
+                if self.client.wants_blocked {
+                    self.outgoing.send(0, &Method::ConnectionUnblocked {});
+                }
+            }
+        }
+        if self.stalled.is_some() || !self.unconfirmed.is_empty() {
+            self.broker.log().wake_when_committed(waker);
+        }
+        if let Some(stalled) = self.stalled.take_if(|stalled| stalled.position <= self.broker.committed()) {
+            self.outgoing.lock().output.buffer().extend_from_slice(&stalled.reply);
+        }
+        self.confirm();
+    }
+
+    fn intake(&self) -> Intake {
+        if self.paused() {
+            Intake::Paused
+        } else if self.lagging {
+            Intake::Lagging
+        } else {
+            Intake::Open
+        }
+    }
+
+    fn outlet(&self) -> Arc<dyn Outlet> {
+        Arc::clone(&self.outgoing) as Arc<dyn Outlet>
+    }
+
+    fn drained(&mut self, _now: Millis) {
+        let pressed = std::mem::take(&mut self.outgoing.lock().pressed);
+        for key in pressed {
+            self.resume_consumer(key);
+        }
+    }
+
+    fn caught_up(&mut self) {
+        self.lagging = false;
+    }
+
+    fn sent(&mut self, now: Millis) {
+        self.sent = now;
+    }
+
+    fn deadline(&self) -> Option<Millis> {
+        let heartbeat = (self.heartbeat_ms > 0).then(|| {
+            let next_sent = self.sent.plus(self.heartbeat_ms / 2);
+            next_sent.min(self.received.plus(self.heartbeat_ms * 2))
+        });
+        [heartbeat, self.phase_ends].into_iter().flatten().min()
+    }
+
+    fn expire(&mut self, now: Millis) {
+        if self.phase_ends.is_some_and(|ends| ends <= now) {
+            self.end_channels();
+            self.phase = Phase::Finished;
+        }
+        if self.heartbeat_ms == 0 {
+            return;
+        }
+        // While input is not taken, its absence says nothing of the client.
+        if self.received.plus(self.heartbeat_ms * 2) <= now && !self.paused() {
+            self.end_channels();
+            self.phase = Phase::Finished;
+        } else if self.sent.plus(self.heartbeat_ms / 2) <= now {
+            let heartbeat = [frame_type::HEARTBEAT, 0, 0, 0, 0, 0, 0, wire::FRAME_END];
+            self.outgoing.lock().output.buffer().extend_from_slice(&heartbeat);
+            self.sent = now;
+        }
+    }
+
+    fn request(&mut self) -> Option<Request> {
+        match &mut self.request {
+            Some(Request::Pending) | None => None,
+            request => request.replace(Request::Pending),
+        }
+    }
+
+    fn reply(&mut self, reply: Reply, now: Millis) {
+        self.request = None;
+        let Reply::Login(login) = reply;
+        self.logged_in(login, now);
+    }
+
+    fn shut_down(&mut self, now: Millis) {
+        match self.phase {
+            Phase::Open => {
+                let text = "broker forced connection closure with reason 'shutdown'";
+                let exception = Exception::new(Code::ConnectionForced, text);
+                self.fail(Failure { channel: 0, exception }, now);
+                self.phase_ends = Some(now.plus(1000));
+            }
+            Phase::Closing | Phase::Finished => {}
+            Phase::Handshake(_) | Phase::Refused => self.phase = Phase::Finished,
+        }
+    }
+
+    fn disconnected(&mut self, _now: Millis) {
+        self.end_channels();
+        self.phase = Phase::Finished;
+    }
+
+    fn finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished)
+    }
+
+    fn describe(&self) -> String {
+        let user = self.client.user.as_ref().map_or("nobody", |user| user);
+        let vhost = self.caller.as_ref().map_or("-", |caller| caller.vhost.name());
+        match &self.client.name {
+            Some(name) => format!("user '{user}', vhost '{vhost}', client '{name}'"),
+            None => format!("user '{user}', vhost '{vhost}'"),
+        }
+    }
+}
+
+impl Client {
+    fn read(&mut self, properties: &Table) {
+        let text = |name| properties.get(name).and_then(broker::Value::as_text).map(str::to_owned);
+        self.name = text("connection_name").or_else(|| text("product"));
+        if let Some(broker::Value::Table(capabilities)) = properties.get("capabilities") {
+            let can = |name| capabilities.get(name) == Some(&broker::Value::Bool(true));
+            self.wants_refusal = can("authentication_failure_close");
+            self.wants_blocked = can("connection.blocked");
+        }
+    }
+}

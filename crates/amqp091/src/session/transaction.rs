@@ -1,0 +1,87 @@
+//! The class `tx`: publishes and settlements that take effect together, as one record of the log.
+
+use std::sync::Arc;
+
+use broker::{
+    Message, Route, Settlement,
+    publish::{Batch, Body},
+};
+
+use super::AmqpSession;
+use crate::{
+    mapping::{Code, Exception},
+    method::Method,
+    outgoing::Settled,
+};
+
+/// What has gathered since the last commit or rollback.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    published: Vec<(Arc<Route>, Arc<Message>, bool)>,
+    settled: Vec<(Settled, Settlement)>,
+}
+
+impl Transaction {
+    pub(super) fn publish(&mut self, route: Arc<Route>, message: Arc<Message>, mandatory: bool) {
+        self.published.push((route, message, mandatory));
+    }
+
+    pub(super) fn settle(&mut self, settled: Vec<Settled>, how: Settlement) {
+        self.settled.extend(settled.into_iter().map(|one| (one, how)));
+    }
+
+    /// What the client had settled, and which now it has not.
+    pub(super) fn into_settled(self) -> Vec<Settled> {
+        self.settled.into_iter().map(|(one, _)| one).collect()
+    }
+}
+
+impl AmqpSession {
+    pub(super) fn tx_select(&mut self, number: u16) -> Result<(), Exception> {
+        let Some(channel) = self.channel(number) else { return Ok(()) };
+        if channel.confirms.is_some() {
+            return Err(Exception::new(Code::PreconditionFailed, "cannot switch from confirm to tx mode"));
+        }
+        channel.transaction.get_or_insert_default();
+        self.outgoing.send(number, &Method::TxSelectOk {});
+        Ok(())
+    }
+
+    pub(super) fn tx_commit(&mut self, number: u16) -> Result<(), Exception> {
+        let transaction = self.take_transaction(number)?;
+        let mut batch = Batch::default();
+        for (route, message, mandatory) in transaction.published {
+            if route.queues.is_empty() {
+                if mandatory {
+                    self.return_message(number, &route, &Body::Owned(message));
+                }
+                continue;
+            }
+            batch.publish(route, Body::Owned(message), 0);
+        }
+        for (one, how) in &transaction.settled {
+            batch.settle(&one.queue, one.consumer, *how, one.slot, one.record);
+        }
+        let applied = self.broker.apply(&mut batch);
+        let settled: Vec<_> = transaction.settled.into_iter().map(|(one, _)| one).collect();
+        self.give_credit(number, &settled);
+        self.reply_when_safe(applied.position, number, &Method::TxCommitOk {});
+        Ok(())
+    }
+
+    pub(super) fn tx_rollback(&mut self, number: u16) -> Result<(), Exception> {
+        let settled = self.take_transaction(number)?.into_settled();
+        if let Some(out) = self.outgoing.lock().channel(number) {
+            out.unsettle(settled);
+        }
+        self.outgoing.send(number, &Method::TxRollbackOk {});
+        Ok(())
+    }
+
+    /// What has gathered; from here on the next transaction gathers.
+    fn take_transaction(&mut self, number: u16) -> Result<Transaction, Exception> {
+        let transaction = self.channel(number).and_then(|channel| channel.transaction.as_mut());
+        let none = || Exception::new(Code::PreconditionFailed, "channel is not transactional");
+        transaction.map(std::mem::take).ok_or_else(none)
+    }
+}

@@ -1,0 +1,392 @@
+//! The configuration: defaults, then a TOML file, then the environment, then flags.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use crate::ServeOptions;
+
+/// The whole configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Data directory.
+    pub data: PathBuf,
+    /// Addresses of all listeners.
+    pub bind: Vec<IpAddr>,
+    /// Added to every port.
+    pub port_offset: u16,
+    /// Vhosts that exist from the start.
+    pub vhosts: Vec<String>,
+    /// Users who may connect from this machine only.
+    pub loopback_users: Vec<String>,
+    /// AMQP 0-9-1.
+    pub amqp: Amqp,
+    /// Encryption of connections.
+    pub tls: Tls,
+    /// Bounds.
+    pub limits: Limits,
+    /// Logs.
+    pub log: Log,
+    /// Users.
+    pub users: Vec<User>,
+}
+
+/// The AMQP 0-9-1 listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Amqp {
+    /// Port; 0 for any free one.
+    pub port: u16,
+    /// Port for TLS, used if a certificate is configured; 0 for any free one.
+    pub tls_port: u16,
+    /// Product that clients are told.
+    pub product: String,
+    /// Version that clients are told.
+    pub version: String,
+    /// Name of the cluster that clients are told.
+    pub cluster_name: String,
+    /// Most channels of a connection.
+    pub channel_max: u16,
+    /// Longest frame, in bytes.
+    pub frame_max: u32,
+    /// Seconds between heartbeats, as proposed to clients; 0 for none.
+    pub heartbeat_s: u16,
+}
+
+/// Encryption of connections.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Tls {
+    /// Certificate chain (PEM).
+    pub certificate: Option<PathBuf>,
+    /// Private key (PEM).
+    pub key: Option<PathBuf>,
+    /// Certificates of the authorities whose clients are trusted (PEM).
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients must present a certificate.
+    pub client_certificate_required: bool,
+    /// Oldest version of TLS: "1.2" or "1.3".
+    pub min_version: Option<String>,
+}
+
+/// Bounds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Most connections.
+    pub connections: usize,
+    /// Most connections that have not logged in.
+    pub connections_before_login: usize,
+    /// Milliseconds that a client has to log in.
+    pub handshake_ms: u64,
+    /// Milliseconds that a connection is held after a refused login.
+    pub refusal_delay_ms: u64,
+    /// Milliseconds after which a connection is closed that takes nothing of what is written to it.
+    pub write_timeout_ms: u64,
+    /// Largest message body, in bytes.
+    pub message_bytes: u64,
+    /// Memory for queued messages above which publishers wait, in bytes; 0 for half of what the machine allows.
+    pub memory_bytes: usize,
+}
+
+/// Logs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// error, warn, info, debug or trace; also a filter such as `info,roadstead=debug`.
+    pub level: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A user.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// Name.
+    pub name: String,
+    /// Password in the clear.
+    pub password: Option<String>,
+    /// Hash of the password: argon2id in PHC form, or what RabbitMQ keeps, in base64.
+    pub password_hash: Option<String>,
+    /// How RabbitMQ made `password_hash`: `rabbit_password_hashing_sha256` or `rabbit_password_hashing_sha512`.
+    pub hashing_algorithm: Option<String>,
+    /// `administrator`, `impersonator`, …
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Permissions by vhost.
+    #[serde(default)]
+    pub permissions: Vec<Permission>,
+    /// Topic permissions by vhost and exchange.
+    #[serde(default)]
+    pub topic_permissions: Vec<TopicPermission>,
+}
+
+/// A user's permissions in a vhost: regular expressions over names.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Permission {
+    /// The vhost.
+    pub vhost: String,
+    /// What may be declared and deleted.
+    pub configure: String,
+    /// What may be published to and bound to.
+    pub write: String,
+    /// What may be consumed from and bound from.
+    pub read: String,
+}
+
+/// A user's permissions on the routing keys of a topic exchange.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicPermission {
+    /// The vhost.
+    pub vhost: String,
+    /// The exchange.
+    pub exchange: String,
+    /// Routing keys that may be published with.
+    pub write: String,
+    /// Binding keys that may be bound with.
+    pub read: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "./roadstead-data".into(),
+            bind: Vec::new(),
+            port_offset: 0,
+            vhosts: vec!["/".into()],
+            loopback_users: vec!["guest".into()],
+            amqp: Amqp::default(),
+            tls: Tls::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+            users: Vec::new(),
+        }
+    }
+}
+
+impl Default for Amqp {
+    fn default() -> Self {
+        let settings = amqp091::Settings::default();
+        Self {
+            port: 5672,
+            tls_port: 5671,
+            product: settings.product,
+            version: settings.version,
+            cluster_name: settings.cluster_name,
+            channel_max: settings.channel_max,
+            frame_max: settings.frame_max,
+            heartbeat_s: settings.heartbeat_s,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let settings = amqp091::Settings::default();
+        Self {
+            connections: 100_000,
+            connections_before_login: 10_000,
+            handshake_ms: settings.handshake_ms,
+            refusal_delay_ms: settings.refusal_delay_ms,
+            write_timeout_ms: 30_000,
+            message_bytes: broker::limits::MESSAGE_BYTES,
+            memory_bytes: 0,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, level: "info".into() }
+    }
+}
+
+/// Every key, to name the nearest one when one is unknown. The empty section holds what stands outside of sections.
+const KEYS: [(&str, &[&str]); 5] = [
+    ("", &["data", "bind", "port_offset", "vhosts", "loopback_users", "amqp", "tls", "limits", "log", "users"]),
+    ("amqp", &["port", "tls_port", "product", "version", "cluster_name", "channel_max", "frame_max", "heartbeat_s"]),
+    ("tls", &["certificate", "key", "client_ca", "client_certificate_required", "min_version"]),
+    (
+        "limits",
+        &[
+            "connections",
+            "connections_before_login",
+            "handshake_ms",
+            "refusal_delay_ms",
+            "write_timeout_ms",
+            "message_bytes",
+            "memory_bytes",
+        ],
+    ),
+    ("log", &["format", "level"]),
+];
+
+/// Environment variables with the prefix that are not settings.
+const NOT_SETTINGS: [&str; 2] = ["ROADSTEAD_TEST_", "ROADSTEAD_BENCH_"];
+
+impl Config {
+    /// Reads the configuration for `serve`.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or something in it or in the environment is not a setting.
+    pub fn load(options: &ServeOptions, environment: impl Iterator<Item = (String, String)>) -> anyhow::Result<Self> {
+        let mut table = Table::new();
+        let mut origin = "the environment".to_owned();
+        if let Some(path) = &options.config {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            table = text.parse().with_context(|| format!("{} is not valid", path.display()))?;
+            origin = path.display().to_string();
+        }
+        check_keys(&table).with_context(|| format!("in {origin}"))?;
+        for (name, value) in environment {
+            if NOT_SETTINGS.iter().any(|prefix| name.starts_with(prefix)) {
+                continue;
+            }
+            if let Some(key) = name.strip_prefix("ROADSTEAD_") {
+                set(&mut table, &key.to_lowercase(), &value).with_context(|| format!("in {name}"))?;
+            }
+        }
+        let mut config: Self = Value::Table(table).try_into().with_context(|| format!("in {origin}"))?;
+        if let Some(data) = &options.data {
+            config.data.clone_from(data);
+        }
+        if !options.bind.is_empty() {
+            config.bind.clone_from(&options.bind);
+        }
+        config.port_offset = options.port_offset.unwrap_or(config.port_offset);
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if self.amqp.frame_max < 4096 {
+            bail!("amqp.frame_max is {}; it must be at least 4096", self.amqp.frame_max);
+        }
+        if self.limits.message_bytes > broker::limits::MESSAGE_BYTES_CEILING {
+            bail!("limits.message_bytes must be at most {}", broker::limits::MESSAGE_BYTES_CEILING);
+        }
+        Ok(())
+    }
+}
+
+fn known(section: &str) -> Option<&'static [&'static str]> {
+    KEYS.iter().find(|(name, _)| *name == section).map(|(_, keys)| *keys)
+}
+
+fn check_keys(table: &Table) -> anyhow::Result<()> {
+    let check = |section: &str, table: &Table| -> anyhow::Result<()> {
+        let keys = known(section).unwrap_or_default();
+        for key in table.keys() {
+            if !keys.contains(&key.as_str()) {
+                return Err(unknown(section, key));
+            }
+        }
+        Ok(())
+    };
+    check("", table)?;
+    for (section, value) in table {
+        if let Value::Table(inner) = value {
+            check(section, inner)?;
+        }
+    }
+    Ok(())
+}
+
+fn unknown(section: &str, key: &str) -> anyhow::Error {
+    let full = |section: &str, key: &str| if section.is_empty() { key.into() } else { format!("{section}.{key}") };
+    let candidates = KEYS.iter().flat_map(|(section, keys)| keys.iter().map(move |key| full(section, key)));
+    let asked: String = full(section, key);
+    let nearest = candidates.min_by_key(|candidate| strsim::damerau_levenshtein(candidate, &asked));
+    anyhow::anyhow!("unknown setting '{asked}'; the nearest known one is '{}'", nearest.unwrap_or_default())
+}
+
+/// Sets what an environment variable names: `section_key`, or `key` outside of sections.
+fn set(table: &mut Table, key: &str, text: &str) -> anyhow::Result<()> {
+    let value = parse(text);
+    if known("").unwrap_or_default().contains(&key) {
+        table.insert(key.into(), value);
+        return Ok(());
+    }
+    let (section, key) = key.split_once('_').unwrap_or(("", key));
+    if !known(section).unwrap_or_default().contains(&key) {
+        return Err(unknown(section, key));
+    }
+    let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(inner) = inner {
+        inner.insert(key.into(), value);
+    }
+    Ok(())
+}
+
+/// A value as TOML would read it; text without quotes is text.
+fn parse(text: &str) -> Value {
+    let parsed = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+    parsed.unwrap_or_else(|| Value::String(text.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn load(file: &str, environment: &[(&str, &str)]) -> anyhow::Result<Config> {
+        let mut path = tempfile::NamedTempFile::new().unwrap();
+        path.write_all(file.as_bytes()).unwrap();
+        let options = ServeOptions { config: Some(path.path().into()), ..ServeOptions::default() };
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::load(&options, environment)
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let environment = [("ROADSTEAD_AMQP_PORT", "7"), ("ROADSTEAD_LOG_LEVEL", "debug"), ("OTHER", "x")];
+        let config = load("[amqp]\nport = 5\nheartbeat_s = 9\n", &environment).unwrap();
+        assert_eq!((config.amqp.port, config.amqp.heartbeat_s, &*config.log.level), (7, 9, "debug"));
+        assert_eq!(config.amqp.tls_port, 5671);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+        let error = |file, environment| format!("{:#}", load(file, environment).unwrap_err());
+        assert!(
+            error("[amqp]\nports = 5\n", &[])
+                .ends_with("unknown setting 'amqp.ports'; the nearest known one is 'amqp.port'")
+        );
+        assert!(error("dta = 'x'\n", &[]).contains("the nearest known one is 'data'"));
+        let environment: &[(&str, &str)] = &[("ROADSTEAD_LIMITS_CONECTIONS", "1")];
+        let text = error("", environment);
+        assert!(text.contains("ROADSTEAD_LIMITS_CONECTIONS") && text.contains("'limits.connections'"), "{text}");
+    }
+
+    #[test]
+    fn every_listed_key_is_a_setting_and_every_setting_is_listed() {
+        for (section, keys) in KEYS {
+            for key in keys.iter().filter(|key| !KEYS.iter().any(|(name, _)| name == *key) && **key != "users") {
+                let wrong = "{ not = 'a value' }";
+                let file = if section.is_empty() {
+                    format!("{key} = {wrong}")
+                } else {
+                    format!("[{section}]\n{key} = {wrong}")
+                };
+                assert!(load(&file, &[]).is_err(), "{section}.{key} is listed, but no setting");
+            }
+        }
+    }
+}

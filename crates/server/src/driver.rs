@@ -1,0 +1,318 @@
+//! The driver of a connection, for every protocol: reads, lets the session work, writes.
+//!
+//! One task per connection and one loop. Input is read into a buffer that all connections of a thread share, so an idle
+//! connection has none; what a session leaves of it is kept until more comes.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use amqp091::AmqpSession;
+use broker::{Login, Millis, Outlet, Peer, Reply, Request, Session, limits, outlet::Chunks, session::Intake};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::JoinHandle,
+    time::Sleep,
+};
+
+use crate::{listener::Counted, serve::Server};
+
+/// Bytes read at once.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Bytes of output above which nothing more is read: deliveries stop far below, so these are replies that the client
+/// does not take.
+const OUTPUT_BYTES_MAX: usize = 8 * limits::OUTPUT_BYTES_HIGH;
+
+/// Chunks in one write.
+const CHUNKS_PER_WRITE: usize = 64;
+
+/// Rounds of the loop after which other connections get their turn.
+const ROUNDS: usize = 16;
+
+/// Milliseconds that a connection rests whose messages pile up before consumers that cannot keep up.
+const REST_MS: u64 = 1;
+
+thread_local! {
+    static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+enum Ended {
+    /// Both sides said what they had to say.
+    InOrder,
+    /// The client is gone.
+    ByPeer,
+    /// The client takes nothing of what is written to it.
+    NotTaking,
+    Failed(io::Error),
+}
+
+/// Drives a connection to its end.
+pub async fn run<S>(stream: S, address: SocketAddr, peer: Peer, server: &Arc<Server>, before_login: Counted)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let now = server.clock.now();
+    let session = AmqpSession::new(Arc::clone(&server.broker), Arc::clone(&server.amqp), peer.clone(), now);
+    let mut driver = Driver::new(stream, Box::new(session), peer, Arc::clone(server), before_login);
+    tracing::debug!(peer = %address, "connected");
+    let mut shutdown = server.shutdown.subscribe();
+    let mut shutting_down = Box::pin(shutdown.wait_for(|down| *down));
+    let mut told = false;
+    let ended = std::future::poll_fn(|cx| {
+        if !told && shutting_down.as_mut().poll(cx).is_ready() {
+            told = true;
+            driver.session.shut_down(driver.server.clock.now());
+        }
+        driver.poll(cx)
+    })
+    .await;
+    let who = driver.session.describe();
+    driver.session.disconnected(server.clock.now());
+    match ended {
+        Ended::InOrder => tracing::info!(peer = %address, "closed: {who}"),
+        Ended::ByPeer => tracing::info!(peer = %address, "closed by the client without goodbye: {who}"),
+        Ended::NotTaking => tracing::warn!(peer = %address, "closed, the client reads nothing: {who}"),
+        Ended::Failed(error) => tracing::info!(peer = %address, %error, "connection lost: {who}"),
+    }
+}
+
+struct Driver<S> {
+    stream: S,
+    session: Box<dyn Session>,
+    outlet: Arc<dyn Outlet>,
+    peer: Peer,
+    server: Arc<Server>,
+    /// Input that the session has not used.
+    left: Vec<u8>,
+    /// Whether the session stopped in the middle of `left`, and not for want of more.
+    left_is_ready: bool,
+    chunks: Chunks,
+    /// Since when a write has not gone forward.
+    stuck_since: Option<Millis>,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Millis>,
+    rest_until: Option<Millis>,
+    login: Option<JoinHandle<Login>>,
+    /// Given back once the client has logged in.
+    before_login: Option<Counted>,
+    ended_by_peer: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    fn new(stream: S, session: Box<dyn Session>, peer: Peer, server: Arc<Server>, before_login: Counted) -> Self {
+        Self {
+            stream,
+            outlet: session.outlet(),
+            session,
+            peer,
+            left: Vec::new(),
+            left_is_ready: false,
+            chunks: Chunks::default(),
+            stuck_since: None,
+            timer: Box::pin(tokio::time::sleep_until(server.clock.instant(server.clock.now()))),
+            timer_at: None,
+            rest_until: None,
+            login: None,
+            before_login: Some(before_login),
+            ended_by_peer: false,
+            server,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        for _ in 0..ROUNDS {
+            let now = self.server.clock.now();
+            let mut busy = self.poll_login(cx, now);
+            self.session.poll(now, cx.waker());
+            busy |= match self.poll_output(cx, now) {
+                Ok(busy) => busy,
+                Err(ended) => return Poll::Ready(ended),
+            };
+            if self.session.finished() && self.chunks.is_empty() && self.outlet.pending_bytes() == 0 {
+                ready!(self.poll_shutdown(cx));
+                let ended = if self.ended_by_peer { Ended::ByPeer } else { Ended::InOrder };
+                return Poll::Ready(ended);
+            }
+            busy |= match self.poll_input(cx, now) {
+                Ok(busy) => busy,
+                Err(ended) => return Poll::Ready(ended),
+            };
+            match self.poll_timer(cx, now) {
+                Ok(fired) => busy |= fired,
+                Err(ended) => return Poll::Ready(ended),
+            }
+            if !busy {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Has credentials checked where it does not hold up connections.
+    fn poll_login(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
+        if let Some(Request::Authenticate(credentials)) = self.session.request() {
+            match self.server.authenticator.quick(&credentials, self.peer.address) {
+                Some(login) => self.session_login(login, now),
+                None => {
+                    let (server, address) = (Arc::clone(&self.server), self.peer.address);
+                    let check = move || server.authenticator.check(&credentials, address);
+                    self.login = Some(tokio::task::spawn_blocking(check));
+                }
+            }
+        }
+        let Some(login) = &mut self.login else { return false };
+        let Poll::Ready(outcome) = Pin::new(login).poll(cx) else { return false };
+        self.login = None;
+        self.session_login(outcome.unwrap_or(Login::Refused), now);
+        true
+    }
+
+    fn session_login(&mut self, login: Login, now: Millis) {
+        if login == Login::Accepted {
+            self.before_login = None;
+        }
+        self.left_is_ready = true;
+        self.session.reply(Reply::Login(login), now);
+    }
+
+    /// Writes what waits. Returns whether anything went out.
+    fn poll_output(&mut self, cx: &mut Context<'_>, now: Millis) -> Result<bool, Ended> {
+        let mut busy = false;
+        loop {
+            if self.chunks.is_empty() && !self.outlet.drain(&mut self.chunks, cx.waker()) {
+                break;
+            }
+            match self.poll_write(cx) {
+                Poll::Ready(Ok(0)) => return Err(Ended::ByPeer),
+                Poll::Ready(Ok(written)) => {
+                    self.chunks.advance(written);
+                    self.stuck_since = None;
+                    self.session.sent(now);
+                    busy = true;
+                }
+                Poll::Ready(Err(error)) => return Err(Ended::Failed(error)),
+                Poll::Pending => {
+                    self.stuck_since.get_or_insert(now);
+                    break;
+                }
+            }
+            if self.chunks.len() + self.outlet.pending_bytes() < limits::OUTPUT_BYTES_LOW {
+                self.session.drained(now);
+            }
+        }
+        if busy && let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
+            return Err(Ended::Failed(error));
+        }
+        Ok(busy)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(self.chunks.iter()) {
+            *slice = IoSlice::new(chunk);
+            count += 1;
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count])
+    }
+
+    /// Reads, and lets the session use it. Returns whether there was anything.
+    fn poll_input(&mut self, cx: &mut Context<'_>, now: Millis) -> Result<bool, Ended> {
+        if self.session.intake() == Intake::Paused || self.rest_until.is_some() {
+            return Ok(false);
+        }
+        if self.chunks.len() + self.outlet.pending_bytes() > OUTPUT_BYTES_MAX {
+            return Ok(false);
+        }
+        if self.left_is_ready && !self.left.is_empty() {
+            let input = std::mem::take(&mut self.left);
+            self.offer(&input, now);
+            return Ok(true);
+        }
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let kept = self.left.len();
+            if buffer.len() < kept + READ_BYTES {
+                buffer.resize(kept + READ_BYTES, 0);
+            }
+            buffer[..kept].copy_from_slice(&self.left);
+            let mut space = ReadBuf::new(&mut buffer[kept..]);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut space) {
+                Poll::Pending => Ok(false),
+                Poll::Ready(Err(error)) => Err(Ended::Failed(error)),
+                Poll::Ready(Ok(())) if space.filled().is_empty() => {
+                    self.ended_by_peer = true;
+                    Err(Ended::ByPeer)
+                }
+                Poll::Ready(Ok(())) => {
+                    let len = kept + space.filled().len();
+                    self.left.clear();
+                    self.offer(&buffer[..len], now);
+                    Ok(true)
+                }
+            }
+        })
+    }
+
+    /// Lets the session use input and keeps the rest.
+    fn offer(&mut self, input: &[u8], now: Millis) {
+        let used = self.session.receive(input, now);
+        let rest = &input[used..];
+        if rest.is_empty() {
+            self.left = Vec::new();
+        } else {
+            self.left.extend_from_slice(rest);
+        }
+        self.left_is_ready = self.session.intake() == Intake::Paused;
+        if self.session.intake() == Intake::Lagging {
+            self.session.caught_up();
+            self.rest_until = Some(now.plus(REST_MS));
+        }
+    }
+
+    /// Lets time-outs take effect, and sets the timer for the next. Returns whether one did.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Millis) -> Result<bool, Ended> {
+        let mut fired = false;
+        if self.rest_until.is_some_and(|at| at <= now) {
+            self.rest_until = None;
+            fired = true;
+        }
+        let write_ends = self.stuck_since.map(|since| since.plus(self.server.config.limits.write_timeout_ms));
+        if write_ends.is_some_and(|at| at <= now) {
+            return Err(Ended::NotTaking);
+        }
+        if self.session.deadline().is_some_and(|at| at <= now) {
+            self.session.expire(now);
+            fired = true;
+        }
+        let next = [write_ends, self.rest_until, self.session.deadline()].into_iter().flatten().min();
+        // The timer is not moved back when a deadline moves on, as it does with every byte: it fires early and is set
+        // anew.
+        if let Some(next) = next
+            && self.timer_at.is_none_or(|at| next < at || at <= now)
+        {
+            self.timer_at = Some(next);
+            self.timer.as_mut().reset(self.server.clock.instant(next));
+        }
+        if self.timer_at.is_some() && self.timer.as_mut().poll(cx).is_ready() {
+            self.timer_at = None;
+            fired = true;
+        }
+        Ok(fired)
+    }
+
+    /// Says goodbye on the transport's level; a client that does not answer is not waited for.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+        Poll::Ready(())
+    }
+}

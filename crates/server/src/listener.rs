@@ -1,0 +1,116 @@
+//! Listeners: binding addresses, taking connections in, and the bounds that hold before anybody has logged in.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use broker::{Name, Peer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{driver, serve::Server, tls};
+
+/// Connections that the system keeps until they are taken in.
+const BACKLOG: i32 = 1024;
+
+/// Binds a port on an address.
+///
+/// # Errors
+/// If it is taken, or the address is not this machine's.
+pub fn bind(address: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::new(address, port);
+    let attempt = || -> std::io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    attempt().with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Counts something down when it goes.
+#[derive(Debug)]
+pub struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    /// Counts one more, unless there are `max` already.
+    pub fn new(count: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let more = |n: usize| (n < max).then_some(n + 1);
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(Arc::clone(count)))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes connections in until the server shuts down.
+pub async fn accept(listener: TcpListener, server: Arc<Server>, acceptor: Option<TlsAcceptor>) {
+    let mut shutdown = server.shutdown.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = shutdown.wait_for(|down| *down) => return,
+        };
+        match accepted {
+            Ok((stream, address)) => take_in(stream, address, &server, acceptor.clone()),
+            Err(error) => {
+                // Out of file descriptors, mostly: others have to close before anybody can come in.
+                tracing::error!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn take_in(stream: TcpStream, address: SocketAddr, server: &Arc<Server>, acceptor: Option<TlsAcceptor>) {
+    let limits = &server.config.limits;
+    let Some(connection) = Counted::new(&server.connections, limits.connections) else {
+        tracing::warn!(peer = %address, "connection refused: limits.connections is reached");
+        return;
+    };
+    let Some(before_login) = Counted::new(&server.before_login, limits.connections_before_login) else {
+        tracing::warn!(peer = %address, "connection refused: limits.connections_before_login is reached");
+        return;
+    };
+    let _ = stream.set_nodelay(true);
+    let server = Arc::clone(server);
+    tokio::spawn(async move {
+        let ip = address.ip().to_canonical();
+        match acceptor {
+            None => {
+                let peer = Peer { address: ip, encrypted: false, certificate_name: None };
+                driver::run(stream, address, peer, &server, before_login).await;
+            }
+            Some(acceptor) => {
+                let within = Duration::from_millis(server.config.limits.handshake_ms);
+                match tokio::time::timeout(within, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => {
+                        let certificates = stream.get_ref().1.peer_certificates();
+                        let name: Option<Name> = certificates.and_then(|list| tls::common_name(list.first()?));
+                        let peer = Peer { address: ip, encrypted: true, certificate_name: name };
+                        driver::run(stream, address, peer, &server, before_login).await;
+                    }
+                    Ok(Err(error)) => tracing::warn!(peer = %address, %error, "TLS handshake failed"),
+                    Err(_) => tracing::warn!(peer = %address, "TLS handshake took too long"),
+                }
+            }
+        }
+        drop(connection);
+    });
+}

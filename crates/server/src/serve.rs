@@ -1,0 +1,257 @@
+//! `roadstead serve`: starting, watching, and stopping in order.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    sync::{Arc, atomic::AtomicUsize},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use broker::{Broker, Name, Permissions, TopicPermissions, User, identity::Pattern};
+use store::Store;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    ServeOptions,
+    auth::{self, Authenticator},
+    clock::Clock,
+    config::{self, Config},
+    durability::{self, DiskLog},
+    listener, telemetry, tls,
+};
+
+/// How often memory is looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// How long connections have to close in order when the broker stops.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What all connections share.
+pub struct Server {
+    /// The configuration.
+    pub config: Config,
+    /// The model.
+    pub broker: Arc<Broker>,
+    /// Settings of the AMQP 0-9-1 sessions.
+    pub amqp: Arc<amqp091::Settings>,
+    /// Checks credentials.
+    pub authenticator: Authenticator,
+    /// The time.
+    pub clock: Clock,
+    /// Becomes true when the broker stops.
+    pub shutdown: watch::Sender<bool>,
+    /// Connections.
+    pub connections: Arc<AtomicUsize>,
+    /// Connections that have not logged in.
+    pub before_login: Arc<AtomicUsize>,
+}
+
+/// Runs the broker until it is told to stop.
+///
+/// # Errors
+/// If it cannot start.
+pub fn run(options: &ServeOptions) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let config = Config::load(options, std::env::vars())?;
+    telemetry::start(&config.log)?;
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    runtime.block_on(serve(config, started))
+}
+
+async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
+    let tls = tls::server_config(&config.tls)?;
+    let broker = open(&config)?;
+    let settings = &config.amqp;
+    let amqp = Arc::new(amqp091::Settings {
+        product: settings.product.clone(),
+        version: settings.version.clone(),
+        cluster_name: settings.cluster_name.clone(),
+        channel_max: settings.channel_max,
+        frame_max: settings.frame_max,
+        heartbeat_s: settings.heartbeat_s,
+        handshake_ms: config.limits.handshake_ms,
+        refusal_delay_ms: config.limits.refusal_delay_ms,
+    });
+    let server = Arc::new(Server {
+        authenticator: Authenticator::new(Arc::clone(&broker), config.loopback_users.clone())?,
+        broker,
+        amqp,
+        clock: Clock::start(),
+        shutdown: watch::Sender::new(false),
+        connections: Arc::default(),
+        before_login: Arc::default(),
+        config,
+    });
+    listen(&server, tls.map(TlsAcceptor::from))?;
+    println!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display());
+    tokio::spawn(watch_memory(Arc::clone(&server)));
+    stopped().await?;
+    tracing::info!("stopping");
+    stop(&server).await;
+    Ok(())
+}
+
+/// Opens the log and brings the model back to where it was.
+fn open(config: &Config) -> anyhow::Result<Arc<Broker>> {
+    std::fs::create_dir_all(&config.data).with_context(|| format!("cannot create {}", config.data.display()))?;
+    let (store, contents) = Store::open(&config.data, &store::Options::default(), |error| {
+        // Whatever is told from now on could be untrue after a restart, so nothing more is told.
+        tracing::error!("{error}");
+        eprintln!("roadstead: {error}");
+        std::process::exit(74);
+    })?;
+    if let Some(torn) = &contents.torn {
+        tracing::warn!("{torn}. Nothing there was confirmed; it is cut off");
+    }
+    let seed = u128::from_le_bytes(auth::random()?);
+    let settings = broker::Settings { message_bytes_max: config.limits.message_bytes, seed };
+    let recovered = durability::recovered(contents);
+    let messages = recovered.held.len();
+    let broker = Broker::new(settings, Arc::new(DiskLog(store)), recovered)
+        .with_context(|| format!("in {}", config.data.display()))?;
+    if messages > 0 {
+        tracing::info!(messages, "messages recovered");
+    }
+    for vhost in &config.vhosts {
+        broker.add_vhost(&vhost.as_str().into());
+    }
+    for user in &config.users {
+        let made = make_user(user).with_context(|| format!("user '{}'", user.name))?;
+        broker.put_user(&user.name.as_str().into(), made);
+    }
+    if broker.identity.is_empty() {
+        broker.put_user(&"guest".into(), default_user()?);
+    }
+    Ok(Arc::new(broker))
+}
+
+fn pattern(text: &str) -> anyhow::Result<Pattern> {
+    Pattern::new(text).map_err(anyhow::Error::msg)
+}
+
+/// `guest`, as on a fresh RabbitMQ.
+fn default_user() -> anyhow::Result<User> {
+    let all = || pattern(".*");
+    let permissions = Permissions { configure: all()?, write: all()?, read: all()? };
+    Ok(User {
+        password_hash: auth::hash("guest")?,
+        tags: vec!["administrator".into()],
+        permissions: [("/".into(), permissions)].into(),
+        ..User::default()
+    })
+}
+
+fn make_user(user: &config::User) -> anyhow::Result<User> {
+    let password_hash = match (&user.password, &user.password_hash) {
+        (Some(_), Some(_)) => anyhow::bail!("has both a password and a password_hash"),
+        (Some(password), None) => auth::hash(password)?,
+        (None, Some(hash)) => auth::import(hash, user.hashing_algorithm.as_deref())?,
+        (None, None) => String::new(),
+    };
+    let mut made =
+        User { password_hash, tags: user.tags.iter().map(|tag| tag.as_str().into()).collect(), ..User::default() };
+    for permission in &user.permissions {
+        let (configure, write, read) =
+            (pattern(&permission.configure)?, pattern(&permission.write)?, pattern(&permission.read)?);
+        made.permissions.insert(permission.vhost.as_str().into(), Permissions { configure, write, read });
+    }
+    for permission in &user.topic_permissions {
+        let place: (Name, Name) = (permission.vhost.as_str().into(), permission.exchange.as_str().into());
+        let permissions = TopicPermissions { write: permission.write.clone(), read: permission.read.clone() };
+        made.topic_permissions.insert(place, permissions);
+    }
+    Ok(made)
+}
+
+/// Opens every listener and says so.
+fn listen(server: &Arc<Server>, acceptor: Option<TlsAcceptor>) -> anyhow::Result<()> {
+    let config = &server.config;
+    let asked_for = !config.bind.is_empty();
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let addresses = if asked_for { &config.bind[..] } else { &loopback[..] };
+    let mut listeners = vec![("amqp", config.amqp.port, None)];
+    listeners.extend(acceptor.map(|acceptor| ("amqps", config.amqp.tls_port, Some(acceptor))));
+    for (name, port, acceptor) in listeners {
+        let port = if port == 0 { 0 } else { port.saturating_add(config.port_offset) };
+        for &address in addresses {
+            let listener = match listener::bind(address, port) {
+                Ok(listener) => listener,
+                // A machine without IPv6 is no reason to fail as long as nobody asked for it.
+                Err(error) if address.is_ipv6() && !asked_for => {
+                    tracing::info!("{error:#}");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            println!("listening {name} {}", listener.local_addr()?);
+            tokio::spawn(listener::accept(listener, Arc::clone(server), acceptor.clone()));
+        }
+    }
+    Ok(())
+}
+
+async fn stopped() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Tells every client, and gives them time to say goodbye. What the log has not written is written when the store goes.
+async fn stop(server: &Arc<Server>) {
+    server.shutdown.send_replace(true);
+    let deadline = Instant::now() + CLOSE_WITHIN;
+    while server.connections.load(std::sync::atomic::Ordering::Relaxed) > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Keeps publishers waiting while queued messages take more memory than they may.
+async fn watch_memory(server: Arc<Server>) {
+    let configured = server.config.limits.memory_bytes;
+    let limit = if configured == 0 { memory_allowed() / 2 } else { configured };
+    let mut tick = tokio::time::interval(WATCH_EVERY);
+    loop {
+        tick.tick().await;
+        let used = server.broker.memory_bytes();
+        let alarm = used > limit;
+        if alarm != server.broker.alarm() {
+            if alarm {
+                tracing::warn!(used, limit, "queued messages take more memory than allowed: publishers wait");
+            } else {
+                tracing::info!(used, limit, "memory is free again: publishers go on");
+            }
+            server.broker.set_alarm(alarm);
+        }
+    }
+}
+
+/// Memory that the control group or the machine allows, in bytes.
+fn memory_allowed() -> usize {
+    let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
+    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?.to_owned();
+        line.split_whitespace().nth(1)?.parse::<usize>().ok().map(|kib| kib * 1024)
+    });
+    group.into_iter().chain(machine).min().unwrap_or(1 << 30)
+}
+
+/// A connection is a file: as many as the system lets us have.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}

@@ -1,0 +1,212 @@
+//! Real clients against the real broker: one test per suite of tests/clients, by the contract of its README.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use roadstead_tests::server::{self, Server};
+
+/// A suite ends itself within 120 seconds; the rest is for a machine that has other work.
+const SUITE_LIMIT: Duration = Duration::from_secs(180);
+const STDERR_LINES_SHOWN: usize = 150;
+/// What begins the reason of a skip that no machine can do anything about.
+const CLIENT_LIMIT: &str = "limit of the client";
+
+#[test]
+fn pika() {
+    python("pika", "pika_suite.py");
+}
+
+#[test]
+fn aio_pika() {
+    python("aio_pika", "aio_pika_suite.py");
+}
+
+#[test]
+fn celery() {
+    python("celery", "celery_suite.py");
+}
+
+#[test]
+fn go() {
+    let program = root().join("target/clients/go/suite");
+    let command = Command::new(&program);
+    run("go", &[program], command);
+}
+
+#[test]
+fn node() {
+    let suite = root().join("tests/clients/node");
+    let Some(node) = installed("node") else { return skip("node", "node isn't installed") };
+    let mut command = Command::new(node);
+    command.arg(suite.join("suite.js"));
+    run("node", &[suite.join("node_modules/amqplib")], command);
+}
+
+#[test]
+fn java() {
+    let target = root().join("target/clients/java");
+    let Some(java) = installed("java") else { return skip("java", "java isn't installed") };
+    let (classes, libraries) = (target.join("classes"), target.join("dependency"));
+    let mut command = Command::new(java);
+    command.arg("-cp").arg(format!("{}:{}/*", classes.display(), libraries.display())).arg("roadstead.Main");
+    run("java", &[classes, libraries], command);
+}
+
+#[test]
+fn amqp_tools() {
+    let Some(python) = installed("python3") else { return skip("amqp_tools", "python3 isn't installed") };
+    if installed("amqp-publish").is_none() {
+        return skip("amqp_tools", "amqp-tools isn't installed");
+    }
+    let mut command = Command::new(python);
+    command.arg(root().join("tests/clients/c/amqp_tools_suite.py"));
+    run("amqp_tools", &[], command);
+}
+
+fn python(name: &str, script: &str) {
+    let interpreter = root().join("target/clients/python/bin/python");
+    let mut command = Command::new(&interpreter);
+    command.arg(root().join("tests/clients/python").join(script));
+    run(name, &[interpreter], command);
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is a folder of the workspace").to_owned()
+}
+
+fn installed(program: &str) -> Option<PathBuf> {
+    let directories = env::var_os("PATH")?;
+    env::split_paths(&directories).map(|directory| directory.join(program)).find(|path| path.is_file())
+}
+
+fn skips_are_failures() -> bool {
+    env::var("CI").is_ok_and(|value| value == "true")
+}
+
+/// Says that a suite doesn't run, past the test runner, which hides what a passing test prints.
+fn skip(suite: &str, reason: &str) {
+    assert!(!skips_are_failures(), "{suite} can't be skipped with CI=true: {reason}");
+    let _ = writeln!(io::stderr(), "skipped {suite}: {reason}");
+}
+
+/// Runs a suite against a broker of its own. It needs the paths in `set_up`, which `cargo xtask test` makes.
+fn run(name: &str, set_up: &[PathBuf], command: Command) {
+    if let Some(missing) = set_up.iter().find(|path| !path.exists()) {
+        return skip(name, &format!("there is no {}; run `cargo xtask test --only clients`", missing.display()));
+    }
+    let mut server = Server::start();
+    let errors = server.directory().join("suite-stderr");
+    let mut suite = Suite::start(command, &server.uri(), &errors);
+    let problems = suite.follow(&mut server);
+    if !problems.is_empty() {
+        let log = fs::read(&errors).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        println!("the end of the suite's standard error:\n{}", server::last_lines(&log, STDERR_LINES_SHOWN));
+        panic!("{name}: {} problems\n{}", problems.len(), problems.join("\n"));
+    }
+}
+
+/// A running suite, killed with all that it started when this is dropped.
+struct Suite {
+    process: Child,
+    stdin: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl Suite {
+    fn start(mut command: Command, uri: &str, errors: &Path) -> Self {
+        command.env("AMQP_URI", uri).current_dir(root()).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(File::create(errors).expect("the temporary directory is writable"));
+        let mut process = command.spawn().expect("the suite can be executed");
+        let stdin = process.stdin.take().expect("stdin is a pipe");
+        let output = BufReader::new(process.stdout.take().expect("stdout is a pipe"));
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { process, stdin, lines }
+    }
+
+    /// Answers the suite's requests until it ends, and returns all that is wrong.
+    fn follow(&mut self, server: &mut Server) -> Vec<String> {
+        let end = Instant::now() + SUITE_LIMIT;
+        let mut verdicts = Verdicts::default();
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if line == "@restart" => {
+                    println!("{line}");
+                    server.restart();
+                    // It fails if the suite has ended, which its missing `done` shows.
+                    let _ = self.stdin.write_all(b"@restarted\n");
+                }
+                Ok(line) => {
+                    println!("{line}");
+                    verdicts.add(line);
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    verdicts.problems.push(format!("not over within {SUITE_LIMIT:?}"));
+                    return verdicts.problems;
+                }
+            }
+        }
+        let status = self.process.wait().expect("a child can be waited for");
+        verdicts.end(status.success(), &status.to_string())
+    }
+}
+
+impl Drop for Suite {
+    fn drop(&mut self) {
+        // The group may be gone already.
+        let group = format!("kill -KILL -{} 2>/dev/null", self.process.id());
+        let _ = Command::new("sh").args(["-c", &group]).status();
+        let _ = self.process.wait();
+    }
+}
+
+#[derive(Default)]
+struct Verdicts {
+    checks: usize,
+    done: bool,
+    problems: Vec<String>,
+}
+
+impl Verdicts {
+    fn add(&mut self, line: String) {
+        if self.done {
+            self.problems.push(format!("a line after `done`: {line}"));
+        } else if line == "done" {
+            self.done = true;
+        } else if line.starts_with("ok ") {
+            self.checks += 1;
+        } else if let Some(skipped) = line.strip_prefix("skip ") {
+            let excused = skipped.split_once(": ").is_some_and(|(_, reason)| reason.starts_with(CLIENT_LIMIT));
+            if skips_are_failures() && !excused {
+                self.problems.push(line);
+            }
+        } else if line.starts_with("not ok ") {
+            self.problems.push(line);
+        } else {
+            self.problems.push(format!("a line that the contract doesn't know: {line}"));
+        }
+    }
+
+    fn end(mut self, success: bool, status: &str) -> Vec<String> {
+        if !self.done {
+            self.problems.push("no `done`".to_owned());
+        }
+        if self.checks == 0 {
+            self.problems.push("no check passed".to_owned());
+        }
+        if !success {
+            self.problems.push(format!("the suite ended with {status}"));
+        }
+        self.problems
+    }
+}

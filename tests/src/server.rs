@@ -1,0 +1,324 @@
+//! One broker under test: the real binary, as a process of its own on a port that the system chose.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+const END_LIMIT: Duration = Duration::from_secs(30);
+/// How long a restart waits for somebody else, such as an outgoing connection, to leave its port.
+const PORT_LIMIT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(10);
+const LOG_LINES_SHOWN: usize = 100;
+
+/// What may differ between the brokers of two tests.
+#[derive(Default)]
+pub struct Builder {
+    binary: Option<PathBuf>,
+    config: Option<String>,
+    data: Option<PathBuf>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Builder {
+    /// Another binary than the one that belongs to the running tests.
+    pub fn binary(mut self, binary: impl Into<PathBuf>) -> Self {
+        self.binary = Some(binary.into());
+        self
+    }
+
+    /// The text of a file for `--config`.
+    pub fn config(mut self, text: impl Into<String>) -> Self {
+        self.config = Some(text.into());
+        self
+    }
+
+    /// A data directory that the caller owns, and that outlives the server.
+    pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.data = Some(directory.into());
+        self
+    }
+
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the broker and waits until it is ready; panics with its log if it doesn't get there.
+    pub fn start(self) -> Server {
+        self.attempt().unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    /// Starts the broker, for tests in which it is expected to refuse.
+    pub fn attempt(self) -> Result<Server, StartFailure> {
+        let directory = TempDir::with_prefix("roadstead-test-").expect("the temporary directory is writable");
+        if let Some(text) = &self.config {
+            fs::write(directory.path().join("roadstead.toml"), text).expect("a new file can be written");
+        }
+        let data = self.data.clone().unwrap_or_else(|| directory.path().join("data"));
+        let binary = self.binary.clone().unwrap_or_else(binary);
+        assert!(binary.is_file(), "there is no {}; run `cargo build`", binary.display());
+        let mut server = Server { options: self, binary, data, directory, process: None, ports: BTreeMap::new() };
+        server.launch(0)?;
+        Ok(server)
+    }
+}
+
+/// Why a broker didn't become ready.
+#[derive(Debug)]
+pub struct StartFailure {
+    pub reason: String,
+    /// `None` if it was still running, and had to be killed.
+    pub status: Option<ExitStatus>,
+    pub log: String,
+}
+
+impl std::fmt::Display for StartFailure {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} (status: {:?}); its log:\n{}", self.reason, self.status, self.log)
+    }
+}
+
+/// A running broker, which is killed when this is dropped. If the test fails, its log becomes part of the test's output.
+pub struct Server {
+    options: Builder,
+    binary: PathBuf,
+    data: PathBuf,
+    directory: TempDir,
+    process: Option<Child>,
+    ports: BTreeMap<String, u16>,
+}
+
+impl Server {
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub fn start() -> Self {
+        Self::builder().start()
+    }
+
+    /// Ends the broker without a warning, as a crash of the process would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // It fails if the process has ended by itself, which is as good.
+            let _ = process.kill();
+            process.wait().expect("a child can be waited for");
+        }
+    }
+
+    /// Asks the broker to end, and waits for that.
+    pub fn terminate(&mut self) -> ExitStatus {
+        signal("TERM", self.pid());
+        self.wait(END_LIMIT)
+    }
+
+    /// Waits until the broker ends by itself.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let end = Instant::now() + limit;
+        loop {
+            let process = self.process.as_mut().expect("the broker is running");
+            if let Some(status) = process.try_wait().expect("a child can be waited for") {
+                self.process = None;
+                return status;
+            }
+            assert!(Instant::now() < end, "the broker still runs after {limit:?}");
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Starts the broker again, on the same data and the same port. One that still runs is asked to end first.
+    pub fn restart(&mut self) {
+        if self.process.is_some() {
+            let status = self.terminate();
+            assert!(status.success(), "the broker ended with {status}");
+        }
+        let port = self.port();
+        let end = Instant::now() + PORT_LIMIT;
+        while let Err(failure) = self.launch(port) {
+            let port_is_taken = failure.log.contains("in use");
+            assert!(port_is_taken && Instant::now() < end, "restart: {failure}");
+            thread::sleep(POLL);
+        }
+    }
+
+    /// The port for AMQP without TLS.
+    pub fn port(&self) -> u16 {
+        self.port_of("amqp")
+    }
+
+    /// The port of one of the listeners that the broker announced, such as `amqps`.
+    pub fn port_of(&self, listener: &str) -> u16 {
+        *self.ports.get(listener).unwrap_or_else(|| panic!("the broker announced no listener {listener}"))
+    }
+
+    pub fn uri(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2F", self.port())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the broker is running").id()
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// A directory for what a test writes, removed with the server.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What the broker has logged since the test began, over restarts.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("stderr")
+    }
+
+    fn launch(&mut self, port: u16) -> Result<(), StartFailure> {
+        let logged = self.log().len();
+        let mut process = self.command(port).spawn().expect("the binary can be executed");
+        let lines = lines_of(process.stdout.take().expect("stdout is a pipe"));
+        let announced = announcements(&lines);
+        match announced {
+            Ok(ports) => {
+                (self.process, self.ports) = (Some(process), ports);
+                Ok(())
+            }
+            Err(reason) => Err(StartFailure {
+                status: give_up(&mut process),
+                reason: reason.to_owned(),
+                log: self.log().split_off(logged),
+            }),
+        }
+    }
+
+    fn command(&self, port: u16) -> Command {
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be written");
+        let mut command = Command::new(&self.binary);
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROADSTEAD_")) {
+            command.env_remove(name);
+        }
+        command.env("ROADSTEAD_AMQP_PORT", port.to_string());
+        command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
+        command.args(["serve", "--bind", "127.0.0.1", "--data"]).arg(&self.data);
+        if self.options.config.is_some() {
+            command.arg("--config").arg(self.directory.path().join("roadstead.toml"));
+        }
+        command.current_dir(self.directory.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            println!("the end of the broker's log:\n{}", last_lines(&self.log(), LOG_LINES_SHOWN));
+        }
+    }
+}
+
+/// The broker that was built with the running tests, or the one that `ROADSTEAD_TEST_BINARY` names.
+pub fn binary() -> PathBuf {
+    if let Some(path) = env::var_os("ROADSTEAD_TEST_BINARY") {
+        return path.into();
+    }
+    let test = env::current_exe().expect("a process knows its executable");
+    // Of target/PROFILE/deps/TEST.
+    let profile = test.parent().and_then(Path::parent).expect("tests run in the target directory");
+    profile.join(format!("roadstead{}", env::consts::EXE_SUFFIX))
+}
+
+/// The last `count` lines of `text`, for a message that must not be drowned.
+pub fn last_lines(text: &str, count: usize) -> &str {
+    let start = text.trim_end().rmatch_indices('\n').nth(count.saturating_sub(1)).map_or(0, |(newline, _)| newline + 1);
+    &text[start..]
+}
+
+/// Sends a signal by the shell, because that needs neither unsafe code nor an installed `kill`.
+pub fn signal(name: &str, pid: u32) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
+    assert!(sent.expect("there is a shell").success(), "{name} can't be sent to process {pid}");
+}
+
+/// Forwards lines as they come, and goes on reading when nobody listens any more, so that the writer never blocks.
+fn lines_of(output: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+/// Reads what the broker prints until it is ready: `listening NAME ADDRESS` for every listener, then `ready`.
+fn announcements(lines: &Receiver<String>) -> Result<BTreeMap<String, u16>, &'static str> {
+    let end = Instant::now() + START_LIMIT;
+    let mut ports = BTreeMap::new();
+    loop {
+        let line = match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => return Err("the broker did not become ready in time"),
+            Err(RecvTimeoutError::Disconnected) => return Err("the broker ended before it was ready"),
+        };
+        if line.starts_with("ready") {
+            return Ok(ports);
+        }
+        if let Some((name, port)) = listener(&line) {
+            ports.entry(name.to_owned()).or_insert(port);
+        }
+    }
+}
+
+fn listener(line: &str) -> Option<(&str, u16)> {
+    let (name, address) = line.strip_prefix("listening ")?.split_once(' ')?;
+    let (_, port) = address.trim().rsplit_once(':')?;
+    Some((name, port.parse().ok()?))
+}
+
+/// The status of a process that has ended or is about to; any other is killed.
+fn give_up(process: &mut Child) -> Option<ExitStatus> {
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        if let Ok(Some(status)) = process.try_wait() {
+            return Some(status);
+        }
+        thread::sleep(POLL);
+    }
+    let _ = process.kill();
+    let _ = process.wait();
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_read_from_their_lines() {
+        assert_eq!(listener("listening amqp 127.0.0.1:5672"), Some(("amqp", 5672)));
+        assert_eq!(listener("listening amqps [::1]:5671"), Some(("amqps", 5671)));
+        assert_eq!(listener("ready in 3 ms"), None);
+    }
+
+    #[test]
+    fn last_lines_are_the_last() {
+        assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc\n");
+        assert_eq!(last_lines("a\nb", 5), "a\nb");
+        assert_eq!(last_lines("", 5), "");
+    }
+}

@@ -1,0 +1,146 @@
+//! The set-up of the client suites in tests/clients, into target/clients; nothing that is up to date is done again.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use crate::root;
+use crate::shell::{self, Result};
+
+/// The programs that clients need, and how each tells its version.
+pub const PROGRAMS: [(&str, &str); 7] = [
+    ("python3", "--version"),
+    ("go", "version"),
+    ("node", "--version"),
+    ("npm", "--version"),
+    ("javac", "-version"),
+    ("mvn", "-version"),
+    ("amqp-publish", "--version"),
+];
+
+enum Outcome {
+    Ready,
+    /// The machine lacks something, which this names.
+    Skipped(String),
+}
+
+type SetUp = fn() -> Result<Outcome>;
+
+const LANGUAGES: [(&str, SetUp); 5] = [("python", python), ("node", node), ("go", go), ("java", java), ("c", c)];
+
+/// Sets up every client for which the machine has the toolchain. With `CI=true` it must have all.
+pub fn set_up() -> Result {
+    let mut failures = Vec::new();
+    for (language, set_up) in LANGUAGES {
+        match set_up() {
+            Ok(Outcome::Ready) => println!("{language}: ready"),
+            Ok(Outcome::Skipped(reason)) => {
+                println!("{language}: skipped, {reason}");
+                if shell::is_ci() {
+                    failures.push(format!("{language}: {reason}"));
+                }
+            }
+            Err(reason) => failures.push(format!("{language}: {reason}")),
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+}
+
+fn python() -> Result<Outcome> {
+    const USABLE: &str = "import sys; print(sys.version); sys.exit(sys.version_info < (3, 11))";
+    let names = ["python3", "python3.14", "python3.13", "python3.12", "python3.11"];
+    let found = names.into_iter().find_map(|name| Some((name, shell::output(name, &["-c", USABLE])?)));
+    let Some((python, version)) = found else {
+        return Ok(Outcome::Skipped("there is no Python 3.11 or later".to_owned()));
+    };
+    if shell::output(python, &["-c", "import ensurepip, venv"]).is_none() && !installable("python3-venv") {
+        return Ok(Outcome::Skipped(format!("{python} lacks venv, which is in Debian's python3-venv")));
+    }
+    once("python", &["tests/clients/python/requirements.txt"], &version, || {
+        shell::run(python, &["-m", "venv", "--clear", "target/clients/python"])?;
+        let pip = "target/clients/python/bin/pip";
+        let requirements = "tests/clients/python/requirements.txt";
+        shell::run_online(pip, &["install", "-q", "--disable-pip-version-check", "-r", requirements])
+    })
+}
+
+fn node() -> Result<Outcome> {
+    let Some(version) = shell::output("node", &["--version"]) else {
+        return Ok(Outcome::Skipped("Node.js isn't installed".to_owned()));
+    };
+    if shell::installed("npm").is_none() {
+        return Ok(Outcome::Skipped("npm isn't installed".to_owned()));
+    }
+    let manifests = ["tests/clients/node/package.json", "tests/clients/node/package-lock.json"];
+    once("node", &manifests, &version, || {
+        shell::run_online("npm", &["ci", "--prefix", "tests/clients/node", "--no-audit", "--no-fund"])
+    })
+}
+
+/// Go itself knows what is up to date.
+fn go() -> Result<Outcome> {
+    if shell::installed("go").is_none() {
+        return Ok(Outcome::Skipped("Go isn't installed".to_owned()));
+    }
+    shell::run_online("go", &["build", "-C", "tests/clients/go", "-o", "../../../target/clients/go/suite", "."])?;
+    Ok(Outcome::Ready)
+}
+
+fn java() -> Result<Outcome> {
+    let Some(version) = shell::output("javac", &["-version"]) else {
+        return Ok(Outcome::Skipped("there is no JDK".to_owned()));
+    };
+    if shell::installed("mvn").is_none() {
+        return Ok(Outcome::Skipped("Maven isn't installed".to_owned()));
+    }
+    let arguments = ["-q", "-B", "-f", "tests/clients/java/pom.xml", "compile", "dependency:copy-dependencies"];
+    let inputs = ["tests/clients/java/pom.xml", "tests/clients/java/src/main/java/roadstead"];
+    once("java", &inputs, &version, || shell::run_online("mvn", &arguments))
+}
+
+fn c() -> Result<Outcome> {
+    if shell::installed("amqp-publish").is_some() || installable("amqp-tools") {
+        return Ok(Outcome::Ready);
+    }
+    Ok(Outcome::Skipped("amqp-tools isn't installed".to_owned()))
+}
+
+/// Installs a package of Debian, if this is root's shell on such a machine.
+fn installable(package: &str) -> bool {
+    let is_root = shell::output("id", &["-u"]).is_some_and(|id| id == "0");
+    is_root
+        && shell::installed("apt-get").is_some()
+        && shell::run_online("apt-get", &["update", "-qq"]).is_ok()
+        && shell::run_online("apt-get", &["install", "-y", "-qq", package]).is_ok()
+}
+
+/// Runs `work` unless it has succeeded with the same inputs, tool and place before.
+fn once(name: &str, inputs: &[&str], tool: &str, work: impl FnOnce() -> Result) -> Result<Outcome> {
+    let stamp = root().join(format!("target/clients/{name}.stamp"));
+    // A moved repository needs new set-up: virtual environments hold their path.
+    let mut now = format!("{}\n{tool}\n", root().display());
+    for input in inputs {
+        describe(&root().join(input), &mut now)?;
+    }
+    if fs::read_to_string(&stamp).is_ok_and(|before| before == now) {
+        return Ok(Outcome::Ready);
+    }
+    fs::create_dir_all(root().join("target/clients")).map_err(|error| format!("target/clients: {error}"))?;
+    work()?;
+    fs::write(&stamp, now).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    Ok(Outcome::Ready)
+}
+
+/// Adds the text of a file, or of all files of a folder.
+fn describe(path: &Path, text: &mut String) -> Result {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    if path.is_dir() {
+        let entries = fs::read_dir(path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>).map_err(failed)?;
+        let mut paths: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
+        paths.sort();
+        return paths.iter().try_for_each(|path| describe(path, text));
+    }
+    let content = fs::read_to_string(path).map_err(failed)?;
+    let _ = writeln!(text, "{}\n{content}", path.display());
+    Ok(())
+}
