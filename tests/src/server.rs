@@ -18,7 +18,7 @@ const END_LIMIT: Duration = Duration::from_secs(30);
 /// How long a restart waits for somebody else, such as an outgoing connection, to leave its port.
 const PORT_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
-const LOG_LINES_SHOWN: usize = 100;
+const LOG_LINES_SHOWN: usize = 40;
 
 /// What may differ between the brokers of two tests.
 #[derive(Default)]
@@ -211,7 +211,7 @@ impl Server {
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROADSTEAD_")) {
             command.env_remove(name);
         }
-        command.env("ROADSTEAD_AMQP_PORT", port.to_string());
+        command.env("ROADSTEAD_AMQP_PORT", port.to_string()).env("RUST_BACKTRACE", "1");
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--bind", "127.0.0.1", "--data"]).arg(&self.data);
         if self.options.config.is_some() {

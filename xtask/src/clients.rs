@@ -15,7 +15,7 @@ pub const PROGRAMS: [(&str, &str); 7] = [
     ("npm", "--version"),
     ("javac", "-version"),
     ("mvn", "-version"),
-    ("amqp-publish", "--version"),
+    ("amqp-publish", "-?"),
 ];
 
 enum Outcome {
@@ -56,12 +56,13 @@ fn python() -> Result<Outcome> {
     if shell::output(python, &["-c", "import ensurepip, venv"]).is_none() && !installable("python3-venv") {
         return Ok(Outcome::Skipped(format!("{python} lacks venv, which is in Debian's python3-venv")));
     }
-    once("python", &["tests/clients/python/requirements.txt"], &version, || {
+    let requirements = "tests/clients/python/requirements.txt";
+    let work = || {
         shell::run(python, &["-m", "venv", "--clear", "target/clients/python"])?;
         let pip = "target/clients/python/bin/pip";
-        let requirements = "tests/clients/python/requirements.txt";
         shell::run_online(pip, &["install", "-q", "--disable-pip-version-check", "-r", requirements])
-    })
+    };
+    once("target/clients/python", &[requirements], &version, work)
 }
 
 fn node() -> Result<Outcome> {
@@ -72,9 +73,8 @@ fn node() -> Result<Outcome> {
         return Ok(Outcome::Skipped("npm isn't installed".to_owned()));
     }
     let manifests = ["tests/clients/node/package.json", "tests/clients/node/package-lock.json"];
-    once("node", &manifests, &version, || {
-        shell::run_online("npm", &["ci", "--prefix", "tests/clients/node", "--no-audit", "--no-fund"])
-    })
+    let arguments = ["ci", "--prefix", "tests/clients/node", "--no-audit", "--no-fund"];
+    once("tests/clients/node/node_modules", &manifests, &version, || shell::run_online("npm", &arguments))
 }
 
 /// Go itself knows what is up to date.
@@ -95,7 +95,7 @@ fn java() -> Result<Outcome> {
     }
     let arguments = ["-q", "-B", "-f", "tests/clients/java/pom.xml", "compile", "dependency:copy-dependencies"];
     let inputs = ["tests/clients/java/pom.xml", "tests/clients/java/src/main/java/roadstead"];
-    once("java", &inputs, &version, || shell::run_online("mvn", &arguments))
+    once("target/clients/java", &inputs, &version, || shell::run_online("mvn", &arguments))
 }
 
 fn c() -> Result<Outcome> {
@@ -114,18 +114,18 @@ fn installable(package: &str) -> bool {
         && shell::run_online("apt-get", &["install", "-y", "-qq", package]).is_ok()
 }
 
-/// Runs `work` unless it has succeeded with the same inputs, tool and place before.
-fn once(name: &str, inputs: &[&str], tool: &str, work: impl FnOnce() -> Result) -> Result<Outcome> {
-    let stamp = root().join(format!("target/clients/{name}.stamp"));
+/// Runs `work`, which makes `product`, unless it has succeeded with the same inputs, tool and place before.
+fn once(product: &str, inputs: &[&str], tool: &str, work: impl FnOnce() -> Result) -> Result<Outcome> {
     // A moved repository needs new set-up: virtual environments hold their path.
-    let mut now = format!("{}\n{tool}\n", root().display());
+    let product = root().join(product);
+    let mut now = format!("{}\n{tool}\n", product.display());
     for input in inputs {
         describe(&root().join(input), &mut now)?;
     }
+    let stamp = product.join(".set-up-of");
     if fs::read_to_string(&stamp).is_ok_and(|before| before == now) {
         return Ok(Outcome::Ready);
     }
-    fs::create_dir_all(root().join("target/clients")).map_err(|error| format!("target/clients: {error}"))?;
     work()?;
     fs::write(&stamp, now).map_err(|error| format!("{}: {error}", stamp.display()))?;
     Ok(Outcome::Ready)

@@ -50,7 +50,8 @@ impl Selection {
     }
 
     fn contains(&self, step: &Step) -> bool {
-        let is_needed = |name: &String| STEPS.iter().any(|other| other.name == name && other.needs.contains(&step.name));
+        let is_needed =
+            |name: &String| STEPS.iter().any(|other| other.name == name && other.needs.contains(&step.name));
         self.only.is_empty() || self.only.iter().any(|name| name == step.name || is_needed(name))
     }
 }
@@ -102,8 +103,8 @@ fn toolchain(_: &[String]) -> Result {
         println!("cargo {what}: {version}");
     }
     for (program, argument) in clients::PROGRAMS {
-        let version = shell::output(program, &[argument]);
-        println!("{program}: {}", version.as_deref().map_or("missing", |text| text.lines().next().unwrap_or_default()));
+        let version = shell::output(program, &[argument]).unwrap_or_else(|| "missing".to_owned());
+        println!("{program}: {}", version.lines().next().unwrap_or_default());
     }
     Ok(())
 }

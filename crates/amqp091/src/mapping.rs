@@ -1,6 +1,6 @@
 //! From the model's refusals to reply codes and texts, as RabbitMQ words them.
 
-use broker::{Refusal, Value, broker::type_name};
+use broker::{Refusal, Value};
 
 use crate::{
     method::BadMethod,
@@ -114,13 +114,13 @@ impl From<Refusal> for Exception {
             | Refusal::NotEmpty(_)
             | Refusal::UnknownExchangeType(_)
             | Refusal::InvalidMatch(_)
+            | Refusal::InvalidType { .. }
             | Refusal::Limit(_) => Code::PreconditionFailed,
             Refusal::VhostNotFound(_) | Refusal::VhostRefused { .. } => Code::NotAllowed,
         };
         let explanation = match &refusal {
             Refusal::InequivalentArgument { received, current, .. } => {
-                let (received, current) = (describe(received.as_ref()), describe(current.as_ref()));
-                format!("{refusal}: received {received} but current is {current}")
+                format!("{refusal}: {}", difference(received.as_ref(), current.as_ref()))
             }
             _ => refusal.to_string(),
         };
@@ -128,9 +128,19 @@ impl From<Refusal> for Exception {
     }
 }
 
-fn describe(value: Option<&Value>) -> String {
-    let Some(value) = value else { return "none".into() };
-    let shown = match value {
+/// Two values of an argument. Types are named only where one of them is missing.
+fn difference(received: Option<&Value>, current: Option<&Value>) -> String {
+    let typed = |value: &Value| format!("the value '{}' of type '{}'", show(value), value.type_name());
+    match (received, current) {
+        (Some(received), Some(current)) => format!("received '{}' but current is '{}'", show(received), show(current)),
+        (Some(received), None) => format!("received {} but current is none", typed(received)),
+        (None, Some(current)) => format!("received none but current is {}", typed(current)),
+        (None, None) => "received none but current is none".into(),
+    }
+}
+
+fn show(value: &Value) -> String {
+    match value {
         Value::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         Value::Bool(v) => v.to_string(),
         _ => match (value.as_integer(), value.as_float()) {
@@ -138,8 +148,7 @@ fn describe(value: Option<&Value>) -> String {
             (_, Some(float)) => float.to_string(),
             _ => format!("{value:?}"),
         },
-    };
-    format!("the value '{shown}' of type '{}'", type_name(value))
+    }
 }
 
 impl Exception {

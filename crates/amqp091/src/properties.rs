@@ -118,11 +118,11 @@ impl<'a> Properties<'a> {
     /// Further routing keys that the sender put into a header (`CC`, `BCC`).
     ///
     /// # Errors
-    /// The name of the header if it is not an array of text.
-    pub fn further_keys(headers: &Table, name: &'static str) -> Result<Vec<String>, &'static str> {
+    /// The name of the type that is not what it must be: an array of text.
+    pub fn further_keys(headers: &Table, name: &str) -> Result<Vec<String>, &'static str> {
         let Some(value) = headers.get(name) else { return Ok(Vec::new()) };
-        let Value::Array(values) = value else { return Err(name) };
-        values.iter().map(|value| value.as_text().map(str::to_owned).ok_or(name)).collect()
+        let Value::Array(values) = value else { return Err(value.type_name()) };
+        values.iter().map(|value| value.as_text().map(str::to_owned).ok_or(value.type_name())).collect()
     }
 
     /// The properties with other headers.
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!((properties.reply_to, properties.expiration), (Some("reply"), None));
         let headers = properties.headers().unwrap();
         assert_eq!(Properties::further_keys(&headers, "BCC"), Ok(vec!["b".into()]));
-        assert_eq!(Properties::further_keys(&headers, "n"), Err("n"));
+        assert_eq!(Properties::further_keys(&headers, "n"), Err("signedint"));
         for len in 0..raw.len() {
             assert!(Properties::read(&raw[..len]).is_err(), "cut at {len}");
         }

@@ -15,6 +15,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
+    arguments,
     identity::{Access, Identity, User},
     limits,
     log::{Entry, Log, Position, Recovered},
@@ -355,14 +356,16 @@ impl Broker {
             self.identity.check(&caller.user, Access::Write, caller.vhost.exchange_resource(alternate))?;
         }
         if let Some(existing) = caller.vhost.read().exchange(name) {
-            return equivalent_exchange(resource(), &declaration, &existing.declaration).map(|()| Position(0));
+            return arguments::equivalent_exchange(resource(), &declaration, &existing.declaration)
+                .map(|()| Position(0));
         }
         if name.starts_with("amq.") {
             return Err(Refusal::ReservedName { kind: "exchange", name: name.into() });
         }
         let mut state = caller.vhost.write();
         if let Some(existing) = state.exchange(name) {
-            return equivalent_exchange(resource(), &declaration, &existing.declaration).map(|()| Position(0));
+            return arguments::equivalent_exchange(resource(), &declaration, &existing.declaration)
+                .map(|()| Position(0));
         }
         state.insert_exchange(name.into(), declaration.clone());
         if !declaration.durable {
@@ -435,10 +438,10 @@ impl Broker {
         self.bind(caller, info.resource(), binding)
     }
 
-    /// Removes a binding of a queue, if it is there.
+    /// Removes a binding of a queue, if it and both its ends are there.
     ///
     /// # Errors
-    /// If the queue or the exchange does not exist or the caller may not.
+    /// If the queue is locked or the caller may not.
     pub fn unbind_queue(
         &self,
         caller: &Caller,
@@ -447,8 +450,11 @@ impl Broker {
         key: &str,
         arguments: Table,
     ) -> Result<Position, Refusal> {
-        let (_, binding) = self.queue_binding(caller, queue, exchange, key, arguments)?;
-        self.unbind(caller, &binding)
+        match self.queue_binding(caller, queue, exchange, key, arguments) {
+            Ok((_, binding)) => self.unbind(caller, &binding),
+            Err(Refusal::NotFound(_)) => Ok(Position(0)),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     fn queue_binding(
@@ -493,10 +499,10 @@ impl Broker {
         self.bind(caller, caller.vhost.exchange_resource(destination), binding)
     }
 
-    /// Removes a binding between exchanges, if it is there.
+    /// Removes a binding between exchanges, if it and both its ends are there.
     ///
     /// # Errors
-    /// If an end does not exist or the caller may not.
+    /// If the caller may not.
     pub fn unbind_exchange(
         &self,
         caller: &Caller,
@@ -505,8 +511,11 @@ impl Broker {
         key: &str,
         arguments: Table,
     ) -> Result<Position, Refusal> {
-        let binding = self.exchange_binding(caller, destination, source, key, arguments)?;
-        self.unbind(caller, &binding)
+        match self.exchange_binding(caller, destination, source, key, arguments) {
+            Ok(binding) => self.unbind(caller, &binding),
+            Err(Refusal::NotFound(_)) => Ok(Position(0)),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     fn exchange_binding(
@@ -547,9 +556,6 @@ impl Broker {
 
     fn unbind(&self, caller: &Caller, binding: &Binding) -> Result<Position, Refusal> {
         let mut state = caller.vhost.write();
-        if state.exchange(&binding.source).is_none() {
-            return Err(Refusal::NotFound(caller.vhost.exchange_resource(&binding.source)));
-        }
         let removed = state.unbind(binding);
         Ok(self.forget(&caller.vhost, removed))
     }
@@ -601,12 +607,12 @@ impl Broker {
         self.identity.check(&caller.user, Access::Configure, resource())?;
         self.check_queue_arguments(caller, name, &declaration.arguments)?;
         if let Some(existing) = caller.vhost.read().queue(name) {
-            equivalent_queue(caller, existing, &declaration)?;
+            arguments::equivalent_queue(caller, existing, &declaration)?;
             return Ok((Arc::clone(existing), Position(0)));
         }
         let mut state = caller.vhost.write();
         if let Some(existing) = state.queue(name) {
-            equivalent_queue(caller, existing, &declaration)?;
+            arguments::equivalent_queue(caller, existing, &declaration)?;
             return Ok((Arc::clone(existing), Position(0)));
         }
         let info = Arc::new(QueueInfo {
@@ -632,16 +638,13 @@ impl Broker {
     /// Checks arguments that decide over permissions or cannot be right.
     fn check_queue_arguments(&self, caller: &Caller, name: &str, arguments: &Table) -> Result<(), Refusal> {
         let resource = || caller.vhost.queue_resource(name);
+        arguments::check(resource, arguments)?;
         let dead_letter = arguments.get("x-dead-letter-exchange").and_then(Value::as_text);
         if let Some(exchange) = dead_letter {
             self.identity.check(&caller.user, Access::Read, resource())?;
             self.identity.check(&caller.user, Access::Write, caller.vhost.exchange_resource(exchange))?;
         }
-        check_arguments(arguments).map_err(|(argument, reason)| Refusal::InvalidArgument {
-            resource: resource(),
-            argument,
-            reason,
-        })
+        Ok(())
     }
 
     /// Whether a name is free for a client to give to a new queue.
@@ -862,149 +865,5 @@ fn queue_state(info: &QueueInfo) -> State {
         id: info.id,
         auto_delete: info.auto_delete,
         arguments: info.arguments.clone(),
-    }
-}
-
-fn inequivalent(resource: Resource, property: &'static str, received: bool, current: bool) -> Refusal {
-    Refusal::Inequivalent { resource, property, received: received.to_string(), current: current.to_string() }
-}
-
-fn equivalent_exchange(
-    resource: Resource,
-    received: &ExchangeDeclaration,
-    current: &ExchangeDeclaration,
-) -> Result<(), Refusal> {
-    if received.kind != current.kind {
-        let (received, current) = (received.kind.name().into(), current.kind.name().into());
-        return Err(Refusal::Inequivalent { resource, property: "type", received, current });
-    }
-    let properties = [
-        ("durable", received.durable, current.durable),
-        ("auto_delete", received.auto_delete, current.auto_delete),
-        ("internal", received.internal, current.internal),
-    ];
-    for (property, received, current) in properties {
-        if received != current {
-            return Err(inequivalent(resource, property, received, current));
-        }
-    }
-    equivalent_argument(resource, "alternate-exchange", &received.arguments, &current.arguments)
-}
-
-fn equivalent_argument(resource: Resource, argument: &str, received: &Table, current: &Table) -> Result<(), Refusal> {
-    let (received, current) = (received.get(argument), current.get(argument));
-    let same = match (received, current) {
-        (None, None) => true,
-        (Some(a), Some(b)) => a.equivalent(b),
-        (Some(_), None) | (None, Some(_)) => false,
-    };
-    if same {
-        return Ok(());
-    }
-    let (received, current) = (received.cloned(), current.cloned());
-    Err(Refusal::InequivalentArgument { resource, argument: argument.into(), received, current })
-}
-
-/// Arguments that must be the same when a queue is declared again. Others may differ.
-const COMPARED_ARGUMENTS: [&str; 12] = [
-    "x-expires",
-    "x-message-ttl",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-priority",
-    "x-overflow",
-    "x-queue-mode",
-    "x-queue-version",
-    "x-single-active-consumer",
-    "x-queue-type",
-];
-
-fn equivalent_queue(caller: &Caller, info: &QueueInfo, received: &QueueDeclaration) -> Result<(), Refusal> {
-    let exclusive = info.owner.is_some();
-    if (exclusive && info.owner != Some(caller.session)) || exclusive != received.exclusive {
-        return Err(Refusal::Locked(info.resource()));
-    }
-    let durable = received.durable && !received.exclusive;
-    let properties = [("durable", durable, info.durable), ("auto_delete", received.auto_delete, info.auto_delete)];
-    for (property, received, current) in properties {
-        if received != current {
-            return Err(inequivalent(info.resource(), property, received, current));
-        }
-    }
-    for argument in COMPARED_ARGUMENTS {
-        if argument == "x-queue-type" {
-            equivalent_queue_type(info, &received.arguments)?;
-        } else {
-            equivalent_argument(info.resource(), argument, &received.arguments, &info.arguments)?;
-        }
-    }
-    Ok(())
-}
-
-/// To name the default type is the same as to name none.
-fn equivalent_queue_type(info: &QueueInfo, received: &Table) -> Result<(), Refusal> {
-    let kind = |table: &Table| table.get("x-queue-type").and_then(Value::as_text).unwrap_or("classic").to_owned();
-    if kind(received) == kind(&info.arguments) {
-        return Ok(());
-    }
-    equivalent_argument(info.resource(), "x-queue-type", received, &info.arguments)
-}
-
-/// Ten years in milliseconds: the longest time that RabbitMQ takes.
-const DURATION_MS_MAX: i64 = 315_360_000_000;
-
-/// Checks the arguments whose form is fixed. The reason is in the words of RabbitMQ, which clients show.
-fn check_arguments(arguments: &Table) -> Result<(), (&'static str, String)> {
-    let whole = |name: &'static str, min: i64, max: i64| match arguments.get(name) {
-        None => Ok(()),
-        Some(value) => match value.as_integer() {
-            None => Err((name, format!("{{unacceptable_type,{}}}", type_name(value)))),
-            Some(0) if min == 1 => Err((name, "{value_zero,0}".into())),
-            Some(n) if n < min => Err((name, format!("{{value_negative,{n}}}"))),
-            Some(n) if n > max => Err((name, format!("{{value_too_big,{n}}}"))),
-            Some(_) => Ok(()),
-        },
-    };
-    whole("x-expires", 1, DURATION_MS_MAX)?;
-    whole("x-message-ttl", 0, DURATION_MS_MAX)?;
-    whole("x-max-length", 0, i64::MAX)?;
-    whole("x-max-length-bytes", 0, i64::MAX)?;
-    whole("x-max-priority", 0, 255)?;
-    for name in ["x-dead-letter-exchange", "x-dead-letter-routing-key", "x-overflow", "x-queue-type"] {
-        if let Some(value) = arguments.get(name)
-            && value.as_text().is_none()
-        {
-            return Err((name, format!("{{unacceptable_type,{}}}", type_name(value))));
-        }
-    }
-    let has = |name| arguments.get(name).is_some();
-    if has("x-dead-letter-routing-key") && !has("x-dead-letter-exchange") {
-        return Err(("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined".into()));
-    }
-    Ok(())
-}
-
-/// The type of a value as RabbitMQ's error texts call it.
-pub fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Void => "void",
-        Value::Bool(_) => "bool",
-        Value::I8(_) => "byte",
-        Value::U8(_) => "unsignedbyte",
-        Value::I16(_) => "short",
-        Value::U16(_) => "unsignedshort",
-        Value::I32(_) => "signedint",
-        Value::U32(_) => "unsignedint",
-        Value::I64(_) => "long",
-        Value::F32(_) => "float",
-        Value::F64(_) => "double",
-        Value::Decimal(..) => "decimal",
-        Value::Text(_) => "longstr",
-        Value::Bytes(_) => "binary",
-        Value::Timestamp(_) => "timestamp",
-        Value::Array(_) => "array",
-        Value::Table(_) => "table",
     }
 }

@@ -9,6 +9,7 @@
 
 #![warn(missing_docs)]
 
+mod arguments;
 pub mod broker;
 pub mod identity;
 pub mod limits;

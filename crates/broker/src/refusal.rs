@@ -118,8 +118,18 @@ pub enum Refusal {
     #[error("unknown exchange type '{0}'")]
     UnknownExchangeType(String),
     /// A binding of a headers exchange with a bad `x-match`.
-    #[error("Invalid x-match field value {0}; expected all, any, all-with-x, or any-with-x")]
+    #[error("Invalid x-match field {0}")]
     InvalidMatch(String),
+    /// An argument of a type that it cannot have.
+    #[error("invalid type '{kind}' for arg '{argument}' in {resource}")]
+    InvalidType {
+        /// What was to be declared.
+        resource: Resource,
+        /// The argument.
+        argument: &'static str,
+        /// The type that it has.
+        kind: &'static str,
+    },
     /// A bound of [`crate::limits`] or of the configuration was reached.
     #[error("{0}")]
     Limit(String),

@@ -121,6 +121,31 @@ impl Value {
     }
 }
 
+impl Value {
+    /// The type's name, as error texts have it.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Void => "void",
+            Self::Bool(_) => "bool",
+            Self::I8(_) => "byte",
+            Self::U8(_) => "unsignedbyte",
+            Self::I16(_) => "short",
+            Self::U16(_) => "unsignedshort",
+            Self::I32(_) => "signedint",
+            Self::U32(_) => "unsignedint",
+            Self::I64(_) => "long",
+            Self::F32(_) => "float",
+            Self::F64(_) => "double",
+            Self::Decimal(..) => "decimal",
+            Self::Text(_) => "longstr",
+            Self::Bytes(_) => "binary",
+            Self::Timestamp(_) => "timestamp",
+            Self::Array(_) => "array",
+            Self::Table(_) => "table",
+        }
+    }
+}
+
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Self::Text(text.as_bytes().to_vec())

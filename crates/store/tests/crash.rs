@@ -1,5 +1,7 @@
 //! The store against crashes: whatever was committed is there afterwards, and damage is told from a torn tail.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -97,6 +97,15 @@ pub fn exists(name: &str) -> bool {
     row(name).is_some()
 }
 
+/// Whether the method `name` has the field `column`.
+pub fn has_field(name: &str, column: &str) -> bool {
+    row(name).is_some_and(|row| columns(row.3).any(|(known, _)| known == column))
+}
+
+pub fn is_property(column: &str) -> bool {
+    columns(PROPERTIES).any(|(known, _)| known == column)
+}
+
 /// Whether the server answers `name` with a method of its own.
 pub fn is_synchronous(name: &str) -> bool {
     name == "basic.get" || row(&format!("{name}-ok")).is_some()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker::{Message, Name, publish::Batch};
+use broker::{Message, Name, limits, publish::Batch};
 use bytes::Bytes;
 
 use super::AmqpSession;
@@ -26,6 +26,12 @@ enum Stage {
     Header {
         routing_key: Box<str>,
     },
+    /// The body of a message that is too large: nothing of it is kept, but all of it has to come before the client can be
+    /// told, for its next frames would no longer fit.
+    TooLarge {
+        size: u64,
+        missing: u64,
+    },
     /// Routing key, properties and as much of the body as is there, in one piece.
     Body {
         block: Vec<u8>,
@@ -44,9 +50,27 @@ impl Content {
     pub(super) fn interrupted(&self) -> Exception {
         let text = match self.stage {
             Stage::Header { .. } => "expected content header for class 60, got non content header frame instead",
-            Stage::Body { .. } => "expected content body, got non content body frame instead",
+            Stage::Body { .. } | Stage::TooLarge { .. } => "expected content body, got non content body frame instead",
         };
         Exception::new(Code::UnexpectedFrame, text).during((60, 40))
+    }
+}
+
+impl Stage {
+    fn after_header(routing_key: &str, properties: &[u8], size: u64, max: u64) -> Self {
+        if size > max {
+            return Self::TooLarge { size, missing: size };
+        }
+        // A body that is only announced gets no memory for it.
+        let mut block = Vec::with_capacity(routing_key.len() + properties.len() + size.min(1 << 20) as usize);
+        block.extend_from_slice(routing_key.as_bytes());
+        block.extend_from_slice(properties);
+        Self::Body {
+            block,
+            routing_key_len: routing_key.len() as u16,
+            properties_len: properties.len() as u32,
+            missing: size,
+        }
     }
 }
 
@@ -80,30 +104,24 @@ impl AmqpSession {
         match (&mut content.stage, frame.kind) {
             (Stage::Header { routing_key }, frame_type::HEADER) => {
                 let (size, properties) = read_header(frame.payload)?;
-                check_size(size, max)?;
-                let mut block = Vec::with_capacity(routing_key.len() + properties.len() + size.min(1 << 20) as usize);
-                block.extend_from_slice(routing_key.as_bytes());
-                block.extend_from_slice(properties);
-                content.stage = Stage::Body {
-                    block,
-                    routing_key_len: routing_key.len() as u16,
-                    properties_len: properties.len() as u32,
-                    missing: size,
-                };
+                content.stage = Stage::after_header(routing_key, properties, size, max);
                 if size > 0 {
                     return Ok(());
                 }
             }
             (Stage::Body { block, missing, .. }, frame_type::BODY) => {
-                let Some(left) = missing.checked_sub(frame.payload.len() as u64) else {
-                    let text = "content body is longer than its header declares";
-                    return Err(Exception::new(Code::FrameError, text).during((60, 40)));
-                };
+                *missing = left_of_body(*missing, frame.payload.len())?;
                 block.extend_from_slice(frame.payload);
-                *missing = left;
-                if left > 0 {
+                if *missing > 0 {
                     return Ok(());
                 }
+            }
+            (Stage::TooLarge { size, missing }, frame_type::BODY) => {
+                *missing = left_of_body(*missing, frame.payload.len())?;
+                if *missing > 0 {
+                    return Ok(());
+                }
+                return Err(too_large(*size, max));
             }
             _ => return Err(content.interrupted()),
         }
@@ -137,15 +155,18 @@ pub(super) fn bad_properties(problem: &str) -> Exception {
     Exception::new(Code::FrameError, format!("cannot decode properties: {problem}"))
 }
 
-/// Refuses a body over the limit before any of it is kept.
-pub(super) fn check_size(size: u64, max: u64) -> Result<(), Exception> {
-    if size <= max {
-        return Ok(());
-    }
-    let text = if max == broker::limits::MESSAGE_BYTES_CEILING {
+fn left_of_body(missing: u64, len: usize) -> Result<u64, Exception> {
+    missing.checked_sub(len as u64).ok_or_else(|| {
+        let text = "content body is longer than its header declares";
+        Exception::new(Code::FrameError, text).during((60, 40))
+    })
+}
+
+fn too_large(size: u64, max: u64) -> Exception {
+    let text = if max == limits::MESSAGE_BYTES_CEILING {
         format!("message size {size} is larger than max size {max}")
     } else {
         format!("message size {size} is larger than configured max size {max}")
     };
-    Err(Exception::new(Code::PreconditionFailed, text).during((60, 40)))
+    Exception::new(Code::PreconditionFailed, text).during((60, 40))
 }

@@ -12,7 +12,7 @@ use broker::{
 use super::{
     AmqpSession,
     channel::Channel,
-    content::{Content, bad_properties, check_size, read_header},
+    content::{Content, bad_properties, read_header},
 };
 use crate::{
     ORIGIN,
@@ -72,9 +72,9 @@ impl AmqpSession {
             return Ok(0);
         }
         if let Some(whole) = Whole::find(frame, input, self.frame_max)
+            && whole.payload.len() as u64 <= self.broker.settings.message_bytes_max
             && self.channel(frame.channel).is_some_and(|channel| channel.transaction.is_none())
         {
-            check_size(whole.payload.len() as u64, self.broker.settings.message_bytes_max)?;
             self.publish_whole(frame.channel, &publish, &whole, batch).map_err(during)?;
             return Ok(whole.len);
         }
@@ -185,8 +185,8 @@ impl AmqpSession {
         };
         let headers = properties.headers().map_err(|malformed| bad_properties(malformed.0))?;
         let carbon = |name| {
-            Properties::further_keys(&headers, name).map_err(|name| {
-                let text = format!("invalid message: {{unacceptable_type_in_header,<<\"{name}\">>}}");
+            Properties::further_keys(&headers, name).map_err(|kind| {
+                let text = format!("invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}");
                 Exception::new(Code::PreconditionFailed, text)
             })
         };

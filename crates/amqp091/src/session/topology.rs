@@ -92,8 +92,15 @@ impl AmqpSession {
     ) -> Result<(), Exception> {
         let [passive, durable, exclusive, auto_delete, no_wait] = [0, 1, 2, 3, 4].map(|index| bits.get(index));
         let name = clean(name);
+        if name == REPLY_TO {
+            // It is no queue, but clients declare it like one.
+            let reply = Method::QueueDeclareOk { queue: REPLY_TO, messages: 0, consumers: 1 };
+            self.answer(number, no_wait, Position(0), &reply);
+            return Ok(());
+        }
         let (info, position) = if passive {
-            (self.find_declared(number, caller, &name)?, Position(0))
+            let name = self.queue_name(number, &name)?;
+            (self.broker.queue(caller, &name)?, Position(0))
         } else {
             let name = if name.is_empty() { format!("amq.gen-{}", self.broker.unique_name()) } else { name };
             if !name.starts_with("amq.gen-") {
@@ -109,23 +116,6 @@ impl AmqpSession {
         let (messages, consumers) = (counts.ready as u32, counts.consumers as u32);
         self.answer(number, no_wait, position, &Method::QueueDeclareOk { queue: &info.name, messages, consumers });
         Ok(())
-    }
-
-    /// A passive declaration. The name for direct replies stands for the channel's own.
-    fn find_declared(
-        &mut self,
-        number: u16,
-        caller: &Caller,
-        name: &str,
-    ) -> Result<std::sync::Arc<broker::QueueInfo>, Exception> {
-        let name = if name.is_empty() { self.queue_name(number, name)?.to_string() } else { name.to_owned() };
-        if name == REPLY_TO
-            && let Some(channel) = self.channel(number)
-            && let Some((_, info)) = &channel.replies
-        {
-            return Ok(info.clone());
-        }
-        Ok(self.broker.queue(caller, &name)?)
     }
 
     fn delete_queue(&mut self, number: u16, caller: &Caller, name: &str, bits: Bits) -> Result<(), Exception> {

@@ -40,8 +40,14 @@ impl HeadersIndex {
             None => Ok(()),
             Some(value) => match value.as_text() {
                 Some("all" | "any" | "all-with-x" | "any-with-x") => Ok(()),
-                Some(text) => Err(Refusal::InvalidMatch(text.into())),
-                None => Err(Refusal::InvalidMatch(format!("{value:?}"))),
+                Some(text) => Err(Refusal::InvalidMatch(format!(
+                    "value <<\"{text}\">>; expected all, any, all-with-x, or any-with-x"
+                ))),
+                None => Err(Refusal::InvalidMatch(format!(
+                    "type {} (value {}); expected longstr",
+                    value.type_name(),
+                    comparable(value)
+                ))),
             },
         }
     }
@@ -181,6 +187,7 @@ mod tests {
     #[test]
     fn a_bad_form_is_refused() {
         let refused = HeadersIndex::check(&table(&[("x-match", Value::from("some"))]));
-        assert_eq!(refused, Err(Refusal::InvalidMatch("some".into())));
+        let text = "Invalid x-match field value <<\"some\">>; expected all, any, all-with-x, or any-with-x";
+        assert_eq!(refused.unwrap_err().to_string(), text);
     }
 }

@@ -1,0 +1,246 @@
+//! Holding one conversation with one server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::names::Names;
+use super::script::{Conversation, Step, place};
+use crate::raw::{
+    Address, Connection, Event, Fields, Frame, Happening, PATIENCE, PROTOCOL_HEADER, hex, method, unquote,
+};
+
+/// How long `quiet` listens.
+const QUIET: Duration = Duration::from_millis(300);
+
+struct Party {
+    connection: Connection,
+    /// Channels that were opened, by the script or for it. One that the server closed is not opened again unasked.
+    channels: BTreeSet<u16>,
+}
+
+struct Talk<'a> {
+    address: &'a Address,
+    names: Names,
+    parties: BTreeMap<char, Party>,
+    transcript: Vec<String>,
+    /// Queues and exchanges to delete afterwards: the method, and its fields.
+    leftovers: Vec<(&'static str, String)>,
+}
+
+/// The transcript, one line per step (`>`) and per event (`<`).
+pub fn hold(conversation: &Conversation, address: &Address) -> Vec<String> {
+    let mut talk =
+        Talk { address, names: Names::new(), parties: BTreeMap::new(), transcript: Vec::new(), leftovers: Vec::new() };
+    for step in &conversation.steps {
+        talk.step(step);
+    }
+    talk.clean_up();
+    talk.transcript
+}
+
+impl Talk<'_> {
+    fn step(&mut self, step: &Step) {
+        let line = format!("> {} {} {}", step.place(), step.command, step.rest);
+        self.transcript.push(line.trim_end().to_owned());
+        let real = Step { rest: self.names.real(&step.rest), ..step.clone() };
+        if real.is_method() {
+            self.method(&real);
+        } else {
+            self.command(&real);
+        }
+    }
+
+    fn method(&mut self, step: &Step) {
+        let fields = Fields::parse(&step.rest);
+        check(step, &fields);
+        self.remember(step, &fields);
+        let party = self.party_with_channel(step);
+        if step.command == "basic.publish" {
+            let body = match fields.number("fill") {
+                Some(bytes) => vec![b'x'; usize::try_from(bytes).expect("a body fits in memory")],
+                None => fields.text("body").to_vec(),
+            };
+            party.connection.publish(step.channel, &fields, &body);
+            return;
+        }
+        party.connection.send(step.channel, &step.command, &fields);
+        if method::is_synchronous(&step.command) && !fields.is_set("nowait") {
+            self.read_answer(step);
+        }
+    }
+
+    /// Notes what the step may leave behind on the server.
+    fn remember(&mut self, step: &Step, fields: &Fields) {
+        match step.command.as_str() {
+            "queue.declare" => self.leftovers.push(("queue.delete", format!("queue={}", fields.string("queue")))),
+            "exchange.declare" => {
+                self.leftovers.push(("exchange.delete", format!("exchange={}", fields.string("exchange"))));
+            }
+            _ => {}
+        }
+    }
+
+    fn command(&mut self, step: &Step) {
+        let fields = Fields::parse(&step.rest);
+        let channel = step.channel;
+        match step.command.as_str() {
+            "connect" => self.connect(step, &fields),
+            "tcp" => match Connection::tcp(self.address) {
+                Ok(connection) => self.add(step.connection, connection),
+                Err(_) => self.transcript.push("< (refused)".to_owned()),
+            },
+            "preamble" => self.party(step).connection.send_bytes(PROTOCOL_HEADER),
+            "send" => {
+                let (name, rest) = step.rest.split_once(' ').unwrap_or((&step.rest, ""));
+                let fields = Fields::parse(rest);
+                self.party_with_channel(step).connection.send(channel, name, &fields);
+            }
+            "header" => {
+                let size = fields.number("size").expect("a content header has a size");
+                self.party(step).connection.send_frame(&Frame::header(channel, size, &fields));
+            }
+            "body" => self.party(step).connection.send_frame(&Frame::body(channel, &unquote(&step.rest))),
+            "frame" => {
+                let (kind, payload) = step.rest.split_once(' ').unwrap_or((&step.rest, ""));
+                let kind = kind.parse().expect("a frame's kind is a number");
+                self.party(step).connection.send_frame(&Frame { kind, channel, payload: hex(payload) });
+            }
+            "hex" => self.party(step).connection.send_bytes(&hex(&step.rest)),
+            "text" => self.party(step).connection.send_bytes(&unquote(&step.rest)),
+            "await" => self.read_many(step),
+            "quiet" => self.read_quiet(step),
+            "closed" => self.read_closed(step),
+            "close" => {
+                self.party(step).connection.send(0, "connection.close", &Fields::default().with("reply_code", "200"));
+                self.read_closed(step);
+            }
+            "drop" => self.party(step).connection.drop_socket(),
+            "pause" => std::thread::sleep(Duration::from_millis(step.rest.parse().expect("milliseconds"))),
+            other => panic!("no command {other}"),
+        }
+    }
+
+    fn connect(&mut self, step: &Step, options: &Fields) {
+        match Connection::open(self.address, options) {
+            Ok(connection) => {
+                self.add(step.connection, connection);
+                self.note(step.connection, "(open)".to_owned());
+            }
+            Err(event) => self.note(step.connection, event.to_string()),
+        }
+    }
+
+    fn add(&mut self, name: char, connection: Connection) {
+        self.parties.insert(name, Party { connection, channels: BTreeSet::new() });
+    }
+
+    fn party(&mut self, step: &Step) -> &mut Party {
+        let address = self.address;
+        self.parties.entry(step.connection).or_insert_with(|| {
+            let connection = Connection::open(address, &Fields::default())
+                .unwrap_or_else(|event| panic!("a usual connection was refused: {event}"));
+            Party { connection, channels: BTreeSet::new() }
+        })
+    }
+
+    fn party_with_channel(&mut self, step: &Step) -> &mut Party {
+        let party = self.party(step);
+        let by_itself = step.command == "channel.open" || step.rest.starts_with("channel.open");
+        if step.channel != 0 && party.channels.insert(step.channel) && !by_itself {
+            party.connection.call(step.channel, "channel.open", "");
+        }
+        party
+    }
+
+    /// Reads until the step's method is answered, or cannot be any more.
+    fn read_answer(&mut self, step: &Step) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let event = self.read(step, left);
+            let name = event.method_name();
+            let same_channel = event.channel == step.channel;
+            let answered = same_channel && name.is_some_and(|name| method::answers(&step.command, name));
+            let closed = (same_channel && name == Some("channel.close")) || name == Some("connection.close");
+            self.take(step, &event);
+            if answered || closed || matches!(event.happening, Happening::Closed | Happening::Silence) {
+                return;
+            }
+        }
+    }
+
+    fn read_many(&mut self, step: &Step) {
+        let (count, order) = step.rest.split_once(' ').unwrap_or((&step.rest, ""));
+        let count: usize = count.parse().expect("how many events to await");
+        let start = self.transcript.len();
+        for _ in 0..count {
+            let event = self.read(step, PATIENCE);
+            self.take(step, &event);
+            if event.is_silence() || event.is_closed() {
+                break;
+            }
+        }
+        if order == "sorted" {
+            self.transcript[start..].sort();
+        }
+    }
+
+    fn read_quiet(&mut self, step: &Step) {
+        let event = self.read(step, QUIET);
+        self.take(step, &event);
+    }
+
+    fn read_closed(&mut self, step: &Step) {
+        loop {
+            let event = self.read(step, PATIENCE);
+            self.take(step, &event);
+            if event.is_closed() || event.is_silence() {
+                return;
+            }
+        }
+    }
+
+    fn read(&mut self, step: &Step, patience: Duration) -> Event {
+        self.party(step).connection.next(patience)
+    }
+
+    /// Writes an event down, and answers it if it is a close.
+    fn take(&mut self, step: &Step, event: &Event) {
+        self.note(step.connection, event.to_string());
+        let party = self.party(step);
+        match event.method_name() {
+            Some("channel.close") => party.connection.send(event.channel, "channel.close-ok", &Fields::default()),
+            Some("connection.close") => party.connection.send(0, "connection.close-ok", &Fields::default()),
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, connection: char, text: String) {
+        let line = format!("< {}", place(connection, &text));
+        let shown = self.names.shown(&line);
+        self.transcript.push(shown);
+    }
+
+    /// Ends the connections, then deletes what may be left.
+    fn clean_up(&mut self) {
+        for (_, mut party) in std::mem::take(&mut self.parties) {
+            party.connection.drop_socket();
+        }
+        let Ok(mut connection) = Connection::open(self.address, &Fields::default()) else { return };
+        for (number, (name, fields)) in (1..).zip(std::mem::take(&mut self.leftovers)) {
+            connection.send(number, "channel.open", &Fields::default());
+            connection.send(number, name, &Fields::parse(&fields));
+        }
+        connection.send(0, "connection.close", &Fields::default().with("reply_code", "200"));
+        while !matches!(connection.next(PATIENCE).happening, Happening::Closed | Happening::Silence) {}
+    }
+}
+
+/// A misspelt field would be ignored silently and make the conversation say something else.
+fn check(step: &Step, fields: &Fields) {
+    for name in fields.names() {
+        let known = method::has_field(&step.command, name)
+            || (step.command == "basic.publish" && (method::is_property(name) || matches!(name, "body" | "fill")));
+        assert!(known, "{} has no field {name}", step.command);
+    }
+}
