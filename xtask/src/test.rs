@@ -74,6 +74,9 @@ pub fn run(selection: &Selection) -> ExitCode {
             Some(needed) => Err(format!("not run, because {needed} failed")),
             None => (step.run)(&selection.test_arguments),
         };
+        if let Err(reason) = &outcome {
+            eprintln!("{reason}");
+        }
         let report = Report { name: step.name, took: begin.elapsed(), outcome };
         println!("=== {}", line(&report));
         reports.push(report);
@@ -119,8 +122,8 @@ fn clippy(_: &[String]) -> Result {
 }
 
 fn unit(arguments: &[String]) -> Result {
-    test(&["--workspace", "--exclude", "roadstead-tests"], arguments, &[])?;
-    test(&["--package", "roadstead-tests", "--lib"], arguments, &[])
+    let crates = test(&["--workspace", "--exclude", "roadstead-tests"], arguments, &[]);
+    crates.and(test(&["--package", "roadstead-tests", "--lib"], arguments, &[]))
 }
 
 fn system(arguments: &[String]) -> Result {

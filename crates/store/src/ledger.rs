@@ -19,6 +19,8 @@ pub(crate) struct Ledger {
 #[derive(Debug)]
 struct Account {
     id: SegmentId,
+    /// One past the sequence number of its last entry.
+    end: u64,
     /// Live bodies by holder.
     live: HashMap<u64, u32>,
     /// Current values of the state table.
@@ -30,13 +32,27 @@ struct Account {
 impl Ledger {
     /// A segment begins.
     pub(crate) fn begin(&mut self, id: SegmentId, first_sequence: u64) {
-        let account = Account { id, live: HashMap::new(), values: BTreeSet::new(), takes_back_from: BTreeSet::new() };
+        let account = Account {
+            id,
+            end: first_sequence,
+            live: HashMap::new(),
+            values: BTreeSet::new(),
+            takes_back_from: BTreeSet::new(),
+        };
         self.segments.insert(first_sequence, account);
+    }
+
+    /// A segment turned out to be empty.
+    pub(crate) fn forget(&mut self, first_sequence: u64) {
+        self.segments.remove(&first_sequence);
     }
 
     /// A block was added to the last segment.
     pub(crate) fn record(&mut self, mut sequence: u64, payload: &[u8]) {
         for entry in Entries::new(payload).flatten() {
+            if let Some(account) = self.last() {
+                account.end = sequence + 1;
+            }
             match entry {
                 RawEntry::Hold(ids, _) => {
                     if let Some(account) = self.last() {
@@ -62,8 +78,10 @@ impl Ledger {
         self.segments.last_entry().map(std::collections::btree_map::OccupiedEntry::into_mut)
     }
 
+    /// The segment that an entry is in. When it has been removed, none is: not the one before it.
     fn segment_of(&mut self, sequence: u64) -> Option<(u64, &mut Account)> {
-        self.segments.range_mut(..=sequence).next_back().map(|(&first, account)| (first, account))
+        let (&first, account) = self.segments.range_mut(..=sequence).next_back()?;
+        (sequence < account.end).then_some((first, account))
     }
 
     fn release(&mut self, hold: u64, holder: u64) {
@@ -170,6 +188,18 @@ mod tests {
         assert!(ledger.retire().is_empty(), "segment 1 is live, so segment 2 must stay");
         ledger.record(3, &payload(&[Entry::Drop { holder: 2 }]));
         assert_eq!(ledger.retire(), [id(1), id(2)]);
+    }
+
+    #[test]
+    fn a_release_of_what_is_gone_touches_nothing_else() {
+        let mut ledger = Ledger::default();
+        ledger.begin(id(1), 1);
+        ledger.record(1, &payload(&[HOLD]));
+        // The segment with sequence number 2 has been removed; its release is read again after a restart.
+        ledger.begin(id(3), 3);
+        ledger.record(3, &payload(&[Entry::Release { sequence: 2, holder: 1 }]));
+        ledger.record(4, &payload(&[Entry::Release { sequence: 1, holder: 2 }]));
+        assert!(ledger.retire().is_empty(), "holder 1 still holds what is in segment 1");
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub(crate) struct Reading {
     pub(crate) last_number: u64,
     /// Where the valid blocks of the segment read last end.
     end: Option<Damage>,
+    /// Segments in which nothing was ever written.
+    pub(crate) empty: Vec<SegmentId>,
     segments: usize,
     bytes: u64,
     held: BTreeMap<u64, (Vec<u64>, Vec<u8>)>,
@@ -143,6 +145,10 @@ impl Reading {
                 return Err(OpenError::Damaged(damage(offset, "a block does not hold what its header says")));
             }
             offset += block.len();
+        }
+        if offset == SEGMENT_HEADER {
+            self.ledger.forget(first_sequence);
+            self.empty.push(id);
         }
         self.end_of_segment(id, &bytes, offset, damage)
     }

@@ -98,6 +98,7 @@ impl Store {
         let epoch = next_epoch(data)?;
         let next_sequence = reading.next_sequence.max(1);
         let next_number = reading.last_number + 1;
+        let empty = std::mem::take(&mut reading.empty);
         let (ledger, contents) = reading.split();
         let shared = Arc::new(Shared {
             waiting: Mutex::new(Waiting { block: Vec::new(), count: 0, next_sequence, closed: false }),
@@ -121,6 +122,10 @@ impl Store {
         // A run always begins a segment of its own: an older epoch's file is never appended to.
         let roll = writer.roll(next_sequence);
         roll.map_err(|error| OpenError::Io { what: "cannot write", path: error.file, source: error.source })?;
+        for id in empty {
+            // One that stays does no harm: it is found to be empty again.
+            let _ = segment::retire(&directory, id, options.segment_bytes);
+        }
         let writer = thread::Builder::new().name("log".into()).spawn(move || writer.run());
         let writer = writer.map_err(OpenError::io("cannot start the thread that writes", &directory))?;
         let waiting_bytes_max = options.waiting_bytes_max;
