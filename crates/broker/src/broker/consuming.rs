@@ -1,0 +1,69 @@
+//! Getting messages out: consumers, and one message at a time.
+
+use super::{Attachment, Broker, Caller, DeleteRule, Fetched};
+use crate::{
+    identity::Access,
+    queue::{Aftermath, Consumer},
+    refusal::Refusal,
+    topology::QueueKind,
+};
+
+impl Broker {
+    /// Checks that the caller may get messages from a queue.
+    ///
+    /// # Errors
+    /// [`Refusal::AccessRefused`] if not.
+    pub fn check_readable(&self, caller: &Caller, name: &str) -> Result<(), Refusal> {
+        self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))
+    }
+
+    /// Adds a consumer to a queue.
+    ///
+    /// # Errors
+    /// If the queue does not exist or cannot be consumed from.
+    pub fn consume(&self, caller: &Caller, name: &str, consumer: Consumer) -> Result<Attachment, Refusal> {
+        self.check_readable(caller, name)?;
+        let queue = self.queue(caller, name)?;
+        if let QueueKind::Direct(..) = queue.kind {
+            return Err(Refusal::NotFound(queue.resource()));
+        }
+        let consumer = self.shards[self.shard_index(queue.id)].lock().attach(&queue, consumer)?;
+        Ok(Attachment { queue, consumer })
+    }
+
+    /// Removes a consumer, and its queue if that was to go with the last one.
+    pub fn cancel(&self, caller: &Caller, attachment: &Attachment) {
+        let queue = &attachment.queue;
+        let unused = self.shards[self.shard_index(queue.id)].lock().detach(queue, attachment.consumer);
+        if unused {
+            let mut state = caller.vhost.write();
+            let rule = DeleteRule { if_unused: true, if_empty: false };
+            // A consumer that came in between keeps the queue.
+            let _ = self.remove_queue(&caller.vhost, &mut state, queue, rule);
+        }
+    }
+
+    /// Gives a consumer what waits for it: when it is new, when its connection keeps up again, when its limit changed.
+    pub fn resume(&self, attachment: &Attachment) {
+        let mut after = Aftermath::default();
+        let queue = &attachment.queue;
+        self.shards[self.shard_index(queue.id)].lock().resume(queue, attachment.consumer, &mut after);
+        self.finish(after);
+    }
+
+    /// Takes one message, if there is one.
+    ///
+    /// # Errors
+    /// If the queue does not exist or the caller may not.
+    pub fn fetch(&self, caller: &Caller, name: &str, settled: bool) -> Result<Option<Fetched>, Refusal> {
+        self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))?;
+        let info = self.queue(caller, name)?;
+        let mut after = Aftermath::default();
+        let mut shard = self.shards[self.shard_index(info.id)].lock();
+        let fetched = shard.fetch(&info, settled, &mut after);
+        let left = shard.queue(&info).map_or(0, |queue| queue.backlog().ready());
+        drop(shard);
+        self.finish(after);
+        Ok(fetched.map(|(slot, queued)| Fetched { queue: info, slot, queued, left }))
+    }
+}
