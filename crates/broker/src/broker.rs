@@ -23,7 +23,6 @@ use crate::{
     identity::{Identity, User},
     limits,
     log::{Entry, Log, Position, Recovered},
-    outlet::Outlet,
     queue::{ConsumerId, Queued, Shard},
     record::{self, State, Unreadable},
     refusal::Refusal,

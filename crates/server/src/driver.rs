@@ -36,6 +36,10 @@ const CHUNKS_PER_WRITE: usize = 64;
 /// Rounds of the loop after which other connections get their turn.
 const ROUNDS: usize = 16;
 
+/// Milliseconds for which what a client still sends is read and dropped after the last word. Closing with unread input
+/// would reset the connection, and the client might never see that word.
+const LINGER_MS: u64 = 1000;
+
 /// Milliseconds that a connection rests whose messages pile up before consumers that cannot keep up.
 const REST_MS: u64 = 1;
 
@@ -104,7 +108,8 @@ struct Driver<S> {
     login: Option<JoinHandle<Login>>,
     /// Given back once the client has logged in.
     before_login: Option<Counted>,
-    ended_by_peer: bool,
+    /// Until when input is dropped, once the last word has been written.
+    linger_until: Option<Millis>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
@@ -123,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             rest_until: None,
             login: None,
             before_login: Some(before_login),
-            ended_by_peer: false,
+            linger_until: None,
             server,
         }
     }
@@ -138,9 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Err(ended) => return Poll::Ready(ended),
             };
             if self.session.finished() && self.chunks.is_empty() && self.outlet.pending_bytes() == 0 {
-                ready!(self.poll_shutdown(cx));
-                let ended = if self.ended_by_peer { Ended::ByPeer } else { Ended::InOrder };
-                return Poll::Ready(ended);
+                return self.poll_linger(cx, now).map(|()| Ended::InOrder);
             }
             busy |= match self.poll_input(cx, now) {
                 Ok(busy) => busy,
@@ -249,10 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             match Pin::new(&mut self.stream).poll_read(cx, &mut space) {
                 Poll::Pending => Ok(false),
                 Poll::Ready(Err(error)) => Err(Ended::Failed(error)),
-                Poll::Ready(Ok(())) if space.filled().is_empty() => {
-                    self.ended_by_peer = true;
-                    Err(Ended::ByPeer)
-                }
+                Poll::Ready(Ok(())) if space.filled().is_empty() => Err(Ended::ByPeer),
                 Poll::Ready(Ok(())) => {
                     let len = kept + space.filled().len();
                     self.left.clear();
@@ -310,9 +310,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Ok(fired)
     }
 
-    /// Says goodbye on the transport's level; a client that does not answer is not waited for.
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ends the transport: no more output, and input is dropped until the client has seen that, or time is up.
+    fn poll_linger(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<()> {
+        let first = self.linger_until.is_none();
+        let until = *self.linger_until.get_or_insert(now.plus(LINGER_MS));
+        if first {
+            self.timer.as_mut().reset(self.server.clock.instant(until));
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
         let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
-        Poll::Ready(())
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(buffer.len().max(READ_BYTES), 0);
+            loop {
+                let mut space = ReadBuf::new(buffer);
+                match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space)) {
+                    Ok(()) if !space.filled().is_empty() => {}
+                    _ => return Poll::Ready(()),
+                }
+            }
+        })
     }
 }

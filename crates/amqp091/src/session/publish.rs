@@ -294,7 +294,7 @@ fn check_expiration(expiration: Option<&str>) -> Result<(), Exception> {
     let Some(text) = expiration else { return Ok(()) };
     let problem = match text.parse::<i64>() {
         Ok(ms) if ms < 0 => format!("{{value_negative,{ms}}}"),
-        Ok(ms) if ms > 315_360_000_000 => format!("{{value_too_big,{ms}}}"),
+        Ok(ms) if ms > 315_360_000_000 => format!("{{value_too_large,{ms}}}"),
         Ok(_) => return Ok(()),
         Err(_) if text.is_empty() || !text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
             "no_integer".to_owned()
