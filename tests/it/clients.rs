@@ -12,11 +12,30 @@ use std::time::{Duration, Instant};
 
 use roadstead_tests::server::{self, Server};
 
+use self::verdicts::{Outcome, Tally, Verdicts};
+
+mod verdicts;
+
 /// A suite ends itself within 120 seconds; the rest is for a machine that has other work.
 const SUITE_LIMIT: Duration = Duration::from_secs(180);
 const STDERR_LINES_SHOWN: usize = 150;
-/// What begins the reason of a skip that no machine can do anything about.
-const CLIENT_LIMIT: &str = "limit of the client";
+
+/// Checks that fail because the broker lacks a feature, and the feature that each waits for. Once a check passes in every
+/// suite that has it, the tests fail until it is off the list.
+const NOT_YET: [(&str, &str); 8] = [
+    ("reject-dead-letters", "dead-lettering"),
+    ("expiry-dead-letters", "message TTL and dead-lettering"),
+    ("reject-publish-nacks", "x-max-length with x-overflow: reject-publish"),
+    ("max-length-drops-the-head", "x-max-length"),
+    ("priority-queue", "x-max-priority"),
+    ("consumer-priority", "x-priority of consumers"),
+    ("single-active-consumer", "x-single-active-consumer"),
+    ("queue-expires-when-unused", "x-expires"),
+];
+/// The tests below that run a suite.
+const SUITES: usize = 7;
+/// What the suites of this run say about the list.
+static TALLY: Tally = Tally::new(SUITES);
 
 #[test]
 fn pika() {
@@ -90,10 +109,16 @@ fn skips_are_failures() -> bool {
     env::var("CI").is_ok_and(|value| value == "true")
 }
 
-/// Says that a suite doesn't run, past the test runner, which hides what a passing test prints.
+/// Says that a suite doesn't run.
 fn skip(suite: &str, reason: &str) {
     assert!(!skips_are_failures(), "{suite} can't be skipped with CI=true: {reason}");
-    let _ = writeln!(io::stderr(), "skipped {suite}: {reason}");
+    tell(&format!("skipped {suite}: {reason}"));
+    TALLY.end_suite(&[]);
+}
+
+/// Says something past the test runner, which hides what a passing test prints.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Runs a suite against a broker of its own. It needs the paths in `set_up`, which `cargo xtask test` makes.
@@ -104,7 +129,14 @@ fn run(name: &str, set_up: &[PathBuf], command: Command) {
     let mut server = Server::start();
     let errors = server.directory().join("suite-stderr");
     let mut suite = Suite::start(command, &server.uri(), &errors);
-    let problems = suite.follow(&mut server);
+    let outcome = suite.follow(&mut server);
+    for (check, feature) in &outcome.waiting {
+        tell(&format!("not yet: {check} of {name} waits for {feature}"));
+    }
+    let mut problems = outcome.problems;
+    for check in TALLY.end_suite(&outcome.listed) {
+        problems.push(format!("{check} now works: take it off the list"));
+    }
     if !problems.is_empty() {
         let log = fs::read(&errors).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
@@ -133,10 +165,10 @@ impl Suite {
         Self { process, stdin, lines }
     }
 
-    /// Answers the suite's requests until it ends, and returns all that is wrong.
-    fn follow(&mut self, server: &mut Server) -> Vec<String> {
+    /// Answers the suite's requests until it ends, and returns what it found.
+    fn follow(&mut self, server: &mut Server) -> Outcome {
         let end = Instant::now() + SUITE_LIMIT;
-        let mut verdicts = Verdicts::default();
+        let mut verdicts = Verdicts::new(&NOT_YET, skips_are_failures());
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line == "@restart" => {
@@ -147,12 +179,11 @@ impl Suite {
                 }
                 Ok(line) => {
                     println!("{line}");
-                    verdicts.add(line);
+                    verdicts.add(&line);
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    verdicts.problems.push(format!("not over within {SUITE_LIMIT:?}"));
-                    return verdicts.problems;
+                    return verdicts.cut(format!("not over within {SUITE_LIMIT:?}"));
                 }
             }
         }
@@ -167,46 +198,5 @@ impl Drop for Suite {
         let group = format!("kill -KILL -{} 2>/dev/null", self.process.id());
         let _ = Command::new("sh").args(["-c", &group]).status();
         let _ = self.process.wait();
-    }
-}
-
-#[derive(Default)]
-struct Verdicts {
-    checks: usize,
-    done: bool,
-    problems: Vec<String>,
-}
-
-impl Verdicts {
-    fn add(&mut self, line: String) {
-        if self.done {
-            self.problems.push(format!("a line after `done`: {line}"));
-        } else if line == "done" {
-            self.done = true;
-        } else if line.starts_with("ok ") {
-            self.checks += 1;
-        } else if let Some(skipped) = line.strip_prefix("skip ") {
-            let excused = skipped.split_once(": ").is_some_and(|(_, reason)| reason.starts_with(CLIENT_LIMIT));
-            if skips_are_failures() && !excused {
-                self.problems.push(line);
-            }
-        } else if line.starts_with("not ok ") {
-            self.problems.push(line);
-        } else {
-            self.problems.push(format!("a line that the contract doesn't know: {line}"));
-        }
-    }
-
-    fn end(mut self, success: bool, status: &str) -> Vec<String> {
-        if !self.done {
-            self.problems.push("no `done`".to_owned());
-        }
-        if self.checks == 0 {
-            self.problems.push("no check passed".to_owned());
-        }
-        if !success {
-            self.problems.push(format!("the suite ended with {status}"));
-        }
-        self.problems
     }
 }

@@ -61,7 +61,8 @@ pub struct Unsettled {
 /// Where deliveries come from: a consumer, or single gets from a queue.
 #[derive(Debug)]
 struct Source {
-    queue: Arc<QueueInfo>,
+    /// The queue; none while the name for direct replies is being made.
+    queue: Option<Arc<QueueInfo>>,
     consumer: Option<ConsumerOut>,
     unsettled: usize,
     /// Whether more can come. A closed source stays while something of it is unsettled.
@@ -231,23 +232,24 @@ impl ChannelOut {
     }
 
     /// Adds a consumer, which is not on its queue yet.
-    pub fn add_consumer(&mut self, channel: u16, tag: &str, queue: Arc<QueueInfo>, settles_itself: bool) -> u32 {
+    pub fn add_consumer(&mut self, tag: &str, queue: Option<Arc<QueueInfo>>, settles_itself: bool) -> u32 {
         let mut prefix = vec![0, 60, 0, 60];
         put_shortstr(&mut prefix, tag);
-        debug_assert!(channel > 0, "channel 0 has no consumers");
         let consumer = ConsumerOut { prefix: prefix.into(), tag: tag.into(), settles_itself };
         let consumer = Some(consumer);
         self.add_source(Source { queue, consumer, unsettled: 0, open: true, consumer_id: None })
     }
 
-    /// The source that the next [`ChannelOut::add_consumer`] will return.
-    pub fn next_source(&self) -> u32 {
-        self.sources.iter().position(Option::is_none).unwrap_or(self.sources.len()) as u32
+    /// The name that the consumer stands behind has been made.
+    pub fn made(&mut self, source: u32, queue: Arc<QueueInfo>) {
+        if let Some(Some(source)) = self.sources.get_mut(source as usize) {
+            source.queue = Some(queue);
+        }
     }
 
     /// The queue that a source stands for.
     pub fn queue_of(&self, source: u32) -> Option<QueueId> {
-        self.sources.get(source as usize)?.as_ref().map(|source| source.queue.id)
+        self.sources.get(source as usize)?.as_ref()?.queue.as_ref().map(|queue| queue.id)
     }
 
     /// The consumer is on its queue.
@@ -276,16 +278,17 @@ impl ChannelOut {
     /// A consumer as the broker knows it.
     pub fn attachment(&self, source: u32) -> Option<Attachment> {
         let source = self.sources.get(source as usize)?.as_ref()?;
-        Some(Attachment { queue: Arc::clone(&source.queue), consumer: source.consumer_id? })
+        Some(Attachment { queue: source.queue.clone()?, consumer: source.consumer_id? })
     }
 
     /// The source of single gets from a queue. It is closed from the start: it goes with its last unsettled delivery.
     fn get_source(&mut self, queue: &Arc<QueueInfo>) -> u32 {
-        let same = |source: &Source| source.consumer.is_none() && source.queue.id == queue.id;
+        let is_it = |other: &Arc<QueueInfo>| other.id == queue.id;
+        let same = |source: &Source| source.consumer.is_none() && source.queue.as_ref().is_some_and(is_it);
         if let Some(found) = self.sources.iter().position(|source| source.as_ref().is_some_and(same)) {
             return found as u32;
         }
-        let queue = Arc::clone(queue);
+        let queue = Some(Arc::clone(queue));
         self.add_source(Source { queue, consumer: None, unsettled: 0, open: false, consumer_id: None })
     }
 
@@ -335,7 +338,7 @@ impl ChannelOut {
         let source = self.sources.get_mut(unsettled.source as usize)?.as_mut()?;
         source.unsettled -= 1;
         let settled = Settled {
-            queue: Arc::clone(&source.queue),
+            queue: source.queue.clone()?,
             consumer: source.consumer_id,
             slot: unsettled.slot,
             record: unsettled.record,
@@ -364,8 +367,13 @@ impl ChannelOut {
             let mut unsettled = one.unsettled;
             let gone = self.sources.get(unsettled.source as usize).is_none_or(Option::is_none);
             if gone {
-                let source =
-                    Source { queue: one.queue, consumer: None, unsettled: 0, open: false, consumer_id: one.consumer };
+                let source = Source {
+                    queue: Some(one.queue),
+                    consumer: None,
+                    unsettled: 0,
+                    open: false,
+                    consumer_id: one.consumer,
+                };
                 unsettled.source = self.add_source(source);
             }
             if let Some(Some(source)) = self.sources.get_mut(unsettled.source as usize) {

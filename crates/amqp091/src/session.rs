@@ -94,6 +94,8 @@ pub struct AmqpSession {
     stalled: Option<Stalled>,
     blocked: bool,
     lagging: bool,
+    /// Whether the framing is lost, and with it any sense of what else comes.
+    deaf: bool,
     request: Option<Request>,
     heartbeat_ms: u64,
     received: Millis,
@@ -169,6 +171,7 @@ impl AmqpSession {
             stalled: None,
             blocked: false,
             lagging: false,
+            deaf: false,
             request: None,
             heartbeat_ms: 0,
             received: now,
@@ -186,6 +189,7 @@ impl AmqpSession {
             Ok(Some(frame)) => frame,
             Ok(None) => return Ok(None),
             Err(bad) => {
+                self.deaf = true;
                 let payload = input.get(7..).unwrap_or_default();
                 return Err(fail(Exception::bad_frame(bad, payload)));
             }
@@ -304,6 +308,7 @@ impl AmqpSession {
             return;
         }
         self.end_channels();
+        self.blocked = false;
         self.outgoing.send(0, &Method::ConnectionClose { code, text: &text, class, method });
         self.phase = Phase::Closing;
         self.phase_ends = Some(now.plus(CLOSE_MS));
@@ -344,22 +349,23 @@ fn put_ack(out: &mut Vec<u8>, channel: u16, number: u64, multiple: bool) {
 impl Session for AmqpSession {
     fn receive(&mut self, input: &[u8], now: Millis) -> usize {
         self.received = now;
+        if self.deaf {
+            return input.len();
+        }
         let mut used = 0;
         let mut batch = Batch::default();
         while used < input.len() && !self.paused() {
             match self.step(&input[used..], &mut batch, now) {
                 Ok(Some(len)) => used += len,
                 Ok(None) => break,
+                // The offending frame is looked at again, on a channel or connection that now ignores it.
                 Err(failure) => {
                     self.apply(&mut batch);
-                    let hard = failure.channel == 0 || failure.exception.code.is_hard();
                     self.fail(failure, now);
-                    // After a hard error nothing of this input is looked at again; after a soft one the offending
-                    // frame is found again, on a channel that now ignores it.
-                    if hard {
-                        return input.len();
-                    }
                 }
+            }
+            if self.deaf {
+                return input.len();
             }
             if batch.len() >= BATCH_OPERATIONS {
                 self.apply(&mut batch);
@@ -369,8 +375,12 @@ impl Session for AmqpSession {
         used
     }
 
-    fn poll(&mut self, _now: Millis, waker: &Waker) {
+    fn poll(&mut self, now: Millis, waker: &Waker) {
         self.forget_cancelled();
+        if self.paused() {
+            // While nothing is read, silence says nothing of the client.
+            self.received = now;
+        }
         if self.blocked {
             self.broker.wake_after_alarm(waker);
             if !self.broker.alarm() {
@@ -434,8 +444,7 @@ impl Session for AmqpSession {
         if self.heartbeat_ms == 0 {
             return;
         }
-        // While input is not taken, its absence says nothing of the client.
-        if self.received.plus(self.heartbeat_ms * 2) <= now && !self.paused() {
+        if self.received.plus(self.heartbeat_ms * 2) <= now {
             self.end_channels();
             self.phase = Phase::Finished;
         } else if self.sent.plus(self.heartbeat_ms / 2) <= now {

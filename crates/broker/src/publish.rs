@@ -5,7 +5,7 @@
 //! one append to the log for the whole batch, then the queues, each shard locked once for as long as the batch stays
 //! with it, and last the connections that got something are woken, outside all locks.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Waker};
 
 use parking_lot::MutexGuard;
 
@@ -256,16 +256,17 @@ impl Broker {
         last
     }
 
-    /// What is done once no shard is locked.
-    pub(crate) fn finish(&self, after: Aftermath) {
+    /// What is done once no shard is locked. Returns when it is safe.
+    pub(crate) fn finish(&self, after: Aftermath) -> Position {
+        let mut safe = Position(0);
         if !after.releases.is_empty() {
             let entries = after.releases.iter();
             let entries = entries.map(|&(position, queue)| Entry::Release { position, holder: queue.0 });
-            self.log.append(&entries.collect::<Vec<_>>());
+            let first = self.log.append(&entries.collect::<Vec<_>>());
+            safe = Position(first.0 + after.releases.len() as u64 - 1);
         }
-        for waker in after.wakes {
-            waker.wake();
-        }
+        after.wakes.into_iter().for_each(Waker::wake);
+        safe
     }
 }
 

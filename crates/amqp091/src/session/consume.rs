@@ -77,7 +77,7 @@ impl AmqpSession {
         let source = {
             let mut state = outgoing.lock();
             let Some(out) = state.channel(number) else { return Ok(()) };
-            out.add_consumer(number, &tag, info, no_ack)
+            out.add_consumer(&tag, Some(info), no_ack)
         };
         let consumer = Consumer {
             outlet: Arc::clone(&outgoing) as Arc<dyn Outlet>,
@@ -131,14 +131,17 @@ impl AmqpSession {
             return Err(Exception::new(Code::NotAllowed, format!("attempt to reuse consumer tag '{tag}'")));
         }
         let name = Name::from(format!("{REPLY_TO}.{}", broker.unique_name()));
-        let mut state = outgoing.lock();
-        let Some(out) = state.channel(number) else { return Ok(()) };
-        // The source needs a queue to stand for: the one that is being made. Its key must be known first.
-        let source = out.next_source();
+        let source = {
+            let mut state = outgoing.lock();
+            let Some(out) = state.channel(number) else { return Ok(()) };
+            out.add_consumer(&tag, None, true)
+        };
         let outlet = Arc::clone(&outgoing) as Arc<dyn Outlet>;
         let info = broker.open_direct(&caller, &name, outlet, key_of(number, source));
-        let added = out.add_consumer(number, &tag, Arc::clone(&info), true);
-        debug_assert_eq!(added, source, "nothing else adds sources while the output is locked");
+        let mut state = outgoing.lock();
+        if let Some(out) = state.channel(number) {
+            out.made(source, Arc::clone(&info));
+        }
         if !no_wait {
             Method::BasicConsumeOk { consumer_tag: &tag }.put(state.output.buffer(), number);
         }

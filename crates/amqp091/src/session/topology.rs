@@ -47,8 +47,9 @@ impl AmqpSession {
             }
             Method::QueuePurge { queue, bits, .. } => {
                 let queue = self.queue_name(number, queue)?;
-                let messages = self.broker.purge(&caller, &queue)? as u32;
-                self.answer(number, bits.get(0), Position(0), &Method::QueuePurgeOk { messages });
+                let (messages, position) = self.broker.purge(&caller, &queue)?;
+                let messages = messages as u32;
+                self.answer(number, bits.get(0), position, &Method::QueuePurgeOk { messages });
             }
             Method::QueueDelete { queue, bits, .. } => self.delete_queue(number, &caller, queue, bits)?,
             _ => return Err(Exception::new(Code::CommandInvalid, "unimplemented method")),

@@ -203,17 +203,16 @@ impl Broker {
         caller.vhost.write().remove_queue(info);
     }
 
-    /// Removes all messages that wait, and returns how many there were.
+    /// Removes all messages that wait. Returns how many there were, and when their removal is safe.
     ///
     /// # Errors
     /// If the queue does not exist or the caller may not.
-    pub fn purge(&self, caller: &Caller, name: &str) -> Result<usize, Refusal> {
+    pub fn purge(&self, caller: &Caller, name: &str) -> Result<(usize, Position), Refusal> {
         self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))?;
         let info = self.queue(caller, name)?;
         let mut after = Aftermath::default();
         let count = self.shards[self.shard_index(info.id)].lock().purge(&info, &mut after);
-        self.finish(after);
-        Ok(count)
+        Ok((count, self.finish(after)))
     }
 }
 
