@@ -14,14 +14,15 @@ pub struct Step {
 }
 
 /// In the order in which they run: what fails quickly is first.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 10] = [
     Step { name: "toolchain", needs: &[], run: toolchain },
     Step { name: "fmt", needs: &[], run: |_| shell::run("cargo", &["fmt", "--all", "--check"]) },
     Step { name: "tidy", needs: &[], run: |_| tidy::check(&root()) },
     Step { name: "clippy", needs: &[], run: clippy },
     Step { name: "build", needs: &[], run: |_| shell::run("cargo", &["build"]) },
     Step { name: "unit", needs: &[], run: unit },
-    Step { name: "system", needs: &["build"], run: system },
+    Step { name: "sabotage", needs: &[], run: sabotage },
+    Step { name: "system", needs: &["build", "sabotage"], run: system },
     Step { name: "set-up", needs: &[], run: |_| clients::set_up() },
     Step { name: "clients", needs: &["build", "set-up"], run: real_clients },
 ];
@@ -124,6 +125,14 @@ fn clippy(_: &[String]) -> Result {
 fn unit(arguments: &[String]) -> Result {
     let crates = test(&["--workspace", "--exclude", "roadstead-tests"], arguments, &[]);
     crates.and(test(&["--package", "roadstead-tests", "--lib"], arguments, &[]))
+}
+
+/// The broker that is broken on purpose, which the crash test must find out.
+fn sabotage(_: &[String]) -> Result {
+    shell::run(
+        "cargo",
+        &["build", "--package", "roadstead", "--features", "sabotage", "--target-dir", "target/sabotage"],
+    )
 }
 
 fn system(arguments: &[String]) -> Result {

@@ -251,11 +251,7 @@ impl State {
                 key.push(b'u');
                 put_text(&mut key, name);
             }
-            Self::Exchange { vhost, name, .. } => {
-                key.push(b'x');
-                put_text(&mut key, vhost);
-                put_text(&mut key, name);
-            }
+            Self::Exchange { vhost, name, .. } => return Self::exchange_key(vhost, name),
             Self::Queue { vhost, name, .. } => {
                 key.push(b'y');
                 put_text(&mut key, vhost);
@@ -270,6 +266,14 @@ impl State {
                 put_table(&mut key, &binding.arguments);
             }
         }
+        key
+    }
+
+    /// The key of an exchange.
+    pub fn exchange_key(vhost: &str, name: &str) -> Vec<u8> {
+        let mut key = vec![b'x'];
+        put_text(&mut key, vhost);
+        put_text(&mut key, name);
         key
     }
 

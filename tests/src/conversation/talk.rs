@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::names::Names;
 use super::script::{Conversation, Step, place};
-use crate::raw::{
-    Address, Connection, Event, Fields, Frame, Happening, PATIENCE, PROTOCOL_HEADER, hex, method, unquote,
-};
+use crate::raw::{Address, Connection, Event, Fields, Frame, PATIENCE, PROTOCOL_HEADER, hex, method, unquote};
 
 /// How long `quiet` listens.
 const QUIET: Duration = Duration::from_millis(300);
@@ -161,9 +159,9 @@ impl Talk<'_> {
             let name = event.method_name();
             let same_channel = event.channel == step.channel;
             let answered = same_channel && name.is_some_and(|name| method::answers(&step.command, name));
-            let closed = (same_channel && name == Some("channel.close")) || name == Some("connection.close");
+            let closed = same_channel && name == Some("channel.close");
             self.take(step, &event);
-            if answered || closed || matches!(event.happening, Happening::Closed | Happening::Silence) {
+            if answered || closed || is_last(&event) {
                 return;
             }
         }
@@ -190,11 +188,12 @@ impl Talk<'_> {
         self.take(step, &event);
     }
 
+    /// Reads until the server hangs up, or both sides have said good-bye: then it's our turn to hang up.
     fn read_closed(&mut self, step: &Step) {
         loop {
             let event = self.read(step, PATIENCE);
             self.take(step, &event);
-            if event.is_closed() || event.is_silence() {
+            if is_last(&event) {
                 return;
             }
         }
@@ -232,8 +231,14 @@ impl Talk<'_> {
             connection.send(number, name, &Fields::parse(&fields));
         }
         connection.send(0, "connection.close", &Fields::default().with("reply_code", "200"));
-        while !matches!(connection.next(PATIENCE).happening, Happening::Closed | Happening::Silence) {}
+        while !is_last(&connection.next(PATIENCE)) {}
     }
+}
+
+/// Whether nothing comes after `event` on its connection.
+fn is_last(event: &Event) -> bool {
+    let good_bye = matches!(event.method_name(), Some("connection.close" | "connection.close-ok"));
+    good_bye || event.is_closed() || event.is_silence()
 }
 
 /// A misspelt field would be ignored silently and make the conversation say something else.

@@ -1,48 +1,9 @@
-//! Which crate may use which: the table of ARCHITECTURE.md, so that an arrow can't be added without changing it.
+//! Which crate may use which, so that an arrow can't be added without changing the table.
 
 use toml::{Table, Value};
 
+use super::crates::Crate;
 use super::{Finding, Text};
-
-/// What the crate in a folder may use, beside the standard library.
-struct Allowed {
-    folder: &'static str,
-    ours: Ours,
-    external: External,
-}
-
-enum Ours {
-    Only(&'static [&'static str]),
-    Any,
-}
-
-enum External {
-    Only(&'static [&'static str]),
-    Any,
-}
-
-const ALLOWED: [Allowed; 8] = [
-    Allowed {
-        folder: "crates/broker",
-        ours: Ours::Only(&[]),
-        external: External::Only(&["bytes", "fancy-regex", "parking_lot", "thiserror"]),
-    },
-    Allowed {
-        folder: "crates/store",
-        ours: Ours::Only(&[]),
-        external: External::Only(&["crc32fast", "parking_lot", "thiserror"]),
-    },
-    Allowed {
-        folder: "crates/amqp091",
-        ours: Ours::Only(&["broker"]),
-        external: External::Only(&["bytes", "parking_lot", "thiserror"]),
-    },
-    Allowed { folder: "crates/bench", ours: Ours::Only(&[]), external: External::Any },
-    Allowed { folder: "crates/server", ours: Ours::Any, external: External::Any },
-    Allowed { folder: "tests", ours: Ours::Any, external: External::Any },
-    Allowed { folder: "xtask", ours: Ours::Any, external: External::Any },
-    Allowed { folder: "fuzz", ours: Ours::Any, external: External::Any },
-];
 
 /// A line of a manifest: the name by which the crate uses it, and whether it belongs to us.
 struct Dependency {
@@ -61,9 +22,8 @@ pub fn check(files: &[Text]) -> Vec<Finding> {
 }
 
 fn check_manifest(manifest: &Text, workspace: &Table) -> Vec<Finding> {
-    let folder = manifest.path.trim_end_matches("/Cargo.toml");
-    let Some(allowed) = ALLOWED.iter().find(|allowed| allowed.folder == folder) else {
-        return vec![manifest.finding(0, "tidy's table (xtask/src/tidy/manifests.rs) doesn't have this crate")];
+    let Some(user) = Crate::of(&manifest.path) else {
+        return vec![manifest.finding(0, "tidy's table (xtask/src/tidy/crates.rs) doesn't have this crate")];
     };
     let table = match manifest.content.parse::<Table>() {
         Ok(table) => table,
@@ -71,29 +31,13 @@ fn check_manifest(manifest: &Text, workspace: &Table) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     for dependency in dependencies(&table, workspace) {
-        if !allowed.allows(&dependency) {
+        if !user.allows(&dependency.name, dependency.is_ours, dependency.is_for_tests) {
             let line = manifest.content.lines().position(|line| line.starts_with(&dependency.name));
-            let what = format!("{folder} may not use {}; see ARCHITECTURE.md", dependency.name);
+            let what = format!("{} may not use {}; see ARCHITECTURE.md", user.folder, dependency.name);
             findings.push(manifest.finding(line.map_or(0, |index| index + 1), what));
         }
     }
     findings
-}
-
-impl Allowed {
-    fn allows(&self, dependency: &Dependency) -> bool {
-        let name = dependency.name.as_str();
-        if dependency.is_ours {
-            return match self.ours {
-                Ours::Only(names) => names.contains(&name),
-                Ours::Any => true,
-            };
-        }
-        match self.external {
-            External::Only(names) => dependency.is_for_tests || names.contains(&name),
-            External::Any => true,
-        }
-    }
 }
 
 fn dependencies(manifest: &Table, workspace: &Table) -> Vec<Dependency> {

@@ -1,8 +1,11 @@
 //! Checks of structure and style that neither the compiler nor clippy makes.
 //!
-//! Each submodule has one kind of rule: `manifests` which crate may use which, `words` what a crate must not mention,
+//! `crates` is the table of what each crate may use and mention. Each other submodule has one kind of rule: `manifests`
+//! which crate may use which, `words` what a crate must not mention, `architecture` what ARCHITECTURE.md must tell,
 //! `shape` how long files and functions are, `text` what no file of the repository may contain.
 
+mod architecture;
+mod crates;
 mod manifests;
 mod shape;
 mod source;
@@ -52,6 +55,7 @@ pub fn check(root: &Path) -> Result<(), String> {
     files.sort_by(|one, other| one.path.cmp(&other.path));
     let mut findings: Vec<Finding> = files.iter().flat_map(check_file).collect();
     findings.extend(manifests::check(&files));
+    findings.extend(architecture::check(&files));
     if findings.is_empty() {
         return Ok(());
     }

@@ -1,71 +1,15 @@
 //! What a pure crate must not mention, in its code and outside of comments and texts.
 
+use super::crates::{Crate, Rule};
 use super::source::{self, is_word};
 use super::{Finding, Text};
 
-enum Rule {
-    /// A path such as `std::fs`, or a single word, as it is.
-    Path(&'static str),
-    /// A part of any name, in upper or lower case.
-    Part(&'static str),
-}
-
-use Rule::{Part, Path};
-
-/// Each crate that has no clock, no socket and no neighbour, and what would give it one.
-const FORBIDDEN: [(&str, &[Rule]); 3] = [
-    (
-        "crates/broker/src/",
-        &[
-            Part("tokio"),
-            Part("amqp"),
-            Part("mqtt"),
-            Part("stomp"),
-            Part("openwire"),
-            Part("http"),
-            Path("Instant::now"),
-            Path("SystemTime"),
-            Path("std::fs"),
-            Path("std::net"),
-            Path("std::thread"),
-            Path("rand"),
-            Path("getrandom"),
-            Path("store"),
-        ],
-    ),
-    (
-        "crates/store/src/",
-        &[
-            Part("tokio"),
-            Part("queue"),
-            Part("exchange"),
-            Part("amqp"),
-            Part("mqtt"),
-            Part("stomp"),
-            Part("openwire"),
-            Path("broker"),
-        ],
-    ),
-    (
-        "crates/amqp091/src/",
-        &[
-            Part("tokio"),
-            Part("mqtt"),
-            Part("stomp"),
-            Part("openwire"),
-            Path("Instant::now"),
-            Path("SystemTime"),
-            Path("std::fs"),
-            Path("std::net"),
-            Path("std::thread"),
-            Path("store::"),
-        ],
-    ),
-];
-
 pub fn check(file: &Text, code: &str) -> Vec<Finding> {
-    let rules = FORBIDDEN.iter().filter(|(folder, _)| file.path.starts_with(folder)).flat_map(|(_, rules)| *rules);
-    rules.flat_map(|rule| rule.findings(file, code)).collect()
+    let Some(owner) = Crate::of(&file.path) else { return Vec::new() };
+    if !file.path[owner.folder.len()..].starts_with("/src/") {
+        return Vec::new();
+    }
+    owner.never.iter().flat_map(|rule| rule.findings(file, code)).collect()
 }
 
 impl Rule {
@@ -73,10 +17,10 @@ impl Rule {
         let found =
             |at| file.finding(source::line_of(code, at), format!("`{}` doesn't belong in this crate", self.text()));
         match self {
-            Path(path) => {
+            Self::Path(path) => {
                 code.match_indices(path).filter(|(at, _)| is_whole(code, *at, path)).map(|(at, _)| found(at)).collect()
             }
-            Part(part) => {
+            Self::Part(part) => {
                 source::words(code).filter(|(_, word)| mentions(word, part)).map(|(at, _)| found(at)).collect()
             }
         }
@@ -84,7 +28,7 @@ impl Rule {
 
     fn text(&self) -> &'static str {
         match self {
-            Path(text) | Part(text) => text,
+            Self::Path(text) | Self::Part(text) => text,
         }
     }
 }

@@ -93,18 +93,7 @@ impl Broker {
         for binding in removed.bindings {
             keys.push(State::Binding { vhost: vhost.clone(), binding }.key());
         }
-        for (name, durable) in removed.exchanges {
-            if durable {
-                let declaration = ExchangeDeclaration {
-                    kind: ExchangeKind::Direct,
-                    durable,
-                    auto_delete: false,
-                    internal: false,
-                    arguments: Table::default(),
-                };
-                keys.push(State::Exchange { vhost: vhost.clone(), name, declaration }.key());
-            }
-        }
+        keys.extend(removed.exchanges.into_iter().map(|name| State::exchange_key(vhost, &name)));
         if keys.is_empty() {
             return Position(0);
         }
@@ -240,7 +229,7 @@ impl Broker {
         {
             return Err(Refusal::NotFound(destination));
         }
-        if !state.bind(binding.clone())? || !state.binding_is_durable(&binding) {
+        if !state.bind(binding.clone())? {
             return Ok(Position(0));
         }
         Ok(self.put_state(&State::Binding { vhost: caller.vhost.name().clone(), binding }))

@@ -33,7 +33,7 @@ pub struct VhostState {
     queues: HashMap<Name, Arc<QueueInfo>>,
     queues_by_id: HashMap<QueueId, Arc<QueueInfo>>,
     /// Every binding, under the exchange that it leads from.
-    by_source: BTreeMap<Name, BTreeMap<BindingId, Binding>>,
+    by_source: BTreeMap<Name, BTreeMap<BindingId, Bound>>,
     /// The same, under where they lead.
     by_destination: BTreeMap<Destination, BTreeSet<(Name, BindingId)>>,
 }
@@ -62,13 +62,27 @@ impl Binding {
     }
 }
 
-/// What went away with a removed exchange, queue or binding.
+/// What went away with a removed exchange, queue or binding, as far as the log has to know of it.
 #[derive(Debug, Default)]
 pub struct Removed {
-    /// Bindings.
+    /// Durable bindings.
     pub bindings: Vec<Binding>,
-    /// Exchanges, by name, with whether each was durable.
-    pub exchanges: Vec<(Name, bool)>,
+    /// Durable exchanges.
+    pub exchanges: Vec<Name>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    binding: Binding,
+    durable: bool,
+}
+
+impl Removed {
+    fn add(&mut self, bound: Bound) {
+        if bound.durable {
+            self.bindings.push(bound.binding);
+        }
+    }
 }
 
 impl Vhost {
@@ -152,7 +166,7 @@ impl VhostState {
 
     /// All bindings, by source.
     pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
-        self.by_source.values().flat_map(BTreeMap::values)
+        self.by_source.values().flat_map(BTreeMap::values).map(|bound| &bound.binding)
     }
 
     /// Adds an exchange.
@@ -180,10 +194,12 @@ impl VhostState {
 
     fn remove_exchange_into(&mut self, name: &Name, removed: &mut Removed) {
         let Some(exchange) = self.exchanges.remove(name) else { return };
-        removed.exchanges.push((name.clone(), exchange.declaration.durable));
-        for (id, binding) in self.by_source.remove(name).unwrap_or_default() {
-            self.forget_destination(&binding.destination, &(name.clone(), id));
-            removed.bindings.push(binding);
+        if exchange.declaration.durable {
+            removed.exchanges.push(name.clone());
+        }
+        for (id, bound) in self.by_source.remove(name).unwrap_or_default() {
+            self.forget_destination(&bound.binding.destination, &(name.clone(), id));
+            removed.add(bound);
         }
         self.remove_bindings_to(&Destination::Exchange(name.clone()), removed);
     }
@@ -206,7 +222,8 @@ impl VhostState {
 
     fn remove_binding_from(&mut self, source: &Name, id: &BindingId, removed: &mut Removed) {
         let Some(bindings) = self.by_source.get_mut(source) else { return };
-        let Some(binding) = bindings.remove(id) else { return };
+        let Some(bound) = bindings.remove(id) else { return };
+        let binding = &bound.binding;
         if bindings.is_empty() {
             self.by_source.remove(source);
         }
@@ -215,7 +232,7 @@ impl VhostState {
             exchange.remove(&binding.key, &binding.arguments, &binding.destination);
             unused = exchange.declaration.auto_delete && exchange.bindings == 0;
         }
-        removed.bindings.push(binding);
+        removed.add(bound);
         if unused {
             self.remove_exchange_into(source, removed);
         }
@@ -230,11 +247,12 @@ impl VhostState {
         }
     }
 
-    /// Adds a binding; returns false if it was there already.
+    /// Adds a binding, if it is not there already. Returns whether it is new and survives a restart.
     ///
     /// # Errors
     /// If an end does not exist or the exchange does not take such arguments.
     pub fn bind(&mut self, binding: Binding) -> Result<bool, Refusal> {
+        let durable = self.is_durable(&binding);
         let vhost = self.name.clone().unwrap_or_else(|| Name::from(""));
         let missing = |name: &Name| Refusal::NotFound(Resource { kind: "exchange", name: name.clone(), vhost });
         if let Destination::Exchange(name) = &binding.destination
@@ -252,8 +270,8 @@ impl VhostState {
         exchange.insert(&binding.key, &binding.arguments, binding.destination.clone());
         let place = (binding.source.clone(), id.clone());
         self.by_destination.entry(binding.destination.clone()).or_default().insert(place);
-        bindings.insert(id, binding);
-        Ok(true)
+        bindings.insert(id, Bound { binding, durable });
+        Ok(durable)
     }
 
     /// Removes a binding, if it is there, and the auto-delete exchanges that this leaves unused.
@@ -266,7 +284,7 @@ impl VhostState {
     }
 
     /// Whether a binding survives a restart: both its ends do.
-    pub fn binding_is_durable(&self, binding: &Binding) -> bool {
+    fn is_durable(&self, binding: &Binding) -> bool {
         let source = self.exchanges.get(&binding.source).is_some_and(|exchange| exchange.declaration.durable);
         source
             && match &binding.destination {
