@@ -14,6 +14,7 @@ use roadstead_tests::server::{self, Server};
 
 use self::verdicts::{Outcome, Tally, Verdicts};
 
+mod transport;
 mod verdicts;
 
 /// A suite ends itself within 120 seconds; the rest is for a machine that has other work.
@@ -113,7 +114,6 @@ fn skips_are_failures() -> bool {
 fn skip(suite: &str, reason: &str) {
     assert!(!skips_are_failures(), "{suite} can't be skipped with CI=true: {reason}");
     tell(&format!("skipped {suite}: {reason}"));
-    TALLY.end_suite(&[]);
 }
 
 /// Says something past the test runner, which hides what a passing test prints.
@@ -123,25 +123,52 @@ fn tell(line: &str) {
 
 /// Runs a suite against a broker of its own. It needs the paths in `set_up`, which `cargo xtask test` makes.
 fn run(name: &str, set_up: &[PathBuf], command: Command) {
-    if let Some(missing) = set_up.iter().find(|path| !path.exists()) {
-        return skip(name, &format!("there is no {}; run `cargo xtask test --only clients`", missing.display()));
+    if !is_set_up(name, set_up) {
+        TALLY.end_suite(&[]);
+        return;
     }
     let mut server = Server::start();
-    let errors = server.directory().join("suite-stderr");
-    let mut suite = Suite::start(command, &server.uri(), &errors);
-    let outcome = suite.follow(&mut server);
-    for (check, feature) in &outcome.waiting {
+    let report = Report::of(name, command, &mut server);
+    for (check, feature) in &report.outcome.waiting {
         tell(&format!("not yet: {check} of {name} waits for {feature}"));
     }
-    let mut problems = outcome.problems;
-    for check in TALLY.end_suite(&outcome.listed) {
-        problems.push(format!("{check} now works: take it off the list"));
+    let finished = TALLY.end_suite(&report.outcome.listed);
+    report.judge(finished.into_iter().map(|check| format!("{check} now works: take it off the list")));
+}
+
+fn is_set_up(suite: &str, set_up: &[PathBuf]) -> bool {
+    let missing = set_up.iter().find(|path| !path.exists());
+    if let Some(missing) = missing {
+        skip(suite, &format!("there is no {}; run `cargo xtask test --only clients`", missing.display()));
     }
-    if !problems.is_empty() {
-        let log = fs::read(&errors).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        println!("the end of the suite's standard error:\n{}", server::last_lines(&log, STDERR_LINES_SHOWN));
-        panic!("{name}: {} problems\n{}", problems.len(), problems.join("\n"));
+    missing.is_none()
+}
+
+/// What a suite found, and what it wrote beside that.
+struct Report<'a> {
+    name: &'a str,
+    outcome: Outcome,
+    errors: String,
+}
+
+impl<'a> Report<'a> {
+    /// Runs a suite against `server`.
+    fn of(name: &'a str, command: Command, server: &mut Server) -> Self {
+        let errors = server.directory().join("suite-stderr");
+        let outcome = Suite::start(command, &server.uri(), &errors).follow(server);
+        let errors = String::from_utf8_lossy(&fs::read(&errors).unwrap_or_default()).into_owned();
+        Self { name, outcome, errors }
+    }
+
+    /// Fails the test if the suite has failed, or if there are `more` problems.
+    fn judge(self, more: impl Iterator<Item = String>) {
+        let mut problems = self.outcome.problems;
+        problems.extend(more);
+        if !problems.is_empty() {
+            let errors = server::last_lines(&self.errors, STDERR_LINES_SHOWN);
+            println!("the end of the suite's standard error:\n{errors}");
+            panic!("{}: {} problems\n{}", self.name, problems.len(), problems.join("\n"));
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! One broker under test: the real binary, as a process of its own on a port that the system chose.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -27,6 +27,7 @@ pub struct Builder {
     config: Option<String>,
     data: Option<PathBuf>,
     environment: Vec<(OsString, OsString)>,
+    arguments: Vec<OsString>,
 }
 
 impl Builder {
@@ -53,6 +54,12 @@ impl Builder {
         self
     }
 
+    /// More arguments of `serve`. With any `--bind` among them the broker is not told to listen on 127.0.0.1.
+    pub fn arguments<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
     /// Starts the broker and waits until it is ready; panics with its log if it doesn't get there.
     pub fn start(self) -> Server {
         self.attempt().unwrap_or_else(|failure| panic!("{failure}"))
@@ -67,7 +74,7 @@ impl Builder {
         let data = self.data.clone().unwrap_or_else(|| directory.path().join("data"));
         let binary = self.binary.clone().unwrap_or_else(binary);
         assert!(binary.is_file(), "there is no {}; run `cargo build`", binary.display());
-        let mut server = Server { options: self, binary, data, directory, process: None, ports: BTreeMap::new() };
+        let mut server = Server { options: self, binary, data, directory, process: None, listeners: Vec::new() };
         server.launch(0)?;
         Ok(server)
     }
@@ -95,7 +102,7 @@ pub struct Server {
     data: PathBuf,
     directory: TempDir,
     process: Option<Child>,
-    ports: BTreeMap<String, u16>,
+    listeners: Vec<(String, SocketAddr)>,
 }
 
 impl Server {
@@ -158,7 +165,13 @@ impl Server {
 
     /// The port of one of the listeners that the broker announced, such as `amqps`.
     pub fn port_of(&self, listener: &str) -> u16 {
-        *self.ports.get(listener).unwrap_or_else(|| panic!("the broker announced no listener {listener}"))
+        let found = self.listeners.iter().find(|(name, _)| name == listener);
+        found.unwrap_or_else(|| panic!("the broker announced no listener {listener}")).1.port()
+    }
+
+    /// Every listener that the broker announced, in its order.
+    pub fn listeners(&self) -> &[(String, SocketAddr)] {
+        &self.listeners
     }
 
     pub fn uri(&self) -> String {
@@ -193,8 +206,8 @@ impl Server {
         let lines = lines_of(process.stdout.take().expect("stdout is a pipe"));
         let announced = announcements(&lines);
         match announced {
-            Ok(ports) => {
-                (self.process, self.ports) = (Some(process), ports);
+            Ok(listeners) => {
+                (self.process, self.listeners) = (Some(process), listeners);
                 Ok(())
             }
             Err(reason) => Err(StartFailure {
@@ -213,7 +226,11 @@ impl Server {
         }
         command.env("ROADSTEAD_AMQP_PORT", port.to_string()).env("RUST_BACKTRACE", "1");
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
-        command.args(["serve", "--bind", "127.0.0.1", "--data"]).arg(&self.data);
+        command.args(["serve", "--data"]).arg(&self.data);
+        if !self.options.arguments.iter().any(|argument| argument == "--bind") {
+            command.args(["--bind", "127.0.0.1"]);
+        }
+        command.args(&self.options.arguments);
         if self.options.config.is_some() {
             command.arg("--config").arg(self.directory.path().join("roadstead.toml"));
         }
@@ -266,9 +283,9 @@ fn lines_of(output: ChildStdout) -> Receiver<String> {
 }
 
 /// Reads what the broker prints until it is ready: `listening NAME ADDRESS` for every listener, then `ready`.
-fn announcements(lines: &Receiver<String>) -> Result<BTreeMap<String, u16>, &'static str> {
+fn announcements(lines: &Receiver<String>) -> Result<Vec<(String, SocketAddr)>, &'static str> {
     let end = Instant::now() + START_LIMIT;
-    let mut ports = BTreeMap::new();
+    let mut listeners = Vec::new();
     loop {
         let line = match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(line) => line,
@@ -276,18 +293,15 @@ fn announcements(lines: &Receiver<String>) -> Result<BTreeMap<String, u16>, &'st
             Err(RecvTimeoutError::Disconnected) => return Err("the broker ended before it was ready"),
         };
         if line.starts_with("ready") {
-            return Ok(ports);
+            return Ok(listeners);
         }
-        if let Some((name, port)) = listener(&line) {
-            ports.entry(name.to_owned()).or_insert(port);
-        }
+        listeners.extend(listener(&line));
     }
 }
 
-fn listener(line: &str) -> Option<(&str, u16)> {
+fn listener(line: &str) -> Option<(String, SocketAddr)> {
     let (name, address) = line.strip_prefix("listening ")?.split_once(' ')?;
-    let (_, port) = address.trim().rsplit_once(':')?;
-    Some((name, port.parse().ok()?))
+    Some((name.to_owned(), address.trim().parse().ok()?))
 }
 
 /// The status of a process that has ended or is about to; any other is killed.
@@ -310,8 +324,9 @@ mod tests {
 
     #[test]
     fn listeners_are_read_from_their_lines() {
-        assert_eq!(listener("listening amqp 127.0.0.1:5672"), Some(("amqp", 5672)));
-        assert_eq!(listener("listening amqps [::1]:5671"), Some(("amqps", 5671)));
+        let found = |name: &str, address: &str| Some((name.to_owned(), address.parse().unwrap()));
+        assert_eq!(listener("listening amqp 127.0.0.1:5672"), found("amqp", "127.0.0.1:5672"));
+        assert_eq!(listener("listening amqps [::1]:5671"), found("amqps", "[::1]:5671"));
         assert_eq!(listener("ready in 3 ms"), None);
     }
 

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | a method's name | sends it; when it has a reply, reads until that came, or the channel or connection is closed |
 //! | `basic.publish … body=TEXT`, or `fill=BYTES` | sends a whole message |
-//! | `send METHOD` | sends a method frame and waits for nothing |
+//! | `send METHOD` | sends a method frame, without opening the channel for it, and waits for nothing |
 //! | `header size=N …`, `body TEXT` | sends a content header, a body frame |
 //! | `frame KIND HEX`, `hex HEX`, `text TEXT` | sends a frame of any kind, or bytes without a frame |
 //! | `connect …`, `tcp`, `preamble` | connects with options, connects only, sends the protocol header |

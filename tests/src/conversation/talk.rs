@@ -91,7 +91,7 @@ impl Talk<'_> {
             "send" => {
                 let (name, rest) = step.rest.split_once(' ').unwrap_or((&step.rest, ""));
                 let fields = Fields::parse(rest);
-                self.party_with_channel(step).connection.send(channel, name, &fields);
+                self.party(step).connection.send(channel, name, &fields);
             }
             "header" => {
                 let size = fields.number("size").expect("a content header has a size");
@@ -143,7 +143,7 @@ impl Talk<'_> {
 
     fn party_with_channel(&mut self, step: &Step) -> &mut Party {
         let party = self.party(step);
-        let by_itself = step.command == "channel.open" || step.rest.starts_with("channel.open");
+        let by_itself = step.command == "channel.open";
         if step.channel != 0 && party.channels.insert(step.channel) && !by_itself {
             party.connection.call(step.channel, "channel.open", "");
         }
