@@ -1,5 +1,7 @@
 //! Sessions that are sent damaged conversations: they answer in whole frames or end, and never panic.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{net::Ipv4Addr, sync::Arc, task::Waker};
 
 use broker::{

@@ -12,6 +12,8 @@ pub type Waiting = (&'static str, &'static str);
 /// What a suite found.
 #[derive(Debug, Default)]
 pub struct Outcome {
+    /// How many checks passed.
+    pub passed: usize,
     /// All that is wrong.
     pub problems: Vec<String>,
     /// The checks that failed as the list says they do.
@@ -24,7 +26,6 @@ pub struct Outcome {
 pub struct Verdicts {
     not_yet: &'static [Waiting],
     skips_are_failures: bool,
-    passed: usize,
     failed: usize,
     done: bool,
     outcome: Outcome,
@@ -32,7 +33,7 @@ pub struct Verdicts {
 
 impl Verdicts {
     pub fn new(not_yet: &'static [Waiting], skips_are_failures: bool) -> Self {
-        Self { not_yet, skips_are_failures, passed: 0, failed: 0, done: false, outcome: Outcome::default() }
+        Self { not_yet, skips_are_failures, failed: 0, done: false, outcome: Outcome::default() }
     }
 
     pub fn add(&mut self, line: &str) {
@@ -41,7 +42,7 @@ impl Verdicts {
         } else if line == "done" {
             self.done = true;
         } else if let Some(check) = line.strip_prefix("ok ") {
-            self.passed += 1;
+            self.outcome.passed += 1;
             if let Some((listed, _)) = self.listed(check) {
                 self.outcome.listed.push((listed, true));
             }
@@ -62,7 +63,7 @@ impl Verdicts {
         if !self.done {
             self.problem("no `done`".to_owned());
         }
-        if self.passed == 0 {
+        if self.outcome.passed == 0 {
             self.problem("no check passed".to_owned());
         }
         if success == (self.failed > 0) {
