@@ -1,3 +1,5 @@
 //! Whole-system tests, in one binary because linking is slow.
 
 mod clients;
+mod lifecycle;
+mod limits;

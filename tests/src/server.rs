@@ -21,13 +21,26 @@ const POLL: Duration = Duration::from_millis(10);
 const LOG_LINES_SHOWN: usize = 40;
 
 /// What may differ between the brokers of two tests.
-#[derive(Default)]
 pub struct Builder {
     binary: Option<PathBuf>,
     config: Option<String>,
     data: Option<PathBuf>,
     environment: Vec<(OsString, OsString)>,
     arguments: Vec<OsString>,
+    bind: Vec<String>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            binary: None,
+            config: None,
+            data: None,
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            bind: vec!["127.0.0.1".to_owned()],
+        }
+    }
 }
 
 impl Builder {
@@ -54,7 +67,13 @@ impl Builder {
         self
     }
 
-    /// More arguments of `serve`. With any `--bind` among them the broker is not told to listen on 127.0.0.1.
+    /// The addresses to listen on, instead of 127.0.0.1; with none the broker decides.
+    pub fn bind(mut self, addresses: &[&str]) -> Self {
+        self.bind = addresses.iter().map(|address| (*address).to_owned()).collect();
+        self
+    }
+
+    /// More arguments of `serve`.
     pub fn arguments<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
         self
@@ -165,8 +184,12 @@ impl Server {
 
     /// The port of one of the listeners that the broker announced, such as `amqps`.
     pub fn port_of(&self, listener: &str) -> u16 {
+        self.address_of(listener).port()
+    }
+
+    fn address_of(&self, listener: &str) -> SocketAddr {
         let found = self.listeners.iter().find(|(name, _)| name == listener);
-        found.unwrap_or_else(|| panic!("the broker announced no listener {listener}")).1.port()
+        found.unwrap_or_else(|| panic!("the broker announced no listener {listener}")).1
     }
 
     /// Every listener that the broker announced, in its order.
@@ -175,7 +198,7 @@ impl Server {
     }
 
     pub fn uri(&self) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/%2F", self.port())
+        format!("amqp://guest:guest@{}/%2F", self.address_of("amqp"))
     }
 
     pub fn pid(&self) -> u32 {
@@ -227,8 +250,8 @@ impl Server {
         command.env("ROADSTEAD_AMQP_PORT", port.to_string()).env("RUST_BACKTRACE", "1");
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--data"]).arg(&self.data);
-        if !self.options.arguments.iter().any(|argument| argument == "--bind") {
-            command.args(["--bind", "127.0.0.1"]);
+        for address in &self.options.bind {
+            command.args(["--bind", address]);
         }
         command.args(&self.options.arguments);
         if self.options.config.is_some() {

@@ -52,6 +52,8 @@ pub struct Queue {
     backlog: Backlog,
     consumers: Vec<Option<Attached>>,
     consumer_count: usize,
+    /// Consumers whose connections do not keep up.
+    pressed_count: usize,
     generation: u32,
     /// Consumers that may be able to take a message, in the order in which they are asked.
     ring: VecDeque<u32>,
@@ -64,6 +66,7 @@ impl Queue {
             backlog: Backlog::default(),
             consumers: Vec::new(),
             consumer_count: 0,
+            pressed_count: 0,
             generation: 0,
             ring: VecDeque::new(),
         }
@@ -95,7 +98,7 @@ impl Queue {
             return;
         }
         self.backlog.push_ready(Queued { message: draft.share(), record, redelivered: false });
-        if self.backlog.ready() > limits::LAGGING_MESSAGES && self.waits_for_connections() {
+        if self.backlog.ready() > limits::LAGGING_MESSAGES && self.pressed_count > 0 {
             after.lagging = true;
         }
     }
@@ -159,6 +162,7 @@ impl Queue {
         };
         if attached.consumer.outlet.deliver(&delivery, &mut after.wakes) == Pressure::High {
             attached.pressed = true;
+            self.pressed_count += 1;
         }
     }
 
@@ -168,12 +172,7 @@ impl Queue {
         }
     }
 
-    /// Whether there are consumers, and what keeps them from the messages is that their connections are full.
-    fn waits_for_connections(&self) -> bool {
-        self.consumers.iter().flatten().any(|attached| attached.pressed)
-    }
-
-    /// Adds a consumer and gives it what waits.
+    /// Adds a consumer, at rest: its session first has to say that it is there.
     fn attach(&mut self, consumer: Consumer) -> Result<ConsumerId, Refusal> {
         let taken = self.consumers.iter().flatten().any(|attached| attached.consumer.exclusive);
         if taken || (consumer.exclusive && self.consumer_count > 0) {
@@ -191,8 +190,8 @@ impl Queue {
         };
         self.generation += 1;
         self.consumer_count += 1;
+        self.pressed_count += 1;
         let id = ConsumerId { index: index as u32, generation: self.generation };
-        // It is out of the ring until it is resumed: its session first has to say that it is there.
         self.consumers[index] = Some(Attached { id, consumer, held: 0, in_ring: false, pressed: true });
         Ok(id)
     }
@@ -203,9 +202,8 @@ impl Queue {
 
     /// Removes a consumer. What it holds stays held until it is settled. Returns whether it was there.
     fn detach(&mut self, id: ConsumerId) -> bool {
-        if self.attached(id).is_none() {
-            return false;
-        }
+        let Some(attached) = self.attached(id) else { return false };
+        self.pressed_count -= usize::from(attached.pressed);
         self.consumers[id.index as usize] = None;
         self.consumer_count -= 1;
         self.ring.retain(|&index| index != id.index);
@@ -214,11 +212,10 @@ impl Queue {
 
     /// The consumer's connection keeps up again, or the limit that it shares was raised.
     fn resume(&mut self, id: ConsumerId, after: &mut Aftermath) {
-        if let Some(attached) = self.attached(id) {
-            attached.pressed = false;
-            self.rejoin(id);
-            self.pump(after);
-        }
+        let Some(attached) = self.attached(id) else { return };
+        self.pressed_count -= usize::from(std::mem::take(&mut attached.pressed));
+        self.rejoin(id);
+        self.pump(after);
     }
 
     fn rejoin(&mut self, id: ConsumerId) {

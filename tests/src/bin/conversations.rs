@@ -7,7 +7,7 @@
 //! conversations … --only TEXT                           those whose name contains it
 //! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use roadstead_tests::conversation::{Conversation, Transcript, folder, hold_all, read_all, read_record, write_record};
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let second = if options.roadstead {
-        let server = Server::start();
+        let server = Server::builder().binary(broker()).start();
         transcripts(&server.uri(), &conversations)
     } else if let Some(with) = &options.with {
         transcripts(with, &conversations)
@@ -42,6 +42,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     if report(&first, &second) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The binary of ours that was built with this one.
+fn broker() -> PathBuf {
+    let ours = std::env::current_exe().expect("a process knows its executable");
+    std::env::var_os("ROADSTEAD_TEST_BINARY").map_or_else(|| ours.with_file_name("roadstead"), PathBuf::from)
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> Options {

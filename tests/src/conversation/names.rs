@@ -45,7 +45,7 @@ impl Names {
                 from = at + shown.len();
             }
         }
-        text
+        without_times(&text)
     }
 
     fn number(&mut self, prefix: &str, real: &str) -> String {
@@ -59,6 +59,17 @@ impl Names {
     }
 }
 
+/// Replaces the seconds in `time=T:1700000000` (of a death, say) by `*`.
+fn without_times(text: &str) -> String {
+    let mut parts = text.split("time=T:");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        shown.push_str("time=T:*");
+        shown.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +80,7 @@ mod tests {
         assert_eq!(names.shown("queue=amq.gen-XYZ_1= x"), "queue=amq.gen-1 x");
         assert_eq!(names.shown("'amq.gen-AAA' amq.gen-XYZ_1="), "'amq.gen-2' amq.gen-1");
         assert_eq!(names.real("amq.gen-2"), "amq.gen-AAA");
+        assert_eq!(names.shown("{time=T:123,a=S:x}"), "{time=T:*,a=S:x}");
         let real = names.real("~q");
         assert_eq!(names.shown(&real), "~q");
     }
