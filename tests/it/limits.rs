@@ -81,7 +81,7 @@ fn a_login_that_never_ends_is_ended() {
 
 #[test]
 fn a_client_that_never_reads_is_dropped() {
-    let server = with_limits("write_timeout_ms = 700");
+    let server = with_limits("write_timeout_ms = 2000");
     let mut publisher = Connection::ready(&address(&server));
     publisher.call(1, "queue.declare", "queue=bulk");
     publisher.call(1, "queue.declare", "queue=other");
@@ -100,7 +100,7 @@ fn a_client_that_never_reads_is_dropped() {
         slowest = slowest.max(start.elapsed());
         queue(&mut publisher, "bulk").1 == 0
     });
-    assert!(slowest < Duration::from_millis(500), "another client waited for {slowest:?}");
+    assert!(slowest < Duration::from_secs(1), "another client waited for {slowest:?}");
     assert!(server.log().contains("reads nothing"), "the log doesn't tell why");
     assert!(queue(&mut publisher, "bulk").0 > 0, "more was sent to the client than it could have taken");
 }

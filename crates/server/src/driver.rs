@@ -80,7 +80,6 @@ where
     })
     .await;
     let who = driver.session.describe();
-    driver.session.disconnected(server.clock.now());
     match ended {
         Ended::InOrder => tracing::info!(peer = %address, "closed: {who}"),
         Ended::ByPeer => tracing::info!(peer = %address, "closed by the client without goodbye: {who}"),
@@ -110,6 +109,13 @@ struct Driver<S> {
     before_login: Option<Counted>,
     /// Until when input is dropped, once the last word has been written.
     linger_until: Option<Millis>,
+}
+
+/// However a connection ends, in order, by a panic, or with the whole process: what its client held goes back.
+impl<S> Drop for Driver<S> {
+    fn drop(&mut self) {
+        self.session.disconnected(self.server.clock.now());
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {

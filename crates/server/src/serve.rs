@@ -59,6 +59,7 @@ pub fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let started = Instant::now();
     let config = Config::load(options, std::env::vars())?;
     telemetry::start(&config.log)?;
+    end_with_the_log();
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     runtime.block_on(serve(config, started))
@@ -244,6 +245,18 @@ fn memory_allowed() -> usize {
         line.split_whitespace().nth(1)?.parse::<usize>().ok().map(|kib| kib * 1024)
     });
     group.into_iter().chain(machine).min().unwrap_or(1 << 30)
+}
+
+/// Without the thread that writes the log nothing would ever be confirmed again: better to end, and start anew.
+fn end_with_the_log() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!("{panic}");
+        usual(panic);
+        if std::thread::current().name() == Some(store::WRITER_THREAD) {
+            std::process::exit(70);
+        }
+    }));
 }
 
 /// A connection is a file: as many as the system lets us have.

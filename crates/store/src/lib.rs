@@ -21,5 +21,5 @@ pub use crate::{
     error::{Damage, OpenError, WriteError},
     format::Entry,
     recovery::{Contents, Held, Report, check},
-    store::{Options, Store},
+    store::{Options, Store, WRITER_THREAD},
 };

@@ -23,6 +23,9 @@ use crate::{
     writer::{self, Writer},
 };
 
+/// The name of the thread that writes. If it panics, nothing is committed any more.
+pub const WRITER_THREAD: &str = "log";
+
 /// How a store is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -126,7 +129,7 @@ impl Store {
             // One that stays does no harm: it is found to be empty again.
             let _ = segment::retire(&directory, id, options.segment_bytes);
         }
-        let writer = thread::Builder::new().name("log".into()).spawn(move || writer.run());
+        let writer = thread::Builder::new().name(WRITER_THREAD.into()).spawn(move || writer.run());
         let writer = writer.map_err(OpenError::io("cannot start the thread that writes", &directory))?;
         let waiting_bytes_max = options.waiting_bytes_max;
         let store = Self { shared, writer: Some(writer), waiting_bytes_max, _lock: lock };
