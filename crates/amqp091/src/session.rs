@@ -93,7 +93,8 @@ pub struct AmqpSession {
     unconfirmed: VecDeque<Unconfirmed>,
     stalled: Option<Stalled>,
     blocked: bool,
-    lagging: bool,
+    /// How often consumers had been resumed when those of this session's publishes were found to lag.
+    lagging: Option<u64>,
     /// Whether the framing is lost, and with it any sense of what else comes.
     deaf: bool,
     request: Option<Request>,
@@ -170,7 +171,7 @@ impl AmqpSession {
             unconfirmed: VecDeque::new(),
             stalled: None,
             blocked: false,
-            lagging: false,
+            lagging: None,
             deaf: false,
             request: None,
             heartbeat_ms: 0,
@@ -247,8 +248,10 @@ impl AmqpSession {
         if batch.is_empty() {
             return;
         }
-        let applied = self.broker.apply(batch);
-        self.lagging |= applied.lagging;
+        let resumed = self.broker.resumed();
+        if self.broker.apply(batch).lagging {
+            self.lagging = Some(resumed);
+        }
         for (token, position) in batch.published() {
             if token != 0 {
                 let (channel, number) = ((token >> 48) as u16, token & ((1 << 48) - 1));
@@ -390,6 +393,10 @@ impl Session for AmqpSession {
                 }
             }
         }
+        if let Some(resumed) = self.lagging {
+            self.broker.wake_when_resumed(waker);
+            self.lagging = Some(resumed).filter(|&resumed| resumed == self.broker.resumed());
+        }
         if self.stalled.is_some() || !self.unconfirmed.is_empty() {
             self.broker.log().wake_when_committed(waker);
         }
@@ -402,7 +409,7 @@ impl Session for AmqpSession {
     fn intake(&self) -> Intake {
         if self.paused() {
             Intake::Paused
-        } else if self.lagging {
+        } else if self.lagging.is_some() {
             Intake::Lagging
         } else {
             Intake::Open
@@ -421,7 +428,7 @@ impl Session for AmqpSession {
     }
 
     fn caught_up(&mut self) {
-        self.lagging = false;
+        self.lagging = None;
     }
 
     fn sent(&mut self, now: Millis) {

@@ -63,6 +63,10 @@ pub struct Broker {
     alarm: AtomicBool,
     /// Sessions that wait for the alarm to end.
     alarmed: Mutex<Vec<Waker>>,
+    /// How often consumers were resumed.
+    resumed: AtomicU64,
+    /// Sessions that wait for lagging consumers.
+    lagging: Mutex<Vec<Waker>>,
 }
 
 /// A session that has entered a vhost.
@@ -156,6 +160,8 @@ impl Broker {
             next_name: AtomicU64::new(1),
             alarm: AtomicBool::new(false),
             alarmed: Mutex::default(),
+            resumed: AtomicU64::new(0),
+            lagging: Mutex::default(),
         };
         broker.restore(recovered)?;
         Ok(broker)
@@ -271,6 +277,22 @@ impl Broker {
     /// Whether publishers have to wait.
     pub fn alarm(&self) -> bool {
         self.alarm.load(Ordering::Acquire)
+    }
+
+    /// How often consumers were resumed: a session whose consumers lag waits for this to change.
+    pub fn resumed(&self) -> u64 {
+        self.resumed.load(Ordering::Acquire)
+    }
+
+    /// Wakes `waker` once, when a consumer is resumed.
+    pub fn wake_when_resumed(&self, waker: &Waker) {
+        self.lagging.lock().push(waker.clone());
+    }
+
+    pub(crate) fn note_resumed(&self) {
+        self.resumed.fetch_add(1, Ordering::AcqRel);
+        let lagging = std::mem::take(&mut *self.lagging.lock());
+        lagging.into_iter().for_each(Waker::wake);
     }
 
     /// Memory that queued messages take.

@@ -12,8 +12,8 @@ pub const OUTPUT_BYTES_LOW: usize = 128 * 1024;
 /// Payloads of at least this many bytes are shared by reference with the output instead of copied into it.
 pub const SHARED_PAYLOAD_BYTES: usize = 8 * 1024;
 
-/// Ready messages in a queue whose consumers cannot keep up, above which its publishers are slowed down.
-pub const LAGGING_MESSAGES: usize = 16 * 1024;
+/// Ready messages in a queue whose consumers cannot keep up, above which its publishers wait for a while.
+pub const LAGGING_MESSAGES: usize = 1024;
 
 /// The longest name of an exchange, queue, vhost or user, in bytes.
 pub const NAME_BYTES: usize = 255;

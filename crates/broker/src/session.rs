@@ -92,7 +92,7 @@ pub enum Reply {
 pub enum Intake {
     /// It does.
     Open,
-    /// It does, but its consumers lag behind what it publishes: the driver should take its time.
+    /// It does, but consumers lag behind what it publishes: the driver waits, for a while and no longer.
     Lagging,
     /// Not until something is committed, a request is answered or an alarm is over.
     Paused,
@@ -119,7 +119,7 @@ pub trait Session: Send {
     /// The output has drained below [`crate::limits::OUTPUT_BYTES_LOW`]: paused consumers may go on.
     fn drained(&mut self, now: Millis);
 
-    /// The driver has taken its time, as [`Intake::Lagging`] asks.
+    /// The driver has waited long enough, as [`Intake::Lagging`] asks.
     fn caught_up(&mut self);
 
     /// Bytes were written to the client.

@@ -40,8 +40,9 @@ const ROUNDS: usize = 16;
 /// would reset the connection, and the client might never see that word.
 const LINGER_MS: u64 = 1000;
 
-/// Milliseconds that a connection rests whose messages pile up before consumers that cannot keep up.
-const REST_MS: u64 = 1;
+/// Milliseconds for which a publisher waits at most for consumers that lag. It may be their own connection, whose client
+/// reads nothing as long as it cannot write.
+const REST_MS: u64 = 5;
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -237,10 +238,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Reads, and lets the session use it. Returns whether there was anything.
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Millis) -> Result<bool, Ended> {
-        if self.session.intake() == Intake::Paused || self.rest_until.is_some() {
-            return Ok(false);
-        }
-        if self.chunks.len() + self.outlet.pending_bytes() > OUTPUT_BYTES_MAX {
+        if !self.may_read(now) {
             return Ok(false);
         }
         if self.left_is_ready && !self.left.is_empty() {
@@ -269,6 +267,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         })
     }
 
+    fn may_read(&mut self, now: Millis) -> bool {
+        match self.session.intake() {
+            Intake::Paused => return false,
+            Intake::Lagging if *self.rest_until.get_or_insert(now.plus(REST_MS)) > now => return false,
+            Intake::Lagging => self.session.caught_up(),
+            Intake::Open => {}
+        }
+        self.rest_until = None;
+        self.chunks.len() + self.outlet.pending_bytes() <= OUTPUT_BYTES_MAX
+    }
+
     /// Lets the session use input and keeps the rest.
     fn offer(&mut self, input: &[u8], now: Millis) {
         let used = self.session.receive(input, now);
@@ -279,19 +288,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.left.extend_from_slice(rest);
         }
         self.left_is_ready = self.session.intake() == Intake::Paused;
-        if self.session.intake() == Intake::Lagging {
-            self.session.caught_up();
-            self.rest_until = Some(now.plus(REST_MS));
-        }
     }
 
     /// Lets time-outs take effect, and sets the timer for the next. Returns whether one did.
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Millis) -> Result<bool, Ended> {
         let mut fired = false;
-        if self.rest_until.is_some_and(|at| at <= now) {
-            self.rest_until = None;
-            fired = true;
-        }
+        fired |= self.rest_until.is_some_and(|at| at <= now);
         let write_ends = self.stuck_since.map(|since| since.plus(self.server.config.limits.write_timeout_ms));
         if write_ends.is_some_and(|at| at <= now) {
             return Err(Ended::NotTaking);

@@ -8,12 +8,13 @@
 //! | command | does |
 //! |---|---|
 //! | a method's name | sends it; when it has a reply, reads until that came, or the channel or connection is closed |
-//! | `basic.publish … body=TEXT`, or `fill=BYTES` | sends a whole message |
+//! | `basic.publish … body=TEXT`, or `fill=BYTES` | sends a whole message, or with `times=N` several |
 //! | `send METHOD` | sends a method frame, without opening the channel for it, and waits for nothing |
 //! | `header size=N …`, `body TEXT` | sends a content header, a body frame |
 //! | `frame KIND HEX`, `hex HEX`, `text TEXT` | sends a frame of any kind, or bytes without a frame |
 //! | `connect …`, `tcp`, `preamble` | connects with options, connects only, sends the protocol header |
 //! | `await N`, `await N sorted` | reads N events (in an order that is of no importance) |
+//! | `skip N`, `confirms N` | reads N events unseen; reads acks and nacks until N messages have theirs |
 //! | `quiet`, `closed` | expects nothing for a moment; expects the server to hang up |
 //! | `close`, `drop`, `pause MS` | leaves with a good-bye; leaves without; waits |
 

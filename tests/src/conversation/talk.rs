@@ -58,7 +58,9 @@ impl Talk<'_> {
                 Some(bytes) => vec![b'x'; usize::try_from(bytes).expect("a body fits in memory")],
                 None => fields.text("body").to_vec(),
             };
-            party.connection.publish(step.channel, &fields, &body);
+            for _ in 0..fields.number("times").unwrap_or(1) {
+                party.connection.publish(step.channel, &fields, &body);
+            }
             return;
         }
         party.connection.send(step.channel, &step.command, &fields);
@@ -106,6 +108,8 @@ impl Talk<'_> {
             "hex" => self.party(step).connection.send_bytes(&hex(&step.rest)),
             "text" => self.party(step).connection.send_bytes(&unquote(&step.rest)),
             "await" => self.read_many(step),
+            "skip" => self.skip(step),
+            "confirms" => self.read_confirms(step),
             "quiet" => self.read_quiet(step),
             "closed" => self.read_closed(step),
             "close" => {
@@ -183,6 +187,40 @@ impl Talk<'_> {
         }
     }
 
+    fn skip(&mut self, step: &Step) {
+        for _ in 0..step.rest.parse().expect("how many events to skip") {
+            self.read(step, PATIENCE);
+        }
+    }
+
+    /// Reads confirms until each of the first tags has one. How they come in groups is the server's affair, so only
+    /// which tags were accepted and which refused is written down.
+    fn read_confirms(&mut self, step: &Step) {
+        let count: u64 = step.rest.parse().expect("how many confirms to await");
+        let mut open: BTreeSet<u64> = (1..=count).collect();
+        let mut settled = BTreeMap::from([("basic.ack", BTreeSet::new()), ("basic.nack", BTreeSet::new())]);
+        while !open.is_empty() {
+            let event = self.read(step, PATIENCE);
+            let confirm = event.method().and_then(|method| settled.get_mut(method.name).map(|tags| (method, tags)));
+            let Some((method, tags)) = confirm else {
+                self.take(step, &event);
+                break;
+            };
+            let tag = method.number("delivery_tag");
+            let from = if method.number("multiple") == 1 { 1 } else { tag };
+            let now: BTreeSet<u64> = open.iter().copied().filter(|open| (from..=tag).contains(open)).collect();
+            if now.is_empty() {
+                self.note(step.connection, format!("{event} confirms nothing"));
+                return;
+            }
+            open.retain(|tag| !now.contains(tag));
+            tags.extend(now);
+        }
+        for (name, tags) in settled.into_iter().filter(|(_, tags)| !tags.is_empty()) {
+            self.note(step.connection, format!("{} {name} of {}", step.channel, ranges(&tags)));
+        }
+    }
+
     fn read_quiet(&mut self, step: &Step) {
         let event = self.read(step, QUIET);
         self.take(step, &event);
@@ -217,7 +255,11 @@ impl Talk<'_> {
     fn note(&mut self, connection: char, text: String) {
         let line = format!("< {}", place(connection, &text));
         let shown = self.names.shown(&line);
-        self.transcript.push(shown);
+        let is_heartbeat = shown.ends_with(" heartbeat");
+        // How many come before something else does depends on the clock.
+        if !is_heartbeat || self.transcript.last() != Some(&shown) {
+            self.transcript.push(shown);
+        }
     }
 
     /// Ends the connections, then deletes what may be left.
@@ -235,6 +277,20 @@ impl Talk<'_> {
     }
 }
 
+/// `1-3 5` for 1, 2, 3 and 5.
+fn ranges(tags: &BTreeSet<u64>) -> String {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for tag in tags {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *tag => *last = *tag,
+            _ => ranges.push((*tag, *tag)),
+        }
+    }
+    let shown =
+        ranges.iter().map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
 /// Whether nothing comes after `event` on its connection.
 fn is_last(event: &Event) -> bool {
     let good_bye = matches!(event.method_name(), Some("connection.close" | "connection.close-ok"));
@@ -245,7 +301,8 @@ fn is_last(event: &Event) -> bool {
 fn check(step: &Step, fields: &Fields) {
     for name in fields.names() {
         let known = method::has_field(&step.command, name)
-            || (step.command == "basic.publish" && (method::is_property(name) || matches!(name, "body" | "fill")));
+            || (step.command == "basic.publish"
+                && (method::is_property(name) || matches!(name, "body" | "fill" | "times")));
         assert!(known, "{} has no field {name}", step.command);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::connection::{BODY, Frame, HEADER, HEARTBEAT, METHOD};
 use super::method::{self, Decoded, Field};
-use super::value::{Value, quoted};
+use super::value::{Table, Value, quoted, show_table};
 
 pub struct Event {
     pub channel: u16,
@@ -69,18 +69,26 @@ impl Event {
 /// Server properties that differ from one installation to the next.
 const LOCAL_PROPERTIES: [&str; 6] = ["cluster_name", "copyright", "information", "platform", "product", "version"];
 
+/// Tables are shown in the order of their keys: some servers keep the sender's order, and some don't.
 fn show_field(name: &str, field: &Field) -> String {
     let Field::Table(table) = field else { return field.show() };
-    if name != "server_properties" {
-        return field.show();
-    }
-    let mut table = table.clone();
+    let mut table = sorted(table);
     for (key, value) in &mut table {
-        if LOCAL_PROPERTIES.contains(&key.as_str()) {
+        if name == "server_properties" && LOCAL_PROPERTIES.contains(&key.as_str()) {
             *value = Value::Text(b"*".to_vec());
         }
     }
-    Field::Table(table).show()
+    show_table(&table)
+}
+
+fn sorted(table: &Table) -> Table {
+    let deep = |value: &Value| match value {
+        Value::Table(inner) => Value::Table(sorted(inner)),
+        other => other.clone(),
+    };
+    let mut pairs: Table = table.iter().map(|(key, value)| (key.clone(), deep(value))).collect();
+    pairs.sort_by(|a, b| a.0.cmp(&b.0));
+    pairs
 }
 
 fn write_fields(f: &mut fmt::Formatter<'_>, fields: &[(&'static str, Field)]) -> fmt::Result {

@@ -49,6 +49,7 @@ impl Broker {
         let queue = &attachment.queue;
         self.shards[self.shard_index(queue.id)].lock().resume(queue, attachment.consumer, &mut after);
         self.finish(after);
+        self.note_resumed();
     }
 
     /// Takes one message, if there is one.
