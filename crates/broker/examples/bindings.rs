@@ -3,8 +3,8 @@
 use std::{hint::black_box, sync::Arc, time::Instant};
 
 use roadstead_broker::{
-    Broker, ExchangeDeclaration, ExchangeKind, MemoryLog, Permissions, QueueDeclaration, Recovered, Settings, Table,
-    User, Value, identity::Pattern,
+    BindingRequest, Broker, End, ExchangeDeclaration, ExchangeKind, MemoryLog, Permissions, QueueDeclaration,
+    Recovered, Settings, Table, User, Value, identity::Pattern,
 };
 
 fn main() {
@@ -34,7 +34,9 @@ fn measure(kind: ExchangeKind, bindings: u32) {
     let started = Instant::now();
     for n in 0..bindings {
         let (key, headers) = address(n, kind, "*");
-        broker.bind_queue(&caller, &format!("q{}", n % 1000), "x", &key, headers).expect("both ends exist");
+        let (queue, source) = (format!("q{}", n % 1000), "x");
+        let request = BindingRequest { source, destination: End::Queue(&queue), key: &key, arguments: headers };
+        broker.bind(&caller, request).expect("both ends exist");
     }
     let bind_us = started.elapsed().as_micros() as f64 / f64::from(bindings);
     let rounds = 100_000u32;

@@ -2,10 +2,13 @@
 //!
 //! Locks are taken in one order: vhost, shard, outlet or log. No call waits for anything else.
 
+mod bindings;
 mod consuming;
 mod exchanges;
 mod queues;
 mod routing;
+
+pub use self::bindings::{BindingRequest, End};
 
 use std::{
     collections::{BTreeMap, HashMap},

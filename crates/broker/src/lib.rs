@@ -25,7 +25,7 @@ pub mod topology;
 pub mod value;
 
 pub use crate::{
-    broker::{Attachment, Broker, DeleteRule, QueueCounts, QueueDeclaration, Settings},
+    broker::{Attachment, BindingRequest, Broker, DeleteRule, End, QueueCounts, QueueDeclaration, Settings},
     identity::{Access, Identity, Permissions, TopicPermissions, User},
     log::{Entry, Held, Log, MemoryLog, Position, Recovered},
     message::{Draft, Message, MessageView, Origin},

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::connection::{BODY, Frame, HEADER, HEARTBEAT, METHOD};
-use super::method::{self, Decoded, Field};
+use super::method::{self, Decoded, Field, Named};
 use super::value::{Table, Value, quoted, show_table};
 
 pub struct Event {
@@ -15,7 +15,7 @@ pub enum Happening {
     Method(Decoded),
     Content {
         method: Decoded,
-        properties: Vec<(&'static str, Field)>,
+        properties: Named,
         body: Vec<u8>,
     },
     Heartbeat,
@@ -129,7 +129,7 @@ impl fmt::Display for Event {
 /// A content on its way in.
 pub struct Partial {
     method: Decoded,
-    header: Option<(u64, Vec<(&'static str, Field)>)>,
+    header: Option<(u64, Named)>,
     body: Vec<u8>,
 }
 

@@ -167,10 +167,13 @@ fn number<T: std::str::FromStr + Default>(text: &[u8]) -> T {
     if text.is_empty() { T::default() } else { text.parse().unwrap_or_else(|_| panic!("{text} is no number here")) }
 }
 
+/// Fields or properties by name, in wire order.
+pub type Named = Vec<(&'static str, Field)>;
+
 /// A decoded method: its name, and its fields in wire order, readable.
 pub struct Decoded {
     pub name: &'static str,
-    pub fields: Vec<(&'static str, Field)>,
+    pub fields: Named,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -226,7 +229,7 @@ pub fn decode(payload: &[u8]) -> Result<Decoded, Malformed> {
     Ok(Decoded { name: found.2, fields })
 }
 
-fn read_columns(layout: &'static str, input: &mut Reader<'_>) -> Result<Vec<(&'static str, Field)>, Malformed> {
+fn read_columns(layout: &'static str, input: &mut Reader<'_>) -> Result<Named, Malformed> {
     let mut bits: Option<(u8, u8)> = None;
     let mut fields = Vec::new();
     for (column, kind) in columns(layout) {
@@ -271,7 +274,7 @@ pub fn encode_header(class: u16, body_size: u64, fields: &Fields) -> Vec<u8> {
 }
 
 /// The body's size and the properties that are present.
-pub fn decode_header(payload: &[u8]) -> Result<(u64, Vec<(&'static str, Field)>), Malformed> {
+pub fn decode_header(payload: &[u8]) -> Result<(u64, Named), Malformed> {
     let mut input = Reader::new(payload);
     let (_class, _weight) = (input.u16()?, input.u16()?);
     let size = input.u64()?;

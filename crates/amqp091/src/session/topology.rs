@@ -1,7 +1,8 @@
 //! The classes `exchange` and `queue`.
 
 use broker::{
-    DeleteRule, ExchangeDeclaration, ExchangeKind, Name, Position, QueueDeclaration, Refusal, Table, broker::Caller,
+    BindingRequest, DeleteRule, End, ExchangeDeclaration, ExchangeKind, Name, Position, QueueDeclaration, Refusal,
+    Table, broker::Caller,
 };
 
 use super::{AmqpSession, publish::REPLY_TO};
@@ -24,25 +25,29 @@ impl AmqpSession {
                 let position = broker.delete_exchange(&caller, &clean(exchange), rule)?;
                 self.answer(number, bits.get(1), position, &Method::ExchangeDeleteOk {});
             }
-            Method::ExchangeBind { destination, source, routing_key, bits, arguments, .. } => {
-                let position = broker.bind_exchange(&caller, destination, source, routing_key, arguments)?;
+            Method::ExchangeBind { destination, source, routing_key: key, bits, arguments, .. } => {
+                let destination = End::Exchange(destination);
+                let position = broker.bind(&caller, BindingRequest { source, destination, key, arguments })?;
                 self.answer(number, bits.get(0), position, &Method::ExchangeBindOk {});
             }
-            Method::ExchangeUnbind { destination, source, routing_key, bits, arguments, .. } => {
-                let position = broker.unbind_exchange(&caller, destination, source, routing_key, arguments)?;
+            Method::ExchangeUnbind { destination, source, routing_key: key, bits, arguments, .. } => {
+                let destination = End::Exchange(destination);
+                let position = broker.unbind(&caller, BindingRequest { source, destination, key, arguments })?;
                 self.answer(number, bits.get(0), position, &Method::ExchangeUnbindOk {});
             }
             Method::QueueDeclare { queue, bits, arguments, .. } => {
                 self.declare_queue(number, &caller, queue, bits, arguments)?;
             }
-            Method::QueueBind { queue, exchange, routing_key, bits, arguments, .. } => {
+            Method::QueueBind { queue, exchange: source, routing_key, bits, arguments, .. } => {
                 let (queue, key) = self.binding_names(number, queue, routing_key)?;
-                let position = self.broker.bind_queue(&caller, &queue, exchange, &key, arguments)?;
+                let request = BindingRequest { source, destination: End::Queue(&queue), key: &key, arguments };
+                let position = self.broker.bind(&caller, request)?;
                 self.answer(number, bits.get(0), position, &Method::QueueBindOk {});
             }
-            Method::QueueUnbind { queue, exchange, routing_key, arguments, .. } => {
+            Method::QueueUnbind { queue, exchange: source, routing_key, arguments, .. } => {
                 let (queue, key) = self.binding_names(number, queue, routing_key)?;
-                let position = self.broker.unbind_queue(&caller, &queue, exchange, &key, arguments)?;
+                let request = BindingRequest { source, destination: End::Queue(&queue), key: &key, arguments };
+                let position = self.broker.unbind(&caller, request)?;
                 self.answer(number, false, position, &Method::QueueUnbindOk {});
             }
             Method::QueuePurge { queue, bits, .. } => {

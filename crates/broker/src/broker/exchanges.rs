@@ -1,6 +1,4 @@
-//! Declaring, deleting and binding exchanges.
-
-use std::sync::Arc;
+//! Declaring and deleting exchanges.
 
 use super::{Broker, Caller, DeleteRule};
 use crate::{
@@ -8,9 +6,9 @@ use crate::{
     identity::Access,
     log::{Entry, Position},
     record::State,
-    refusal::{Refusal, Resource},
-    topology::{Binding, Destination, ExchangeDeclaration, ExchangeKind, QueueInfo, Removed, Vhost},
-    value::{Table, Value},
+    refusal::Refusal,
+    topology::{ExchangeDeclaration, Removed, Vhost},
+    value::Value,
 };
 
 impl Broker {
@@ -26,7 +24,7 @@ impl Broker {
         }
     }
 
-    fn refuse_default(&self, exchange: &str) -> Result<(), Refusal> {
+    pub(super) fn refuse_default(&self, exchange: &str) -> Result<(), Refusal> {
         if exchange.is_empty() { Err(Refusal::DefaultExchange) } else { Ok(()) }
     }
 
@@ -100,144 +98,5 @@ impl Broker {
         let entries: Vec<_> = keys.iter().map(|key| Entry::Remove { key }).collect();
         let first = self.log.append(&entries);
         Position(first.0 + entries.len() as u64 - 1)
-    }
-
-    /// Binds a queue to an exchange.
-    ///
-    /// # Errors
-    /// If an end does not exist or the caller may not.
-    pub fn bind_queue(
-        &self,
-        caller: &Caller,
-        queue: &str,
-        exchange: &str,
-        key: &str,
-        arguments: Table,
-    ) -> Result<Position, Refusal> {
-        let (info, binding) = self.queue_binding(caller, queue, exchange, key, arguments)?;
-        self.check_topic_binding(caller, exchange, key)?;
-        self.bind(caller, info.resource(), binding)
-    }
-
-    /// Removes a binding of a queue, if it and both its ends are there.
-    ///
-    /// # Errors
-    /// If the queue is locked or the caller may not.
-    pub fn unbind_queue(
-        &self,
-        caller: &Caller,
-        queue: &str,
-        exchange: &str,
-        key: &str,
-        arguments: Table,
-    ) -> Result<Position, Refusal> {
-        match self.queue_binding(caller, queue, exchange, key, arguments) {
-            Ok((_, binding)) => self.unbind(caller, &binding),
-            Err(Refusal::NotFound(_)) => Ok(Position(0)),
-            Err(refusal) => Err(refusal),
-        }
-    }
-
-    fn queue_binding(
-        &self,
-        caller: &Caller,
-        queue: &str,
-        exchange: &str,
-        key: &str,
-        arguments: Table,
-    ) -> Result<(Arc<QueueInfo>, Binding), Refusal> {
-        self.identity.check(&caller.user, Access::Write, caller.vhost.queue_resource(queue))?;
-        self.refuse_default(exchange)?;
-        self.identity.check(&caller.user, Access::Read, caller.vhost.exchange_resource(exchange))?;
-        let info = self.queue(caller, queue)?;
-        let destination = Destination::Queue(info.id);
-        Ok((info, Binding { source: exchange.into(), destination, key: key.into(), arguments }))
-    }
-
-    fn check_topic_binding(&self, caller: &Caller, exchange: &str, key: &str) -> Result<(), Refusal> {
-        let state = caller.vhost.read();
-        let kind = state.exchange(exchange).map(|exchange| exchange.declaration.kind);
-        if kind != Some(ExchangeKind::Topic) {
-            return Ok(());
-        }
-        self.identity.check_topic(&caller.user, Access::Read, caller.vhost.exchange_resource(exchange), key)
-    }
-
-    /// Binds an exchange to another.
-    ///
-    /// # Errors
-    /// If an end does not exist or the caller may not.
-    pub fn bind_exchange(
-        &self,
-        caller: &Caller,
-        destination: &str,
-        source: &str,
-        key: &str,
-        arguments: Table,
-    ) -> Result<Position, Refusal> {
-        let binding = self.exchange_binding(caller, destination, source, key, arguments)?;
-        self.check_topic_binding(caller, source, key)?;
-        self.bind(caller, caller.vhost.exchange_resource(destination), binding)
-    }
-
-    /// Removes a binding between exchanges, if it and both its ends are there.
-    ///
-    /// # Errors
-    /// If the caller may not.
-    pub fn unbind_exchange(
-        &self,
-        caller: &Caller,
-        destination: &str,
-        source: &str,
-        key: &str,
-        arguments: Table,
-    ) -> Result<Position, Refusal> {
-        match self.exchange_binding(caller, destination, source, key, arguments) {
-            Ok(binding) => self.unbind(caller, &binding),
-            Err(Refusal::NotFound(_)) => Ok(Position(0)),
-            Err(refusal) => Err(refusal),
-        }
-    }
-
-    fn exchange_binding(
-        &self,
-        caller: &Caller,
-        destination: &str,
-        source: &str,
-        key: &str,
-        arguments: Table,
-    ) -> Result<Binding, Refusal> {
-        self.refuse_default(destination)?;
-        self.identity.check(&caller.user, Access::Write, caller.vhost.exchange_resource(destination))?;
-        self.refuse_default(source)?;
-        self.identity.check(&caller.user, Access::Read, caller.vhost.exchange_resource(source))?;
-        let state = caller.vhost.read();
-        for name in [source, destination] {
-            if state.exchange(name).is_none() {
-                return Err(Refusal::NotFound(caller.vhost.exchange_resource(name)));
-            }
-        }
-        let destination = Destination::Exchange(destination.into());
-        Ok(Binding { source: source.into(), destination, key: key.into(), arguments })
-    }
-
-    fn bind(&self, caller: &Caller, destination: Resource, binding: Binding) -> Result<Position, Refusal> {
-        let mut state = caller.vhost.write();
-        // Between the check and this lock the queue may have gone.
-        if let Destination::Queue(id) = &binding.destination
-            && state.queue_by_id(*id).is_none()
-        {
-            return Err(Refusal::NotFound(destination));
-        }
-        if !state.bind(binding.clone())? {
-            return Ok(Position(0));
-        }
-        Ok(self.put_state(&State::Binding { vhost: caller.vhost.name().clone(), binding }))
-    }
-
-    fn unbind(&self, caller: &Caller, binding: &Binding) -> Result<Position, Refusal> {
-        let mut state = caller.vhost.write();
-        let removed = state.unbind(binding);
-        Ok(self.forget(&caller.vhost, removed))
     }
 }

@@ -170,7 +170,7 @@ mod tests {
             ("all", vec![("a", one.clone()), ("c", one.clone())], false),
             ("all", vec![("a", one.clone()), ("x-b", one.clone())], true),
             ("all-with-x", vec![("a", one.clone()), ("x-b", one.clone())], false),
-            ("all-with-x", vec![("a", one.clone()), ("x-b", two.clone())], true),
+            ("all-with-x", vec![("a", one), ("x-b", two.clone())], true),
             ("any", vec![("a", two.clone()), ("x-b", two.clone())], false),
             ("any-with-x", vec![("a", two.clone()), ("x-b", two)], true),
             ("all", vec![], true),

@@ -1,0 +1,108 @@
+//! Binding queues and exchanges to exchanges.
+
+use super::{Broker, Caller};
+use crate::{
+    identity::Access,
+    log::Position,
+    record::State,
+    refusal::{Refusal, Resource},
+    topology::{Binding, Destination, ExchangeKind},
+    value::Table,
+};
+
+/// Where a binding is to lead, by name.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    /// To a queue.
+    Queue(&'a str),
+    /// To another exchange.
+    Exchange(&'a str),
+}
+
+/// A binding as a client asks for it, or asks for its removal.
+#[derive(Clone, Debug)]
+pub struct BindingRequest<'a> {
+    /// The exchange that it leads from.
+    pub source: &'a str,
+    /// Where it leads.
+    pub destination: End<'a>,
+    /// The binding key.
+    pub key: &'a str,
+    /// Its arguments.
+    pub arguments: Table,
+}
+
+impl Broker {
+    /// Adds a binding, if it is not there. Returns when it is safe.
+    ///
+    /// # Errors
+    /// If an end does not exist or the caller may not.
+    pub fn bind(&self, caller: &Caller, request: BindingRequest<'_>) -> Result<Position, Refusal> {
+        let (source, key, end) = (request.source, request.key, request.destination);
+        let binding = self.find_ends(caller, request)?;
+        self.check_topic_binding(caller, source, key)?;
+        let mut state = caller.vhost.write();
+        // Between the check and this lock the queue may have gone.
+        if let Destination::Queue(id) = &binding.destination
+            && state.queue_by_id(*id).is_none()
+        {
+            return Err(Refusal::NotFound(end.resource(caller)));
+        }
+        if !state.bind(binding.clone())? {
+            return Ok(Position(0));
+        }
+        Ok(self.put_state(&State::Binding { vhost: caller.vhost.name().clone(), binding }))
+    }
+
+    /// Removes a binding, if it and both its ends are there. Returns when that is safe.
+    ///
+    /// # Errors
+    /// If the queue is locked or the caller may not.
+    pub fn unbind(&self, caller: &Caller, request: BindingRequest<'_>) -> Result<Position, Refusal> {
+        let binding = match self.find_ends(caller, request) {
+            Ok(binding) => binding,
+            Err(Refusal::NotFound(_)) => return Ok(Position(0)),
+            Err(refusal) => return Err(refusal),
+        };
+        let removed = caller.vhost.write().unbind(&binding);
+        Ok(self.forget(&caller.vhost, removed))
+    }
+
+    /// The binding between things that exist and that the caller may bind.
+    fn find_ends(&self, caller: &Caller, request: BindingRequest<'_>) -> Result<Binding, Refusal> {
+        let BindingRequest { source, destination, key, arguments } = request;
+        if let End::Exchange(name) = destination {
+            self.refuse_default(name)?;
+        }
+        self.identity.check(&caller.user, Access::Write, destination.resource(caller))?;
+        self.refuse_default(source)?;
+        self.identity.check(&caller.user, Access::Read, caller.vhost.exchange_resource(source))?;
+        let destination = match destination {
+            End::Queue(name) => Destination::Queue(self.queue(caller, name)?.id),
+            End::Exchange(name) => {
+                self.check_exchange(caller, name)?;
+                Destination::Exchange(name.into())
+            }
+        };
+        self.check_exchange(caller, source)?;
+        Ok(Binding { source: source.into(), destination, key: key.into(), arguments })
+    }
+
+    fn check_topic_binding(&self, caller: &Caller, exchange: &str, key: &str) -> Result<(), Refusal> {
+        let state = caller.vhost.read();
+        let kind = state.exchange(exchange).map(|exchange| exchange.declaration.kind);
+        if kind != Some(ExchangeKind::Topic) {
+            return Ok(());
+        }
+        self.identity.check_topic(&caller.user, Access::Read, caller.vhost.exchange_resource(exchange), key)
+    }
+}
+
+impl End<'_> {
+    fn resource(self, caller: &Caller) -> Resource {
+        match self {
+            Self::Queue(name) => caller.vhost.queue_resource(name),
+            Self::Exchange(name) => caller.vhost.exchange_resource(name),
+        }
+    }
+}
