@@ -1,0 +1,295 @@
+//! Runs the scripts in `testscripts/`: what is asked of the model, and what it does: deliveries to outlets, entries in the
+//! log.
+//!
+//! `> queue NAME [durable] [auto-delete]`, `> bind QUEUE KEY` (to `amq.topic`), `> publish EXCHANGE KEY BODY [durable]`,
+//! `> consume NAME QUEUE [settles] [prefetch=N]`, `> settle NAME accept|reject|requeue N…` (by the count of its
+//! deliveries), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> purge QUEUE`,
+//! `> delete QUEUE`, `> counts QUEUE`, `> restart` (only what is in the log is left). Lines with `<` are the effects. With
+//! `UPDATE_SCRIPTS=1` in the environment they are written anew.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write,
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
+
+use parking_lot::Mutex;
+use roadstead_broker::{
+    Attachment, BindingRequest, Broker, Consumer, ConsumerKey, Credit, DeleteRule, Delivery, End, Entry, Held, Log,
+    Origin, Outlet, Permissions, Position, Pressure, QueueDeclaration, Recovered, Settings, Settlement, Table, User,
+    broker::Caller,
+    identity::Pattern,
+    outlet::Chunks,
+    publish::{Batch, Body},
+};
+
+#[test]
+fn scripts_have_the_effects_that_they_name() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
+    let mut scripts: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    scripts.sort();
+    assert!(scripts.len() >= 4, "scripts are missing");
+    for path in scripts {
+        let expected = fs::read_to_string(&path).unwrap();
+        let found = run(&expected);
+        if std::env::var_os("UPDATE_SCRIPTS").is_some() {
+            fs::write(&path, found).unwrap();
+        } else {
+            assert_eq!(found, expected, "{}", path.display());
+        }
+    }
+}
+
+/// Effects in the order in which they happen.
+type Journal = Arc<Mutex<Vec<String>>>;
+
+/// A log that commits at once, remembers everything, and can say what a restart would find.
+#[derive(Default)]
+struct ScriptLog {
+    journal: Journal,
+    state: Mutex<LogState>,
+}
+
+#[derive(Default)]
+struct LogState {
+    last: u64,
+    epoch: u64,
+    table: BTreeMap<Vec<u8>, Vec<u8>>,
+    held: BTreeMap<u64, (Vec<u64>, Vec<u8>)>,
+}
+
+impl ScriptLog {
+    fn recovered(&self) -> Recovered {
+        let mut state = self.state.lock();
+        state.epoch += 1;
+        let held = state.held.iter().filter(|(_, (holders, _))| !holders.is_empty());
+        let held = held.map(|(&sequence, (holders, body))| Held {
+            position: Position(sequence),
+            holders: holders.clone(),
+            body: body.clone(),
+        });
+        let held = held.collect();
+        let table = state.table.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        Recovered { epoch: state.epoch, state: table, held }
+    }
+}
+
+/// Queue ids count from the start of their run.
+fn short(id: u64) -> u64 {
+    id & ((1 << 40) - 1)
+}
+
+impl Log for ScriptLog {
+    fn append(&self, entries: &[Entry<'_>]) -> Position {
+        let mut state = self.state.lock();
+        let first = state.last + 1;
+        let mut words = Vec::new();
+        for entry in entries {
+            state.last += 1;
+            let sequence = state.last;
+            words.push(match *entry {
+                Entry::Hold { holders, parts: [head, payload] } => {
+                    state.held.insert(sequence, (holders.to_vec(), [head, payload].concat()));
+                    let holders: Vec<_> = holders.iter().map(|&id| short(id)).collect();
+                    format!("hold {holders:?} {:?}", String::from_utf8_lossy(payload))
+                }
+                Entry::Release { position, holder } => {
+                    let held = &mut state.held.get_mut(&position.0).unwrap().0;
+                    held.retain(|&other| other != holder);
+                    format!("release by {}", short(holder))
+                }
+                Entry::Drop { holder } => {
+                    state.held.values_mut().for_each(|(holders, _)| holders.retain(|&other| other != holder));
+                    format!("drop {}", short(holder))
+                }
+                Entry::Put { key, value } => {
+                    state.table.insert(key.to_vec(), value.to_vec());
+                    format!("put {}", char::from(key[0]))
+                }
+                Entry::Remove { key } => {
+                    assert!(state.table.remove(key).is_some(), "what is removed was there");
+                    format!("remove {}", char::from(key[0]))
+                }
+            });
+        }
+        self.journal.lock().push(format!("log {}", words.join("; ")));
+        Position(first)
+    }
+
+    fn committed(&self) -> Position {
+        Position(self.state.lock().last)
+    }
+
+    fn wake_when_committed(&self, _: &Waker) {}
+
+    fn congested(&self) -> bool {
+        false
+    }
+}
+
+#[derive(Debug)]
+struct ScriptOutlet {
+    name: String,
+    journal: Journal,
+    full: AtomicBool,
+    delivered: Mutex<Vec<(u64, Position)>>,
+}
+
+impl Outlet for ScriptOutlet {
+    fn deliver(&self, delivery: &Delivery<'_>, _: &mut Vec<Waker>) -> Pressure {
+        self.delivered.lock().push((delivery.slot, delivery.record));
+        let body = String::from_utf8_lossy(delivery.message.payload).into_owned();
+        let again = if delivery.redelivered { " again" } else { "" };
+        self.journal.lock().push(format!("{} gets {body:?}{again}", self.name));
+        if self.full.load(Ordering::Relaxed) { Pressure::High } else { Pressure::Low }
+    }
+
+    fn cancelled(&self, _: ConsumerKey, _: &mut Vec<Waker>) {
+        self.journal.lock().push(format!("{} is cancelled", self.name));
+    }
+
+    fn drain(&self, _: &mut Chunks, _: &Waker) -> bool {
+        false
+    }
+
+    fn pending_bytes(&self) -> usize {
+        0
+    }
+}
+
+struct World {
+    journal: Journal,
+    log: Arc<ScriptLog>,
+    broker: Arc<Broker>,
+    caller: Caller,
+    consumers: HashMap<String, (Arc<ScriptOutlet>, Attachment)>,
+}
+
+fn run(script: &str) -> String {
+    let journal = Journal::default();
+    let log = Arc::new(ScriptLog { journal: journal.clone(), ..ScriptLog::default() });
+    let broker = Broker::new(Settings::default(), log.clone(), log.recovered()).unwrap();
+    broker.add_vhost(&"/".into());
+    let all = || Pattern::new(".*").unwrap();
+    let permissions = Permissions { configure: all(), write: all(), read: all() };
+    broker.put_user(&"u".into(), User { permissions: [("/".into(), permissions)].into(), ..User::default() });
+    journal.lock().clear();
+    let caller = broker.enter(broker.new_session(), &"u".into(), "/").unwrap();
+    let mut world = World { journal, log, broker: Arc::new(broker), caller, consumers: HashMap::new() };
+    let mut out = String::new();
+    for line in script.lines().filter(|line| !line.starts_with('<')) {
+        writeln!(out, "{line}").unwrap();
+        if let Some(command) = line.strip_prefix("> ") {
+            world.step(&command.split_whitespace().collect::<Vec<_>>());
+            for effect in world.journal.lock().drain(..) {
+                writeln!(out, "< {effect}").unwrap();
+            }
+        }
+    }
+    out
+}
+
+impl World {
+    fn step(&mut self, words: &[&str]) {
+        let has = |word| words.contains(&word);
+        match words {
+            ["queue", name, ..] => {
+                let (durable, auto_delete) = (has("durable"), has("auto-delete"));
+                let declaration = QueueDeclaration { durable, auto_delete, ..QueueDeclaration::default() };
+                self.broker.declare_queue(&self.caller, name, declaration).unwrap();
+            }
+            ["bind", queue, key] => {
+                let (destination, source) = (End::Queue(queue), "amq.topic");
+                let request = BindingRequest { source, destination, key, arguments: Table::default() };
+                self.broker.bind(&self.caller, request).unwrap();
+            }
+            ["publish", exchange, key, body, ..] => self.publish(exchange.trim_matches('-'), key, body, has("durable")),
+            ["consume", name, queue, ..] => self.consume(name, queue, words),
+            ["settle", name, how, deliveries @ ..] => self.settle(name, how, deliveries),
+            ["cancel", name] => self.broker.cancel(&self.caller, &self.consumers[*name].1),
+            ["press", name] => self.consumers[*name].0.full.store(true, Ordering::Relaxed),
+            ["resume", name] => {
+                let (outlet, attachment) = &self.consumers[*name];
+                outlet.full.store(false, Ordering::Relaxed);
+                self.broker.resume(attachment);
+            }
+            ["purge", queue] => {
+                let (count, _) = self.broker.purge(&self.caller, queue).unwrap();
+                self.journal.lock().push(format!("{count} purged"));
+            }
+            ["delete", queue] => {
+                self.broker.delete_queue(&self.caller, queue, DeleteRule::default()).unwrap();
+            }
+            ["counts", queue] => {
+                let counts = self.broker.queue(&self.caller, queue).map(|info| self.broker.counts(&info));
+                self.journal.lock().push(match counts {
+                    Ok(counts) => {
+                        format!("{} ready, {} held, {} consumers", counts.ready, counts.held, counts.consumers)
+                    }
+                    Err(refusal) => refusal.to_string(),
+                });
+            }
+            ["restart"] => {
+                let broker = Broker::new(Settings::default(), self.log.clone(), self.log.recovered()).unwrap();
+                self.caller = broker.enter(broker.new_session(), &"u".into(), "/").unwrap();
+                self.broker = Arc::new(broker);
+                self.consumers.clear();
+            }
+            _ => panic!("no such command: {words:?}"),
+        }
+    }
+
+    fn publish(&self, exchange: &str, key: &str, body: &str, durable: bool) {
+        let route = self.broker.route(&self.caller, exchange, &[key], &Table::default).unwrap();
+        let (origin, properties) = (Origin(9), &[][..]);
+        let body = Body::Borrowed { routing_key: key, origin, durable, properties, payload: body.as_bytes() };
+        let mut batch = Batch::default();
+        batch.publish(Arc::new(route), body, 0);
+        self.broker.apply(&mut batch);
+    }
+
+    fn consume(&mut self, name: &str, queue: &str, words: &[&str]) {
+        let prefetch = words.iter().find_map(|word| word.strip_prefix("prefetch="));
+        let outlet = Arc::new(ScriptOutlet {
+            name: name.into(),
+            journal: self.journal.clone(),
+            full: AtomicBool::new(false),
+            delivered: Mutex::default(),
+        });
+        let consumer = Consumer {
+            outlet: outlet.clone(),
+            key: ConsumerKey(0),
+            session: self.caller.session,
+            settles_itself: words.contains(&"settles"),
+            exclusive: false,
+            prefetch: prefetch.map_or(0, |count| count.parse().unwrap()),
+            shared: Arc::new(Credit::default()),
+        };
+        let attachment = self.broker.consume(&self.caller, queue, consumer).unwrap();
+        self.broker.resume(&attachment);
+        self.consumers.insert(name.into(), (outlet, attachment));
+    }
+
+    fn settle(&self, name: &str, how: &str, deliveries: &[&str]) {
+        let (outlet, attachment) = &self.consumers[name];
+        let how = match how {
+            "accept" => Settlement::Accept,
+            "reject" => Settlement::Reject,
+            _ => Settlement::Requeue,
+        };
+        let mut batch = Batch::default();
+        for number in deliveries {
+            let (slot, record) = outlet.delivered.lock()[number.parse::<usize>().unwrap() - 1];
+            batch.settle(&attachment.queue, Some(attachment.consumer), how, slot, record);
+        }
+        self.broker.apply(&mut batch);
+    }
+}
