@@ -4,7 +4,7 @@ use broker::{Refusal, Value};
 
 use crate::{
     method::BadMethod,
-    wire::{BadFrame, erlang_binary},
+    wire::{self, BadFrame, erlang_binary, frame_type},
 };
 
 /// Reply codes (specification section 1.2) with the names that stand before the text.
@@ -162,8 +162,16 @@ impl Exception {
         Self::new(Code::FrameError, format!("type {kind}, {}: {problem}", octets(shown)))
     }
 
-    /// A frame that is in order but has no place here.
+    /// A frame that is of no known type, or too short to be what its type says.
+    pub fn unknown_frame(kind: u8, payload: &[u8]) -> Self {
+        Self::new(Code::FrameError, format!("type {kind}, {}: unknown_frame", octets(payload)))
+    }
+
+    /// A frame that has no place here.
     pub fn unexpected_frame(kind: u8, payload: &[u8]) -> Self {
+        if !matches!(kind, frame_type::METHOD | frame_type::HEADER | frame_type::BODY | frame_type::HEARTBEAT) {
+            return Self::unknown_frame(kind, payload);
+        }
         Self::new(Code::UnexpectedFrame, format!("type {kind}, {}", octets(payload)))
     }
 
@@ -176,7 +184,8 @@ impl Exception {
                 let explanation = format!("cannot decode {}", erlang_binary(fields));
                 Self::new(Code::FrameError, explanation).during((class, method))
             }
-            BadMethod::Truncated => Self::new(Code::FrameError, format!("type 1, {}", octets(payload))),
+            BadMethod::NotUtf8 => Self::new(Code::FrameError, wire::NOT_UTF8.0),
+            BadMethod::Truncated => Self::unknown_frame(frame_type::METHOD, payload),
         }
     }
 }

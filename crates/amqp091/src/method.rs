@@ -5,7 +5,7 @@
 
 use broker::value::Table;
 
-use crate::wire::{Malformed, Reader, frame_type, put_frame, put_longstr, put_shortstr, put_table};
+use crate::wire::{Malformed, NOT_UTF8, Reader, frame_type, put_frame, put_longstr, put_shortstr, put_table};
 
 /// Up to eight bits in an octet, the first one lowest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +108,8 @@ pub enum BadMethod {
     Unknown(u16, u16),
     /// The method's fields are not as they must be.
     Malformed(u16, u16),
+    /// A short string is not UTF-8.
+    NotUtf8,
     /// Too short for a class and a method number.
     Truncated,
 }
@@ -136,8 +138,10 @@ macro_rules! methods {
                     }))
                 };
                 match read() {
+                    Ok(Some(_)) if !reader.rest().is_empty() => Err(BadMethod::Malformed(class, id)),
                     Ok(Some(method)) => Ok(method),
                     Ok(None) => Err(BadMethod::Unknown(class, id)),
+                    Err(NOT_UTF8) => Err(BadMethod::NotUtf8),
                     Err(Malformed(_)) => Err(BadMethod::Malformed(class, id)),
                 }
             }

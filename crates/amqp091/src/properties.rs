@@ -118,11 +118,11 @@ impl<'a> Properties<'a> {
     /// Further routing keys that the sender put into a header (`CC`, `BCC`).
     ///
     /// # Errors
-    /// The name of the type that is not what it must be: an array of text.
+    /// The name of its type if it is not an array. What is not text in it is passed over.
     pub fn further_keys(headers: &Table, name: &str) -> Result<Vec<String>, &'static str> {
         let Some(value) = headers.get(name) else { return Ok(Vec::new()) };
         let Value::Array(values) = value else { return Err(value.type_name()) };
-        values.iter().map(|value| value.as_text().map(str::to_owned).ok_or(value.type_name())).collect()
+        Ok(values.iter().filter_map(Value::as_text).map(str::to_owned).collect())
     }
 
     /// The properties with other headers.

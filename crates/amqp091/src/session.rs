@@ -191,14 +191,14 @@ impl AmqpSession {
             Ok(None) => return Ok(None),
             Err(bad) => {
                 self.deaf = true;
-                let payload = input.get(7..).unwrap_or_default();
+                let payload = wire::payload(input);
                 return Err(fail(Exception::bad_frame(bad, payload)));
             }
         };
         match self.phase {
             Phase::Handshake(_) => self.handshake_frame(frame, now).map_err(fail)?,
             Phase::Closing => self.closing_frame(frame),
-            Phase::Open if frame.kind == frame_type::HEARTBEAT => {}
+            Phase::Open if frame.kind == frame_type::HEARTBEAT && frame.channel == 0 => {}
             Phase::Open if frame.channel == 0 => self.connection_frame(frame, now).map_err(fail)?,
             Phase::Open => return self.channel_frame(frame, input, batch).map(Some),
             Phase::Refused | Phase::Finished => return Ok(Some(input.len())),
@@ -218,14 +218,10 @@ impl AmqpSession {
                 self.outgoing.send(0, &Method::ConnectionCloseOk {});
                 self.phase = Phase::Finished;
             }
-            Method::ConnectionCloseOk {} => self.phase = Phase::Finished,
             Method::ConnectionUpdateSecret { .. } => self.outgoing.send(0, &Method::ConnectionUpdateSecretOk {}),
-            method if method.id().0 == 10 => {
-                return Err(Exception::new(Code::ChannelError, "unexpected method in connection state running")
-                    .during(method.id()));
-            }
             method => {
-                return Err(Exception::new(Code::CommandInvalid, "unimplemented method").during(method.id()));
+                let text = "unexpected method in connection state running";
+                return Err(Exception::new(Code::ChannelError, text).during(method.id()));
             }
         }
         self.received = now;

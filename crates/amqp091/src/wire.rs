@@ -88,6 +88,13 @@ pub fn frame(input: &[u8], frame_max: usize) -> Result<Option<Frame<'_>>, BadFra
     Ok(Some(Frame { kind, channel: u16::from_be_bytes([c0, c1]), payload }))
 }
 
+/// The payload of the frame at the start of `input`, or as much of it as is there, whatever is wrong with the frame.
+pub fn payload(input: &[u8]) -> &[u8] {
+    let Some((&[_, _, _, l0, l1, l2, l3], rest)) = input.split_first_chunk::<7>() else { return &[] };
+    let len = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+    &rest[..len.min(rest.len())]
+}
+
 /// Appends a frame whose payload `write` appends.
 pub fn put_frame(out: &mut Vec<u8>, kind: u8, channel: u16, write: impl FnOnce(&mut Vec<u8>)) {
     out.push(kind);
@@ -104,6 +111,9 @@ pub fn put_frame(out: &mut Vec<u8>, kind: u8, channel: u16, write: impl FnOnce(&
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed: {0}")]
 pub struct Malformed(pub &'static str);
+
+/// Bytes that should be text.
+pub const NOT_UTF8: Malformed = Malformed("Malformed UTF-8 in shortstr");
 
 /// Reads fields from a payload.
 #[derive(Clone, Debug)]
@@ -155,7 +165,7 @@ impl<'a> Reader<'a> {
     /// Up to 255 bytes of UTF-8.
     pub fn shortstr(&mut self) -> Result<&'a str, Malformed> {
         let len = self.octet()?;
-        std::str::from_utf8(self.take(len.into())?).map_err(|_| Malformed("a short string is not UTF-8"))
+        std::str::from_utf8(self.take(len.into())?).map_err(|_| NOT_UTF8)
     }
 
     /// Up to 4 GiB of bytes.

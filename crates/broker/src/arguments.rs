@@ -117,15 +117,38 @@ const QUEUE_MODES: [&str; 2] = ["default", "lazy"];
 /// The first argument that is wrong.
 pub(crate) fn check(resource: impl Fn() -> Resource, arguments: &Table) -> Result<(), Refusal> {
     let invalid = |(argument, reason)| Refusal::InvalidArgument { resource: resource(), argument, reason };
-    for argument in ["x-dead-letter-exchange"] {
-        if let Some(value) = arguments.get(argument)
-            && !matches!(value, Value::Text(_))
-        {
-            return Err(Refusal::InvalidType { resource: resource(), argument, kind: value.type_name() });
-        }
-    }
+    check_text(&resource, arguments, "x-dead-letter-exchange")?;
     check_numbers(arguments).map_err(invalid)?;
     check_texts(arguments).map_err(invalid)
+}
+
+/// Checks the arguments of a consumer.
+///
+/// # Errors
+/// The first argument that is wrong.
+pub(crate) fn check_consumer(resource: impl Fn() -> Resource, arguments: &Table) -> Result<(), Refusal> {
+    match arguments.get("x-priority") {
+        Some(value) if value.as_integer().is_none() => {
+            let reason = format!("\"expected integer, got {}\"", value.type_name());
+            Err(Refusal::InvalidArgument { resource: resource(), argument: "x-priority", reason })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Checks the arguments of an exchange.
+///
+/// # Errors
+/// If `alternate-exchange` is no text.
+pub(crate) fn check_exchange(resource: impl Fn() -> Resource, arguments: &Table) -> Result<(), Refusal> {
+    check_text(resource, arguments, "alternate-exchange")
+}
+
+fn check_text(resource: impl Fn() -> Resource, arguments: &Table, argument: &'static str) -> Result<(), Refusal> {
+    match arguments.get(argument) {
+        None | Some(Value::Text(_)) => Ok(()),
+        Some(value) => Err(Refusal::InvalidType { resource: resource(), argument, kind: value.type_name() }),
+    }
 }
 
 type Wrong = (&'static str, String);
@@ -168,7 +191,8 @@ fn check_texts(arguments: &Table) -> Result<(), Wrong> {
         Some(_) | None => Ok(()),
     };
     one_of("x-overflow", &OVERFLOWS, "invalid_overflow")?;
-    one_of("x-queue-mode", &QUEUE_MODES, "invalid_queue_mode")?;
+    let mode = arguments.get("x-queue-mode").and_then(Value::as_text).unwrap_or_default();
+    one_of("x-queue-mode", &QUEUE_MODES, &format!("\"unsupported queue mode '{mode}'\""))?;
     if let Some(kind) = text("x-queue-type")?
         && !QUEUE_TYPES.contains(&kind)
     {

@@ -21,6 +21,7 @@ use crate::{
     outlet::{Delivery, Pressure},
     refusal::Refusal,
     topology::{QueueId, QueueInfo},
+    value::Value,
 };
 
 /// What a consumer does with a delivery.
@@ -174,8 +175,9 @@ impl Queue {
 
     /// Adds a consumer, at rest: its session first has to say that it is there.
     fn attach(&mut self, consumer: Consumer) -> Result<ConsumerId, Refusal> {
+        let one_at_a_time = self.info.arguments.get("x-single-active-consumer") == Some(&Value::Bool(true));
         let taken = self.consumers.iter().flatten().any(|attached| attached.consumer.exclusive);
-        if taken || (consumer.exclusive && self.consumer_count > 0) {
+        if taken || (consumer.exclusive && (self.consumer_count > 0 || one_at_a_time)) {
             return Err(Refusal::ExclusiveUse(self.info.resource()));
         }
         if self.consumer_count >= limits::CONSUMERS_PER_QUEUE {

@@ -115,7 +115,7 @@ pub enum Refusal {
     #[error("{0} not empty")]
     NotEmpty(Resource),
     /// An exchange type that this broker does not have.
-    #[error("unknown exchange type '{0}'")]
+    #[error("{0}")]
     UnknownExchangeType(String),
     /// A binding of a headers exchange with a bad `x-match`.
     #[error("Invalid x-match field {0}")]

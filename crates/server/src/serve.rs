@@ -1,6 +1,7 @@
 //! `roadstead serve`: starting, watching, and stopping in order.
 
 use std::{
+    io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     sync::{Arc, atomic::AtomicUsize},
@@ -90,7 +91,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         config,
     });
     listen(&server, tls.map(TlsAcceptor::from))?;
-    println!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display());
+    announce(&format!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display()));
     tokio::spawn(watch_memory(Arc::clone(&server)));
     stopped().await?;
     tracing::info!("stopping");
@@ -170,6 +171,12 @@ fn make_user(user: &config::User) -> anyhow::Result<User> {
     Ok(made)
 }
 
+/// Says something to whoever started the broker. That nobody listens is no reason to end.
+fn announce(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
 /// Opens every listener and says so.
 fn listen(server: &Arc<Server>, acceptor: Option<TlsAcceptor>) -> anyhow::Result<()> {
     let config = &server.config;
@@ -190,7 +197,7 @@ fn listen(server: &Arc<Server>, acceptor: Option<TlsAcceptor>) -> anyhow::Result
                 }
                 Err(error) => return Err(error),
             };
-            println!("listening {name} {}", listener.local_addr()?);
+            announce(&format!("listening {name} {}", listener.local_addr()?));
             tokio::spawn(listener::accept(listener, Arc::clone(server), acceptor.clone()));
         }
     }

@@ -70,9 +70,12 @@ impl AmqpSession {
             self.closing_channel_frame(frame);
             return Ok(frame.len());
         }
-        if frame.kind != frame_type::METHOD {
+        if matches!(frame.kind, frame_type::HEADER | frame_type::BODY) {
             self.content_frame(frame, batch).map_err(fail)?;
             return Ok(frame.len());
+        }
+        if frame.kind != frame_type::METHOD {
+            return Err(fail(Exception::unexpected_frame(frame.kind, frame.payload)));
         }
         if let Some(content) = &channel.content {
             return Err(fail(content.interrupted()));
@@ -145,7 +148,7 @@ impl AmqpSession {
     fn unopened_frame(&mut self, frame: Frame<'_>) -> Result<(), Exception> {
         let number = frame.channel;
         if number > self.channel_max && self.channel_max != 0 {
-            let (open, max) = (self.channels_open + 1, self.channel_max);
+            let (open, max) = (self.channels_open, self.channel_max);
             let text = format!("number of channels opened ({open}) has reached the negotiated channel_max ({max})");
             return Err(Exception::new(Code::NotAllowed, text));
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker::{Attachment, Consumer, ConsumerKey, Name, Outlet, Settlement, publish::Batch};
+use broker::{Attachment, Consumer, ConsumerKey, Name, Outlet, Settlement, Table, publish::Batch};
 
 use super::{AmqpSession, publish::REPLY_TO};
 use crate::{
@@ -15,7 +15,9 @@ impl AmqpSession {
     pub(super) fn consuming_method(&mut self, number: u16, method: Method<'_>) -> Result<(), Exception> {
         match method {
             Method::BasicQos { size, count, bits } => self.qos(number, size, count, bits.get(0)),
-            Method::BasicConsume { queue, consumer_tag, bits, .. } => self.consume(number, queue, consumer_tag, bits),
+            Method::BasicConsume { queue, consumer_tag, bits, arguments, .. } => {
+                self.consume(number, queue, consumer_tag, bits, &arguments)
+            }
             Method::BasicCancel { consumer_tag, bits } => {
                 self.cancel(number, consumer_tag);
                 if !bits.get(0) {
@@ -27,11 +29,17 @@ impl AmqpSession {
             Method::BasicCancelOk { .. } => Ok(()),
             Method::BasicGet { queue, bits, .. } => self.get(number, queue, bits.get(0)),
             Method::BasicRecover { bits } => {
-                self.recover(number, bits.get(0))?;
+                let unsettled = self.recovered(number, bits.get(0))?;
+                // First the reply: what goes back may come again at once.
                 self.outgoing.send(number, &Method::BasicRecoverOk {});
+                self.give_back(number, unsettled);
                 Ok(())
             }
-            Method::BasicRecoverAsync { bits } => self.recover(number, bits.get(0)),
+            Method::BasicRecoverAsync { bits } => {
+                let unsettled = self.recovered(number, bits.get(0))?;
+                self.give_back(number, unsettled);
+                Ok(())
+            }
             _ => Err(Exception::new(Code::CommandInvalid, "unimplemented method")),
         }
     }
@@ -58,7 +66,7 @@ impl AmqpSession {
         Ok(())
     }
 
-    fn consume(&mut self, number: u16, queue: &str, tag: &str, bits: Bits) -> Result<(), Exception> {
+    fn consume(&mut self, number: u16, queue: &str, tag: &str, bits: Bits, arguments: &Table) -> Result<(), Exception> {
         let [_no_local, no_ack, exclusive, no_wait] = [0, 1, 2, 3].map(|index| bits.get(index));
         if queue == REPLY_TO {
             return self.consume_replies(number, tag, no_ack, no_wait);
@@ -73,6 +81,7 @@ impl AmqpSession {
         }
         let (prefetch, shared) = (channel.prefetch, Arc::clone(&channel.credit));
         self.broker.check_readable(&caller, &queue)?;
+        self.broker.check_consumer_arguments(&caller, &queue, arguments)?;
         let info = self.broker.queue(&caller, &queue)?;
         let source = {
             let mut state = outgoing.lock();
@@ -230,15 +239,17 @@ impl AmqpSession {
         Ok(())
     }
 
-    /// Gives back everything that the channel has not settled.
-    fn recover(&mut self, number: u16, requeue: bool) -> Result<(), Exception> {
+    /// Everything that the channel has not settled, to be given back.
+    fn recovered(&mut self, number: u16, requeue: bool) -> Result<Vec<Settled>, Exception> {
         if !requeue {
             return Err(Exception::new(Code::NotImplemented, "requeue=false"));
         }
-        let unsettled = self.outgoing.lock().channel(number).map(|out| out.settle_all()).unwrap_or_default();
+        Ok(self.outgoing.lock().channel(number).map(|out| out.settle_all()).unwrap_or_default())
+    }
+
+    fn give_back(&mut self, number: u16, unsettled: Vec<Settled>) {
         self.give_credit(number, &unsettled);
         self.requeue(unsettled);
-        Ok(())
     }
 
     /// `basic.ack`, `basic.nack` and `basic.reject`.

@@ -13,6 +13,8 @@ use crate::{
     wire::{Frame, Reader, frame_type},
 };
 
+const NO_HEADER: &str = "expected content header for class 60, got non content header frame instead";
+
 /// A message on its way in.
 #[derive(Debug)]
 pub(super) struct Content {
@@ -49,7 +51,7 @@ impl Content {
     /// A method came where content was due.
     pub(super) fn interrupted(&self) -> Exception {
         let text = match self.stage {
-            Stage::Header { .. } => "expected content header for class 60, got non content header frame instead",
+            Stage::Header { .. } => NO_HEADER,
             Stage::Body { .. } | Stage::TooLarge { .. } => "expected content body, got non content body frame instead",
         };
         Exception::new(Code::UnexpectedFrame, text).during((60, 40))
@@ -81,9 +83,12 @@ impl Stage {
 pub(super) fn read_header(payload: &[u8]) -> Result<(u64, &[u8]), Exception> {
     let mut reader = Reader::new(payload);
     let fields = (reader.short(), reader.short(), reader.longlong());
-    let (Ok(class), Ok(_weight), Ok(size)) = fields else {
-        return Err(Exception::new(Code::FrameError, "a content header is too short"));
+    let (Ok(class), Ok(weight), Ok(size)) = fields else {
+        return Err(Exception::unknown_frame(frame_type::HEADER, payload));
     };
+    if weight != 0 {
+        return Err(Exception::new(Code::UnexpectedFrame, NO_HEADER).during((60, 40)));
+    }
     if class != 60 {
         let text = format!("expected content header for class 60, got one for class {class} instead");
         return Err(Exception::new(Code::UnexpectedFrame, text).during((60, 40)));

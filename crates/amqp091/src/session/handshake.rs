@@ -196,10 +196,13 @@ fn negotiated(name: &str, chosen: u32, offered: u32, min: u32) -> Result<(), Exc
     Err(Exception::new(Code::NotAllowed, text))
 }
 
-/// SASL PLAIN (RFC 4616): authorization identity, which is ignored, user and password.
+/// SASL PLAIN (RFC 4616): authorization identity, user and password. Nobody may act for somebody else.
 fn plain(response: &[u8]) -> Option<Credentials> {
     let mut parts = response.splitn(3, |&byte| byte == 0);
-    let (_, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+    let (acting_for, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+    if !acting_for.is_empty() && acting_for != user {
+        return None;
+    }
     Some(Credentials::Password { user: std::str::from_utf8(user).ok()?.into(), password: password.to_vec() })
 }
 

@@ -17,9 +17,9 @@ use super::{
 use crate::{
     ORIGIN,
     mapping::{Code, Exception},
-    method::Method,
+    method::{BadMethod, Method},
     properties::Properties,
-    wire::{self, Frame, Malformed, Reader, frame_type},
+    wire::{self, Frame, Malformed, NOT_UTF8, Reader, frame_type},
 };
 
 /// The name by which clients ask for direct replies.
@@ -48,6 +48,9 @@ fn read_publish<'i>(payload: &'i [u8]) -> Result<Publish<'i>, Malformed> {
     let (exchange, routing_key) = (reader.shortstr()?, reader.shortstr()?);
     let address = &whole[..whole.len() - reader.rest().len()];
     let bits = reader.octet()?;
+    if !reader.rest().is_empty() {
+        return Err(Malformed("there is something behind the last field"));
+    }
     Ok(Publish { exchange, routing_key, address, mandatory: bits & 1 != 0, immediate: bits & 2 != 0 })
 }
 
@@ -60,8 +63,10 @@ impl AmqpSession {
         input: &'i [u8],
         batch: &mut Batch<'i>,
     ) -> Result<usize, Exception> {
-        let publish = read_publish(frame.payload)
-            .map_err(|_| Exception::bad_method(crate::method::BadMethod::Malformed(60, 40), frame.payload))?;
+        let publish = read_publish(frame.payload).map_err(|malformed| {
+            let bad = if malformed == NOT_UTF8 { BadMethod::NotUtf8 } else { BadMethod::Malformed(60, 40) };
+            Exception::bad_method(bad, frame.payload)
+        })?;
         let during =
             |exception: Exception| if exception.method == (0, 0) { exception.during((60, 40)) } else { exception };
         if publish.immediate {

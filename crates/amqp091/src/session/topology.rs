@@ -105,7 +105,6 @@ impl AmqpSession {
             return Ok(());
         }
         let (info, position) = if passive {
-            let name = self.queue_name(number, &name)?;
             (self.broker.queue(caller, &name)?, Position(0))
         } else {
             let name = if name.is_empty() { format!("amq.gen-{}", self.broker.unique_name()) } else { name };

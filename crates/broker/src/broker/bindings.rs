@@ -80,6 +80,7 @@ impl Broker {
         let destination = match destination {
             End::Queue(name) => Destination::Queue(self.queue(caller, name)?.id),
             End::Exchange(name) => {
+                self.check_exchange(caller, source)?;
                 self.check_exchange(caller, name)?;
                 Destination::Exchange(name.into())
             }

@@ -2,10 +2,12 @@
 
 use super::{Attachment, Broker, Caller, DeleteRule, Fetched};
 use crate::{
+    arguments,
     identity::Access,
     queue::{Aftermath, Consumer},
     refusal::Refusal,
     topology::QueueKind,
+    value::Table,
 };
 
 impl Broker {
@@ -15,6 +17,14 @@ impl Broker {
     /// [`Refusal::AccessRefused`] if not.
     pub fn check_readable(&self, caller: &Caller, name: &str) -> Result<(), Refusal> {
         self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))
+    }
+
+    /// Checks the arguments of a consumer.
+    ///
+    /// # Errors
+    /// [`Refusal::InvalidArgument`] for the first that is wrong.
+    pub fn check_consumer_arguments(&self, caller: &Caller, queue: &str, arguments: &Table) -> Result<(), Refusal> {
+        arguments::check_consumer(|| caller.vhost.queue_resource(queue), arguments)
     }
 
     /// Adds a consumer to a queue.

@@ -49,6 +49,7 @@ impl Broker {
             return arguments::equivalent_exchange(resource(), &declaration, &existing.declaration)
                 .map(|()| Position(0));
         }
+        arguments::check_exchange(resource, &declaration.arguments)?;
         if name.starts_with("amq.") {
             return Err(Refusal::ReservedName { kind: "exchange", name: name.into() });
         }

@@ -62,11 +62,11 @@ impl Broker {
     ) -> Result<(Arc<QueueInfo>, Position), Refusal> {
         let resource = || caller.vhost.queue_resource(name);
         self.identity.check(&caller.user, Access::Configure, resource())?;
-        self.check_queue_arguments(caller, name, &declaration.arguments)?;
         if let Some(existing) = caller.vhost.read().queue(name) {
             arguments::equivalent_queue(caller, existing, &declaration)?;
             return Ok((Arc::clone(existing), Position(0)));
         }
+        self.check_queue_arguments(caller, name, &declaration.arguments)?;
         let mut state = caller.vhost.write();
         if let Some(existing) = state.queue(name) {
             arguments::equivalent_queue(caller, existing, &declaration)?;

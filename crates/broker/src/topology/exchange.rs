@@ -34,7 +34,8 @@ impl ExchangeKind {
             "fanout" => Self::Fanout,
             "topic" => Self::Topic,
             "headers" => Self::Headers,
-            _ => return Err(Refusal::UnknownExchangeType(name.into())),
+            "" => return Err(Refusal::UnknownExchangeType("invalid exchange type ''".into())),
+            _ => return Err(Refusal::UnknownExchangeType(format!("unknown exchange type '{name}'"))),
         })
     }
 

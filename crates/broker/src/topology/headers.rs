@@ -130,8 +130,7 @@ fn comparable(value: &Value) -> String {
     }
     match value {
         Value::F32(_) | Value::F64(_) => {
-            let float = value.as_float().unwrap_or_default();
-            if float.fract() == 0.0 && float.abs() < 1e15 { (float as i64).to_string() } else { float.to_string() }
+            format!("float {}", value.as_float().unwrap_or_default())
         }
         Value::Timestamp(seconds) => seconds.to_string(),
         Value::Text(bytes) | Value::Bytes(bytes) => format!("\"{}", bytes.escape_ascii()),
