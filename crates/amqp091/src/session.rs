@@ -181,9 +181,11 @@ impl AmqpSession {
     }
 
     /// Takes one frame, or several that make up a message. Returns how many bytes that were.
-    fn step<'i>(&mut self, input: &'i [u8], batch: &mut Batch<'i>, now: Millis) -> Result<Option<usize>, Failure> {
-        if let Phase::Handshake(Handshake::Header) = self.phase {
-            return Ok(self.protocol_header(input));
+    fn step<'i>(&mut self, input: &'i [u8], batch: &mut Batch<'i>) -> Result<Option<usize>, Failure> {
+        match self.phase {
+            Phase::Handshake(Handshake::Header) => return Ok(self.protocol_header(input)),
+            Phase::Refused | Phase::Finished => return Ok(Some(input.len())),
+            Phase::Handshake(_) | Phase::Open | Phase::Closing => {}
         }
         let fail = |exception| Failure { channel: 0, exception };
         let frame = match wire::frame(input, self.frame_max) {
@@ -191,23 +193,24 @@ impl AmqpSession {
             Ok(None) => return Ok(None),
             Err(bad) => {
                 self.deaf = true;
-                let payload = wire::payload(input);
-                return Err(fail(Exception::bad_frame(bad, payload)));
+                return Err(fail(Exception::bad_frame(bad, wire::payload(input))));
             }
         };
         match self.phase {
-            Phase::Handshake(_) => self.handshake_frame(frame, now).map_err(fail)?,
-            Phase::Closing => self.closing_frame(frame),
-            Phase::Open if frame.kind == frame_type::HEARTBEAT && frame.channel == 0 => {}
-            Phase::Open if frame.channel == 0 => self.connection_frame(frame, now).map_err(fail)?,
-            Phase::Open => return self.channel_frame(frame, input, batch).map(Some),
-            Phase::Refused | Phase::Finished => return Ok(Some(input.len())),
+            Phase::Open if frame.channel != 0 => return self.channel_frame(frame, input, batch).map(Some),
+            Phase::Open if frame.kind == frame_type::HEARTBEAT => {}
+            Phase::Open => {
+                self.apply(batch);
+                self.connection_frame(frame).map_err(fail)?;
+            }
+            Phase::Handshake(_) => self.handshake_frame(frame).map_err(fail)?,
+            Phase::Closing | Phase::Refused | Phase::Finished => self.closing_frame(frame),
         }
         Ok(Some(frame.len()))
     }
 
     /// A frame on channel 0 of an open connection.
-    fn connection_frame(&mut self, frame: Frame<'_>, now: Millis) -> Result<(), Exception> {
+    fn connection_frame(&mut self, frame: Frame<'_>) -> Result<(), Exception> {
         if frame.kind != frame_type::METHOD {
             return Err(Exception::unexpected_frame(frame.kind, frame.payload));
         }
@@ -224,7 +227,6 @@ impl AmqpSession {
                 return Err(Exception::new(Code::ChannelError, text).during(method.id()));
             }
         }
-        self.received = now;
         Ok(())
     }
 
@@ -354,7 +356,7 @@ impl Session for AmqpSession {
         let mut used = 0;
         let mut batch = Batch::default();
         while used < input.len() && !self.paused() {
-            match self.step(&input[used..], &mut batch, now) {
+            match self.step(&input[used..], &mut batch) {
                 Ok(Some(len)) => used += len,
                 Ok(None) => break,
                 // The offending frame is looked at again, on a channel or connection that now ignores it.

@@ -80,7 +80,7 @@ impl AmqpSession {
         properties
     }
 
-    pub(super) fn handshake_frame(&mut self, frame: Frame<'_>, _now: Millis) -> Result<(), Exception> {
+    pub(super) fn handshake_frame(&mut self, frame: Frame<'_>) -> Result<(), Exception> {
         if frame.kind == frame_type::HEARTBEAT {
             return Ok(());
         }
