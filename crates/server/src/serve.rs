@@ -105,7 +105,6 @@ fn open(config: &Config) -> anyhow::Result<Arc<Broker>> {
     let (store, contents) = Store::open(&config.data, &store::Options::default(), |error| {
         // Whatever is told from now on could be untrue after a restart, so nothing more is told.
         tracing::error!("{error}");
-        eprintln!("roadstead: {error}");
         std::process::exit(74);
     })?;
     if let Some(torn) = &contents.torn {
