@@ -1,6 +1,7 @@
 //! Developer tasks. `cargo xtask test` is all that CI does; `cargo xtask tidy` is its check of structure and style.
 
 mod clients;
+mod plot;
 mod shell;
 mod test;
 mod tidy;
@@ -10,7 +11,8 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask test [--only STEP[,STEP]] [-- TEST ARGUMENTS]
-       cargo xtask tidy";
+       cargo xtask tidy
+       cargo xtask plot FIGURES.json PICTURE.svg";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,6 +26,13 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(findings) => {
                 eprintln!("{findings}");
+                ExitCode::FAILURE
+            }
+        },
+        ["plot", figures, picture] => match plot::draw(figures, picture) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => {
+                eprintln!("{problem}");
                 ExitCode::FAILURE
             }
         },
