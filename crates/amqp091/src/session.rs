@@ -434,6 +434,9 @@ impl Session for AmqpSession {
     }
 
     fn deadline(&self) -> Option<Millis> {
+        if self.finished() {
+            return None;
+        }
         let heartbeat = (self.heartbeat_ms > 0).then(|| {
             let next_sent = self.sent.plus(self.heartbeat_ms / 2);
             next_sent.min(self.received.plus(self.heartbeat_ms * 2))

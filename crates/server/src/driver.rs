@@ -242,8 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return Ok(false);
         }
         if self.left_is_ready && !self.left.is_empty() {
-            let input = std::mem::take(&mut self.left);
-            self.offer(&input, now);
+            self.offer_left(now);
             return Ok(true);
         }
         READ_BUFFER.with_borrow_mut(|buffer| {
@@ -251,20 +250,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             if buffer.len() < kept + READ_BYTES {
                 buffer.resize(kept + READ_BYTES, 0);
             }
-            buffer[..kept].copy_from_slice(&self.left);
             let mut space = ReadBuf::new(&mut buffer[kept..]);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut space) {
-                Poll::Pending => Ok(false),
-                Poll::Ready(Err(error)) => Err(Ended::Failed(error)),
-                Poll::Ready(Ok(())) if space.filled().is_empty() => Err(Ended::ByPeer),
-                Poll::Ready(Ok(())) => {
-                    let len = kept + space.filled().len();
-                    self.left.clear();
-                    self.offer(&buffer[..len], now);
-                    Ok(true)
-                }
+            let Poll::Ready(outcome) = Pin::new(&mut self.stream).poll_read(cx, &mut space) else { return Ok(false) };
+            outcome.map_err(Ended::Failed)?;
+            let len = space.filled().len();
+            if len == 0 {
+                return Err(Ended::ByPeer);
             }
+            // The shorter part is copied to the longer one, so that a frame that comes byte by byte costs what one in a
+            // single piece does.
+            if len < kept {
+                self.left.extend_from_slice(&buffer[kept..kept + len]);
+                self.offer_left(now);
+            } else {
+                buffer[..kept].copy_from_slice(&self.left);
+                let used = self.offer(&buffer[..kept + len], now);
+                self.left = buffer[used..kept + len].to_vec();
+            }
+            Ok(true)
         })
+    }
+
+    /// Lets the session use what is left of earlier input.
+    fn offer_left(&mut self, now: Millis) {
+        let mut left = std::mem::take(&mut self.left);
+        let used = self.offer(&left, now);
+        left.drain(..used);
+        // Nothing is kept by a connection that has nothing to keep.
+        self.left = if left.is_empty() { Vec::new() } else { left };
     }
 
     fn may_read(&mut self, now: Millis) -> bool {
@@ -278,16 +291,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.chunks.len() + self.outlet.pending_bytes() <= OUTPUT_BYTES_MAX
     }
 
-    /// Lets the session use input and keeps the rest.
-    fn offer(&mut self, input: &[u8], now: Millis) {
+    /// Lets the session use input. Returns how much of it was used.
+    fn offer(&mut self, input: &[u8], now: Millis) -> usize {
         let used = self.session.receive(input, now);
-        let rest = &input[used..];
-        if rest.is_empty() {
-            self.left = Vec::new();
-        } else {
-            self.left.extend_from_slice(rest);
-        }
         self.left_is_ready = self.session.intake() == Intake::Paused;
+        used
     }
 
     /// Lets time-outs take effect, and sets the timer for the next. Returns whether one did.
