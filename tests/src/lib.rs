@@ -1,6 +1,9 @@
-//! What the whole-system tests share: `server` runs a real broker, `raw` speaks to it without a client library.
+//! What the whole-system tests share: `server` runs a real broker, `raw` speaks to it without a client library, `load`
+//! keeps it busy while it is killed, and `checker` judges what `load` has seen.
 //! The tests are in `it/`, one binary; the suites of real clients that it starts are in `clients/`.
 
+pub mod checker;
 pub mod conversation;
+pub mod load;
 pub mod raw;
 pub mod server;

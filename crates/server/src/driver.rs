@@ -282,7 +282,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     fn may_read(&mut self, now: Millis) -> bool {
         match self.session.intake() {
-            Intake::Paused => return false,
+            Intake::Paused => {
+                self.rest_until = None;
+                return false;
+            }
             Intake::Lagging if *self.rest_until.get_or_insert(now.plus(REST_MS)) > now => return false,
             Intake::Lagging => self.session.caught_up(),
             Intake::Open => {}

@@ -162,6 +162,21 @@ func consumerCancelNotify(s *session) {
 	synchronise(ch)
 }
 
+// The client takes an end of the stream before its own for an error, so after close-ok the broker leaves the end to it.
+func closeIsNoError(s *session) {
+	const connections = 50
+	errors := 0
+	for range connections {
+		connection := must(amqp.Dial(brokerURI()))
+		closed := connection.NotifyClose(make(chan *amqp.Error, 1))
+		try(connection.Close())
+		if reason := <-closed; reason != nil {
+			errors++
+		}
+	}
+	equal(errors, 0, "errors of connections that were closed in order")
+}
+
 func directReplyTo(s *session) {
 	client, server := s.channel(), s.channel()
 	requests := s.queue(server, nil)

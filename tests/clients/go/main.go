@@ -42,6 +42,7 @@ var checks = []check{
 	{name: "cancel-keeps-unacked-deliveries", run: cancelKeepsUnacked},
 	{name: "consumer-cancel-notify", run: consumerCancelNotify},
 	{name: "direct-reply-to", run: directReplyTo},
+	{name: "close-is-no-error", run: closeIsNoError},
 	{name: "two-thousand-channels", run: twoThousandChannels, time: 40 * time.Second},
 
 	{name: "404-missing-queue", run: missingQueue},

@@ -383,6 +383,16 @@ check('consumer-cancel-notify', async (session) => {
   await synchronise(channel);
 });
 
+check('delete-ok-before-the-cancel-of-its-own-consumer', async (session) => {
+  const channel = await session.channel();
+  const queue = await session.queue(channel);
+  const order = [];
+  const orphan = await Consumer.start(channel, queue);
+  const cancelled = orphan.next().then(() => order.push('cancel'));
+  await Promise.all([channel.deleteQueue(queue).then(() => order.push('delete-ok')), cancelled]);
+  deepEqual(order, ['delete-ok', 'cancel']);
+});
+
 check('direct-reply-to', async (session) => {
   const client = await session.channel();
   const server = await session.channel();
