@@ -8,6 +8,8 @@ use roadstead_tests::raw::{Address, Connection, Event, Fields, Happening, PATIEN
 use roadstead_tests::server::Server;
 
 const MIB: usize = 1 << 20;
+/// The frame.
+const HEARTBEAT: &[u8] = b"\x08\x00\x00\x00\x00\x00\x00\xce";
 const SOON: Duration = Duration::from_millis(20);
 
 fn address(server: &Server) -> Address {
@@ -161,6 +163,29 @@ fn a_full_broker_blocks_publishers_until_it_is_drained() {
     assert_eq!(slow.next(PATIENCE).body(), b"after");
 }
 
+#[test]
+fn a_blocked_publisher_is_not_taken_for_a_silent_one() {
+    let server = with_limits("memory_bytes = 1048576");
+    let mut consumer = Connection::ready(&address(&server));
+    consumer.call(1, "queue.declare", "queue=bulk");
+    let heartbeats = Fields::parse("heartbeat=1");
+    let mut publisher = Connection::open(&address(&server), &heartbeats).unwrap_or_else(|e| panic!("{e}"));
+    publisher.call(1, "channel.open", "");
+    let published = publish_until_blocked(&mut publisher, 65_536);
+    // What it sends from now on stays in the socket, also its heartbeats.
+    let end = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < end {
+        publisher.send_bytes(HEARTBEAT);
+        let event = publisher.next(Duration::from_millis(500));
+        assert!(is_heartbeat(&event) || event.is_silence(), "{event} to a blocked publisher");
+    }
+    consumer.call(1, "queue.purge", "queue=bulk");
+    wait_until(PATIENCE.as_secs(), &format!("the publisher of {published} messages goes on"), || {
+        publisher.next(PATIENCE).method_name() == Some("connection.unblocked")
+    });
+    publisher.call(1, "queue.declare", "exclusive");
+}
+
 fn resident_bytes(pid: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the broker runs");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says how much is resident");
@@ -195,7 +220,7 @@ fn a_silent_client_is_dropped_after_two_heartbeats() {
         let end = Instant::now() + Duration::from_secs(5);
         let mut heard = 0;
         while Instant::now() < end {
-            alive.send_bytes(b"\x08\x00\x00\x00\x00\x00\x00\xce");
+            alive.send_bytes(HEARTBEAT);
             let event = alive.next(Duration::from_millis(500));
             assert!(matches!(event.happening, Happening::Heartbeat | Happening::Silence), "{event} to a live client");
             heard += usize::from(is_heartbeat(&event));

@@ -1,0 +1,105 @@
+//! SIGKILL under load, again and again: nothing that was promised is lost, and a broker that lies is found out.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use roadstead_tests::checker::{Counts, Kind, Verdict, check};
+use roadstead_tests::load::{Ending, Load, Random};
+use roadstead_tests::raw::Address;
+use roadstead_tests::server::Server;
+
+const ROUNDS: usize = 20;
+const SEED: u64 = 0x0ad5_7ead;
+const SHORTEST_MS: usize = 60;
+const LONGEST_MS: usize = 360;
+
+fn wish<T: FromStr>(name: &str, usual: T) -> T {
+    let Ok(text) = env::var(name) else { return usual };
+    text.parse().unwrap_or_else(|_| panic!("{name} is {text}, and should be a number"))
+}
+
+fn rounds() -> usize {
+    wish("ROADSTEAD_TEST_CRASH_ROUNDS", ROUNDS)
+}
+
+fn seed() -> u64 {
+    wish("ROADSTEAD_TEST_CRASH_SEED", SEED)
+}
+
+/// Far less than is usual, and far more than nothing.
+fn at_least(rounds: usize) -> Counts {
+    Counts {
+        kills: rounds,
+        publishes: 200 * rounds,
+        confirms: 50 * rounds,
+        waits: 4,
+        unconfirmed_at_kill: 5 * rounds,
+        survivors: 20 * rounds,
+        repeats: 5 * rounds,
+        requeues: rounds,
+        commits: 5 * rounds,
+        commits_unknown: rounds / 2,
+        commits_unknown_held: rounds / 10,
+    }
+}
+
+struct Lengths(Random);
+
+impl Lengths {
+    fn next(&mut self) -> Duration {
+        Duration::from_millis((SHORTEST_MS + self.0.below(LONGEST_MS - SHORTEST_MS)) as u64)
+    }
+}
+
+#[test]
+fn nothing_promised_is_lost_by_a_kill() {
+    let (start, rounds) = (Instant::now(), rounds());
+    let mut server = Server::start();
+    Load::declare(&Address::parse(&server.uri()));
+    let (mut load, mut lengths) = (Load::new(seed()), Lengths(Random::new(seed())));
+    for _ in 1..rounds {
+        load.round(&mut server, lengths.next(), Ending::Abrupt);
+    }
+    load.round(&mut server, lengths.next(), Ending::Quiet);
+    load.drain(&mut server);
+    let verdict = check(load.history(), &at_least(rounds));
+    println!("{rounds} rounds in {:?}: {:?}", start.elapsed(), verdict.counts);
+    verdict.assert_clean();
+}
+
+/// The broker that confirms before it writes. It may well break other promises too, such as those of order.
+#[test]
+fn a_broker_that_confirms_too_early_is_found_out() {
+    let Some(binary) = sabotaged_binary() else { return };
+    let mut server = Server::builder().binary(binary).start();
+    Load::declare(&Address::parse(&server.uri()));
+    let (mut load, mut lengths) = (Load::new(seed()), Lengths(Random::new(seed())));
+    let mut verdict: Option<Verdict> = None;
+    for round in 1..=ROUNDS {
+        load.round(&mut server, lengths.next(), Ending::Abrupt);
+        load.drain(&mut server);
+        let latest = check(load.history(), &Counts::default());
+        if let Some(lost) = latest.violations.iter().find(|violation| violation.kind == Kind::Lost) {
+            println!("found out in round {round}: {lost}");
+            return;
+        }
+        verdict = Some(latest);
+    }
+    let counts = verdict.map(|verdict| verdict.counts);
+    panic!("{ROUNDS} rounds with a broker that confirms before it writes, and no message is missed: {counts:?}");
+}
+
+/// Built by `cargo xtask test`, which CI runs; whoever runs `cargo test` alone may do without.
+fn sabotaged_binary() -> Option<PathBuf> {
+    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/sabotage/debug/roadstead");
+    let binary = env::var_os("ROADSTEAD_TEST_SABOTAGED_BINARY").map_or_else(usual, PathBuf::from);
+    if binary.is_file() {
+        return Some(binary);
+    }
+    let advice = "`cargo xtask test --only sabotage` builds it";
+    assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "there is no {}; {advice}", binary.display());
+    println!("skipped: there is no {}; {advice}", binary.display());
+    None
+}

@@ -1,0 +1,169 @@
+//! The promises, one function each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::book::{Book, Copy, CopyId, Transaction};
+use super::history::{Event, What};
+use super::{Counts, Kind, Violation};
+
+/// Everything but what [`Book::of`] has found while it read.
+pub fn all(book: &Book<'_>, violations: &mut Vec<Violation>) {
+    let mut broken = |kind: Kind, copy: &Copy<'_>, what: &str| {
+        let text = format!("message {} in queue {}: {what}{}", copy.message, copy.queue, book.story(copy));
+        violations.push(Violation { kind, text });
+    };
+    for copy in book.copies.values() {
+        if let Some(what) = lost(book, copy) {
+            broken(Kind::Lost, copy, what);
+        }
+        if let Some(what) = phantom(book, copy) {
+            broken(Kind::Phantom, copy, what);
+        }
+        if let Some(what) = resurrected(book, copy) {
+            broken(Kind::Resurrected, copy, what);
+        }
+        if copy.deliveries.iter().skip(1).any(|delivery| !is_marked(delivery)) {
+            broken(Kind::Unmarked, copy, "it came again and was not marked as redelivered");
+        }
+    }
+    for (copy, before) in disordered(book) {
+        let what = format!("it came first after {}, which was published after it", before.message);
+        broken(Kind::Order, copy, &what);
+    }
+    for transaction in book.transactions.values() {
+        if let Some((happened, did_not)) = torn(book, transaction) {
+            let (queue, message) = (happened.queue, happened.message);
+            let what = format!("its transaction did not happen to it, but to message {message} in queue {queue}");
+            broken(Kind::Transaction, did_not, &format!("{what}:{}\n  while to this:", book.story(happened)));
+        }
+    }
+}
+
+fn is_marked(delivery: &Event) -> bool {
+    matches!(delivery.what, What::Deliver { redelivered: true, .. })
+}
+
+/// A promised message must have come, and whenever it was taken without an acknowledgement it must have come again.
+/// Whoever drains at the end acknowledges, so there is an acknowledgement after the last delivery.
+fn lost(book: &Book<'_>, copy: &Copy<'_>) -> Option<&'static str> {
+    copy.promise?;
+    if copy.deliveries.is_empty() {
+        return Some("it was promised, and never came");
+    }
+    (!is_settled(book, copy)).then_some("it was promised, was not acknowledged when it last came, and never came again")
+}
+
+fn phantom(book: &Book<'_>, copy: &Copy<'_>) -> Option<&'static str> {
+    let first = copy.deliveries.first()?;
+    let transaction = book.transactions.get(&copy.within?)?;
+    match transaction.asked {
+        None if transaction.rolled_back.is_some() => Some("it came, but its transaction was rolled back"),
+        None => Some("it came, but its transaction was never to be committed"),
+        Some(asked) if first.at < asked.at => Some("it came before its transaction was to be committed"),
+        Some(_) => None,
+    }
+}
+
+/// Within one run any acknowledgement holds; over a kill, one that is known to be on disk.
+fn resurrected(book: &Book<'_>, copy: &Copy<'_>) -> Option<&'static str> {
+    for ack in &copy.acks {
+        let durable = book.known_durable(ack);
+        if durable.is_some_and(|known| copy.deliveries.iter().any(|delivery| delivery.at > known.at)) {
+            return Some("it came again after the commit of its acknowledgement was answered");
+        }
+        let is_plain = matches!(ack.what, What::Ack { within: None, .. });
+        let is_after = |delivery: &&Event| delivery.run == ack.run && delivery.at > ack.at;
+        if is_plain && copy.deliveries.iter().copied().any(|delivery| is_after(&delivery)) {
+            return Some("it came again after its acknowledgement, in the same run");
+        }
+    }
+    None
+}
+
+/// A queue, a publisher, and where the deliveries were seen: by one client in one run, or over the whole history.
+type Place<'b> = (&'b str, u16, Option<(u32, &'b str)>);
+
+/// First deliveries in one place: when, and of which copies.
+type Line<'b, 'a> = Vec<(u64, &'b Copy<'a>)>;
+
+/// The copies that came after one that their publisher had published later, and that one.
+///
+/// Only first deliveries count, of a run and of the whole history. What two consumers of a queue see can't be put in
+/// one order, so it is compared for each; over runs it is compared for queues that never had two at a time.
+fn disordered<'b, 'a>(book: &'b Book<'a>) -> Vec<(&'b Copy<'a>, &'b Copy<'a>)> {
+    let crowded = crowded_queues(book);
+    let mut lines: BTreeMap<Place<'_>, Line<'b, 'a>> = BTreeMap::new();
+    for copy in book.copies.values() {
+        let mut runs = BTreeSet::new();
+        for delivery in &copy.deliveries {
+            if runs.is_empty() && !crowded.contains(copy.queue) {
+                lines.entry((copy.queue, copy.message.publisher, None)).or_default().push((delivery.at, copy));
+            }
+            if runs.insert(delivery.run) {
+                let place = Some((delivery.run, &*delivery.client));
+                lines.entry((copy.queue, copy.message.publisher, place)).or_default().push((delivery.at, copy));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for line in lines.values_mut() {
+        line.sort_by_key(|(at, _)| *at);
+        let backwards = line.windows(2).find(|pair| pair[0].1.message.sequence >= pair[1].1.message.sequence);
+        found.extend(backwards.map(|pair| (pair[1].1, pair[0].1)));
+    }
+    found
+}
+
+/// The queues that had more than one consumer in some run.
+fn crowded_queues(book: &Book<'_>) -> BTreeSet<&'static str> {
+    let mut consumers: BTreeMap<(&'static str, u32), BTreeSet<&str>> = BTreeMap::new();
+    for copy in book.copies.values() {
+        for delivery in &copy.deliveries {
+            consumers.entry((copy.queue, delivery.run)).or_default().insert(&delivery.client);
+        }
+    }
+    let crowded = consumers.iter().filter(|(_, clients)| clients.len() > 1);
+    crowded.map(|((queue, _), _)| *queue).collect()
+}
+
+/// The copies that show that a transaction whose commit had no answer happened, and that it didn't.
+///
+/// A delivery in the commit's own run shows neither: the broker delivers before the disk is done, and a kill in between
+/// takes everything back. (If the commit was answered, whatever is missing is lost.)
+fn torn<'b, 'a>(book: &'b Book<'a>, transaction: &Transaction<'_>) -> Option<(&'b Copy<'a>, &'b Copy<'a>)> {
+    let asked = transaction.asked.filter(|_| transaction.is_unknown())?;
+    let copies = |ids: &[CopyId]| ids.iter().filter_map(|id| book.copies.get(id)).collect::<Vec<_>>();
+    let (published, acknowledged) = (copies(&transaction.publishes), copies(&transaction.acks));
+    let came_later = |copy: &&&Copy<'_>| copy.deliveries.iter().any(|delivery| delivery.run > asked.run);
+    let is_gone = |copy: &&&Copy<'_>| !came_later(copy) && !is_settled(book, copy);
+    let stays_away = |copy: &&&Copy<'_>| copy.promise.is_some() && !came_later(copy);
+    let happened = published.iter().find(came_later).or_else(|| acknowledged.iter().find(stays_away))?;
+    let did_not = published.iter().find(is_gone).or_else(|| acknowledged.iter().find(came_later))?;
+    Some((happened, did_not))
+}
+
+/// Whether the last that is known of the copy is an acknowledgement that may have taken effect.
+fn is_settled(book: &Book<'_>, copy: &Copy<'_>) -> bool {
+    let Some(last) = copy.deliveries.last() else { return false };
+    copy.acks.iter().any(|ack| ack.at > last.at && book.may_hold(ack))
+}
+
+/// A test that has not seen the situations that it is about proves nothing.
+pub fn enough(counts: &Counts, at_least: &Counts, violations: &mut Vec<Violation>) {
+    let rows = [
+        ("kills", counts.kills, at_least.kills),
+        ("publishes", counts.publishes, at_least.publishes),
+        ("confirms", counts.confirms, at_least.confirms),
+        ("publishers who waited for their last answer", counts.waits, at_least.waits),
+        ("publishes without an answer at a kill", counts.unconfirmed_at_kill, at_least.unconfirmed_at_kill),
+        ("messages that survived a kill in a queue", counts.survivors, at_least.survivors),
+        ("repeated deliveries", counts.repeats, at_least.repeats),
+        ("requeues", counts.requeues, at_least.requeues),
+        ("commits", counts.commits, at_least.commits),
+        ("commits without an answer at a kill", counts.commits_unknown, at_least.commits_unknown),
+        ("such commits that had happened", counts.commits_unknown_held, at_least.commits_unknown_held),
+    ];
+    for (what, seen, needed) in rows.into_iter().filter(|(_, seen, needed)| seen < needed) {
+        violations.push(Violation { kind: Kind::Vacuous, text: format!("{seen} {what}, needed are {needed}") });
+    }
+}

@@ -1,0 +1,72 @@
+//! Publishing with confirms, many of them outstanding.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Client, PATIENCE, Target, is_gone};
+use crate::checker::{Sent, What};
+use crate::raw::Happening;
+
+/// Publishes that may wait for an answer at a time.
+const WINDOW: usize = 256;
+const BURST: usize = 12;
+const PAUSE: Duration = Duration::from_millis(5);
+/// How long a publisher waits for its last answers, before it complains.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Until the connection is gone, or publishing is over and everything is answered.
+pub(super) fn publish(client: &mut Client, targets: &[Target]) {
+    client.connection.call(1, "confirm.select", "");
+    let mut outstanding = BTreeSet::new();
+    let mut tag = 0;
+    while !client.is_over() {
+        for _ in 0..=client.random.below(BURST) {
+            tag += 1;
+            outstanding.insert(tag);
+            client.publish(&targets[tag as usize % targets.len()], Sent::Confirmed(tag));
+        }
+        thread::sleep(PAUSE);
+        loop {
+            let patience = if outstanding.len() < WINDOW { Duration::ZERO } else { PATIENCE };
+            match take_answer(client, &mut outstanding, patience) {
+                Answer::Taken if outstanding.len() > WINDOW / 4 => {}
+                Answer::None if outstanding.len() >= WINDOW => {}
+                Answer::Gone => return,
+                Answer::Taken | Answer::None => break,
+            }
+        }
+    }
+    let end = Instant::now() + ANSWER_LIMIT;
+    while !outstanding.is_empty() && Instant::now() < end {
+        if matches!(take_answer(client, &mut outstanding, PATIENCE), Answer::Gone) {
+            return;
+        }
+    }
+    client.recorder.note(What::ConfirmsAwaited { publisher: client.publisher });
+}
+
+enum Answer {
+    Taken,
+    None,
+    Gone,
+}
+
+/// Takes one answer. Whether it makes sense is for the checker to say.
+fn take_answer(client: &mut Client, outstanding: &mut BTreeSet<u64>, patience: Duration) -> Answer {
+    let event = client.connection.next(patience);
+    if is_gone(&event.happening) {
+        return Answer::Gone;
+    }
+    let Happening::Method(method) = &event.happening else { return Answer::None };
+    assert!(matches!(method.name, "basic.ack" | "basic.nack"), "{event} to a publisher");
+    let (tag, multiple) = (method.number("delivery_tag"), method.number("multiple") == 1);
+    let (publisher, positive) = (client.publisher, method.name == "basic.ack");
+    client.recorder.note(What::Confirm { publisher, tag, multiple, positive });
+    if multiple {
+        *outstanding = outstanding.split_off(&(tag + 1));
+    } else {
+        outstanding.remove(&tag);
+    }
+    Answer::Taken
+}
