@@ -41,7 +41,7 @@ fn at_least(rounds: usize) -> Counts {
         requeues: rounds,
         commits: 5 * rounds,
         commits_unknown: rounds / 2,
-        commits_unknown_held: rounds / 10,
+        commits_unknown_held: rounds / 20,
     }
 }
 
