@@ -28,8 +28,6 @@ pub struct OutgoingState {
     pub output: Output,
     /// The longest frame that the client takes, in bytes.
     pub frame_max: usize,
-    /// Whether the client wants to know of consumers that the broker cancels.
-    pub cancel_notify: bool,
     channels: Vec<Option<Box<ChannelOut>>>,
     /// Consumers whose queue is gone, for the session to forget.
     pub cancelled: Vec<ConsumerKey>,
@@ -74,7 +72,6 @@ struct Source {
 struct ConsumerOut {
     /// The start of each of its deliveries: the method frame from after its length up to the delivery tag.
     prefix: Box<[u8]>,
-    tag: Box<str>,
     settles_itself: bool,
 }
 
@@ -130,6 +127,7 @@ impl OutgoingState {
     /// A channel ends. Returns what was not settled.
     pub fn close_channel(&mut self, channel: u16) -> Vec<Settled> {
         let closed = self.channels.get_mut(channel as usize).and_then(Option::take);
+        self.cancelled.retain(|key| split_key(*key).0 != channel);
         closed.map(|mut channel| channel.settle_all()).unwrap_or_default()
     }
 
@@ -235,7 +233,7 @@ impl ChannelOut {
     pub fn add_consumer(&mut self, tag: &str, queue: Option<Arc<QueueInfo>>, settles_itself: bool) -> u32 {
         let mut prefix = vec![0, 60, 0, 60];
         put_shortstr(&mut prefix, tag);
-        let consumer = ConsumerOut { prefix: prefix.into(), tag: tag.into(), settles_itself };
+        let consumer = ConsumerOut { prefix: prefix.into(), settles_itself };
         let consumer = Some(consumer);
         self.add_source(Source { queue, consumer, unsettled: 0, open: true, consumer_id: None })
     }
@@ -428,17 +426,8 @@ impl Outlet for Outgoing {
     }
 
     fn cancelled(&self, consumer: ConsumerKey, wakes: &mut Vec<Waker>) {
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        let (channel, source) = split_key(consumer);
+        let mut state = self.state.lock();
         state.cancelled.push(consumer);
-        if state.cancel_notify
-            && let Some(Some(out)) = state.channels.get_mut(channel as usize)
-            && let Some(Some(Source { consumer: Some(consumer), .. })) = out.sources.get(source as usize)
-        {
-            let cancel = Method::BasicCancel { consumer_tag: &consumer.tag, bits: Bits::of([true]) };
-            cancel.put(state.output.buffer(), channel);
-        }
         state.output.wake(wakes);
     }
 

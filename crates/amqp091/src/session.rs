@@ -18,7 +18,7 @@ use broker::{
     Broker, Name, Outlet, Peer, Position, Reply, Request, Session, SessionId, Table,
     broker::Caller,
     publish::Batch,
-    session::{Intake, Millis},
+    session::{HangUp, Intake, Millis},
 };
 
 use self::{channel::Channel, handshake::Handshake};
@@ -111,6 +111,7 @@ struct Client {
     user: Option<Name>,
     name: Option<String>,
     wants_refusal: bool,
+    wants_cancels: bool,
     wants_blocked: bool,
 }
 
@@ -123,7 +124,7 @@ enum Phase {
     /// The login was refused and the client cannot be told: it waits for the end.
     Refused,
     /// The output is the last that the client gets.
-    Finished,
+    Finished(HangUp),
 }
 
 /// A publish that the client will be told of once it is safe.
@@ -184,7 +185,7 @@ impl AmqpSession {
     fn step<'i>(&mut self, input: &'i [u8], batch: &mut Batch<'i>) -> Result<Option<usize>, Failure> {
         match self.phase {
             Phase::Handshake(Handshake::Header) => return Ok(self.protocol_header(input)),
-            Phase::Refused | Phase::Finished => return Ok(Some(input.len())),
+            Phase::Refused | Phase::Finished(_) => return Ok(Some(input.len())),
             Phase::Handshake(_) | Phase::Open | Phase::Closing => {}
         }
         let fail = |exception| Failure { channel: 0, exception };
@@ -204,7 +205,7 @@ impl AmqpSession {
                 self.connection_frame(frame).map_err(fail)?;
             }
             Phase::Handshake(_) => self.handshake_frame(frame).map_err(fail)?,
-            Phase::Closing | Phase::Refused | Phase::Finished => self.closing_frame(frame),
+            Phase::Closing | Phase::Refused | Phase::Finished(_) => self.closing_frame(frame),
         }
         Ok(Some(frame.len()))
     }
@@ -219,7 +220,7 @@ impl AmqpSession {
             Method::ConnectionClose { .. } => {
                 self.end_channels();
                 self.outgoing.send(0, &Method::ConnectionCloseOk {});
-                self.phase = Phase::Finished;
+                self.phase = Phase::Finished(HangUp::Client);
             }
             Method::ConnectionUpdateSecret { .. } => self.outgoing.send(0, &Method::ConnectionUpdateSecretOk {}),
             method => {
@@ -232,10 +233,10 @@ impl AmqpSession {
 
     fn closing_frame(&mut self, frame: Frame<'_>) {
         match Method::read(frame.payload) {
-            Ok(Method::ConnectionCloseOk {}) => self.phase = Phase::Finished,
+            Ok(Method::ConnectionCloseOk {}) => self.phase = Phase::Finished(HangUp::Broker),
             Ok(Method::ConnectionClose { .. }) => {
                 self.outgoing.send(0, &Method::ConnectionCloseOk {});
-                self.phase = Phase::Finished;
+                self.phase = Phase::Finished(HangUp::Client);
             }
             _ => {}
         }
@@ -326,7 +327,7 @@ impl AmqpSession {
         }
     }
 
-    /// Forgets consumers whose queue is gone.
+    /// Forgets consumers whose queue is gone, and tells the client if it wants to know.
     fn forget_cancelled(&mut self) {
         let cancelled = std::mem::take(&mut self.outgoing.lock().cancelled);
         for key in cancelled {
@@ -335,7 +336,7 @@ impl AmqpSession {
     }
 
     fn paused(&self) -> bool {
-        self.stalled.is_some() || self.request.is_some() || self.blocked || self.finished()
+        self.stalled.is_some() || self.request.is_some() || self.blocked || self.finished().is_some()
     }
 }
 
@@ -377,7 +378,6 @@ impl Session for AmqpSession {
     }
 
     fn poll(&mut self, now: Millis, waker: &Waker) {
-        self.forget_cancelled();
         if self.paused() {
             // While nothing is read, silence says nothing of the client.
             self.received = now;
@@ -400,6 +400,10 @@ impl Session for AmqpSession {
         }
         if let Some(stalled) = self.stalled.take_if(|stalled| stalled.position <= self.broker.committed()) {
             self.outgoing.lock().output.buffer().extend_from_slice(&stalled.reply);
+        }
+        // A client that deletes the queue that it consumes from gets the reply first.
+        if self.stalled.is_none() {
+            self.forget_cancelled();
         }
         self.confirm();
     }
@@ -434,7 +438,7 @@ impl Session for AmqpSession {
     }
 
     fn deadline(&self) -> Option<Millis> {
-        if self.finished() {
+        if self.finished().is_some() {
             return None;
         }
         let heartbeat = (self.heartbeat_ms > 0).then(|| {
@@ -447,14 +451,14 @@ impl Session for AmqpSession {
     fn expire(&mut self, now: Millis) {
         if self.phase_ends.is_some_and(|ends| ends <= now) {
             self.end_channels();
-            self.phase = Phase::Finished;
+            self.phase = Phase::Finished(HangUp::Broker);
         }
         if self.heartbeat_ms == 0 {
             return;
         }
         if self.received.plus(self.heartbeat_ms * 2) <= now {
             self.end_channels();
-            self.phase = Phase::Finished;
+            self.phase = Phase::Finished(HangUp::Broker);
         } else if self.sent.plus(self.heartbeat_ms / 2) <= now {
             let heartbeat = [frame_type::HEARTBEAT, 0, 0, 0, 0, 0, 0, wire::FRAME_END];
             self.outgoing.lock().output.buffer().extend_from_slice(&heartbeat);
@@ -483,18 +487,21 @@ impl Session for AmqpSession {
                 self.fail(Failure { channel: 0, exception }, now);
                 self.phase_ends = Some(now.plus(1000));
             }
-            Phase::Closing | Phase::Finished => {}
-            Phase::Handshake(_) | Phase::Refused => self.phase = Phase::Finished,
+            Phase::Closing | Phase::Finished(_) => {}
+            Phase::Handshake(_) | Phase::Refused => self.phase = Phase::Finished(HangUp::Broker),
         }
     }
 
     fn disconnected(&mut self, _now: Millis) {
         self.end_channels();
-        self.phase = Phase::Finished;
+        self.phase = Phase::Finished(HangUp::Broker);
     }
 
-    fn finished(&self) -> bool {
-        matches!(self.phase, Phase::Finished)
+    fn finished(&self) -> Option<HangUp> {
+        match self.phase {
+            Phase::Finished(hang_up) => Some(hang_up),
+            _ => None,
+        }
     }
 
     fn describe(&self) -> String {
@@ -514,6 +521,7 @@ impl Client {
         if let Some(broker::Value::Table(capabilities)) = properties.get("capabilities") {
             let can = |name| capabilities.get(name) == Some(&broker::Value::Bool(true));
             self.wants_refusal = can("authentication_failure_close");
+            self.wants_cancels = can("consumer_cancel_notify");
             self.wants_blocked = can("connection.blocked");
         }
     }

@@ -117,21 +117,21 @@ impl World {
         })
     }
 
-    /// Lets every session do what it can.
+    /// Lets every session do what it can, and then what the others' doings have made possible.
     fn work(&mut self) {
-        for client in self.clients.values_mut() {
-            if client.session.deadline().is_some_and(|at| at <= self.now) {
-                client.session.expire(self.now);
-            }
-            for _ in 0..3 {
+        for client in
+            self.clients.values_mut().filter(|client| client.session.deadline().is_some_and(|at| at <= self.now))
+        {
+            client.session.expire(self.now);
+        }
+        for _ in 0..3 {
+            for client in self.clients.values_mut() {
                 client.session.poll(self.now, Waker::noop());
-                if client.left.is_empty() {
-                    break;
+                if !client.left.is_empty() {
+                    let used = client.session.receive(&client.left.clone(), self.now);
+                    client.left.drain(..used);
                 }
-                let used = client.session.receive(&client.left.clone(), self.now);
-                client.left.drain(..used);
             }
-            client.session.poll(self.now, Waker::noop());
         }
     }
 
@@ -142,7 +142,7 @@ impl World {
             }
         }
         self.clients.retain(|name, client| {
-            let finished = client.session.finished();
+            let finished = client.session.finished().is_some();
             if finished {
                 writeln!(out, "{name}< end of the connection").unwrap();
                 client.session.disconnected(Millis(0));

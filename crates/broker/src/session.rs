@@ -98,6 +98,16 @@ pub enum Intake {
     Paused,
 }
 
+/// Who closes the transport when all is said. The other one waits for it, for a while: many clients take an end that
+/// comes before their own for a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HangUp {
+    /// The client, who had the last word.
+    Client,
+    /// The broker.
+    Broker,
+}
+
 /// One client's conversation in one protocol.
 ///
 /// The driver calls [`Session::receive`] with what it read, [`Session::poll`] whenever it was woken, and afterwards
@@ -143,8 +153,8 @@ pub trait Session: Send {
     /// The connection is gone: give back all that the session holds. Called once, last.
     fn disconnected(&mut self, now: Millis);
 
-    /// Whether all is said, and the connection can be closed once the output is written.
-    fn finished(&self) -> bool;
+    /// Whether all is said, and who is to hang up once the output is written.
+    fn finished(&self) -> Option<HangUp>;
 
     /// The session in a log line: user, vhost, client name.
     fn describe(&self) -> String;

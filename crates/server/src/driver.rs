@@ -14,7 +14,11 @@ use std::{
 };
 
 use amqp091::AmqpSession;
-use broker::{Login, Millis, Outlet, Peer, Reply, Request, Session, limits, outlet::Chunks, session::Intake};
+use broker::{
+    Login, Millis, Outlet, Peer, Reply, Request, Session, limits,
+    outlet::Chunks,
+    session::{HangUp, Intake},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::JoinHandle,
@@ -149,8 +153,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Ok(busy) => busy,
                 Err(ended) => return Poll::Ready(ended),
             };
-            if self.session.finished() && self.chunks.is_empty() && self.outlet.pending_bytes() == 0 {
-                return self.poll_linger(cx, now).map(|()| Ended::InOrder);
+            if let Some(hang_up) = self.session.finished()
+                && self.chunks.is_empty()
+                && self.outlet.pending_bytes() == 0
+            {
+                return self.poll_linger(cx, now, hang_up).map(|()| Ended::InOrder);
             }
             busy |= match self.poll_input(cx, now) {
                 Ok(busy) => busy,
@@ -329,17 +336,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         Ok(fired)
     }
 
-    /// Ends the transport: no more output, and input is dropped until the client has seen that, or time is up.
-    fn poll_linger(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<()> {
-        let first = self.linger_until.is_none();
-        let until = *self.linger_until.get_or_insert(now.plus(LINGER_MS));
-        if first {
+    /// Ends the transport. What the client still sends is dropped until it hangs up, or time is up.
+    fn poll_linger(&mut self, cx: &mut Context<'_>, now: Millis, hang_up: HangUp) -> Poll<()> {
+        if self.linger_until.is_none() {
+            let until = now.plus(LINGER_MS);
+            self.linger_until = Some(until);
             self.timer.as_mut().reset(self.server.clock.instant(until));
         }
-        if self.timer.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
+        let in_time = self.timer.as_mut().poll(cx).is_pending();
+        if hang_up == HangUp::Broker {
+            let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
         }
-        let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+        if in_time {
+            ready!(self.poll_end_of_input(cx));
+        }
+        // Even a client that hung up first is told that nothing was cut off, which TLS can tell.
+        Pin::new(&mut self.stream).poll_shutdown(cx).map(|_| ())
+    }
+
+    fn poll_end_of_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             buffer.resize(buffer.len().max(READ_BYTES), 0);
             loop {

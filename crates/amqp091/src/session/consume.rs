@@ -13,6 +13,8 @@ use crate::{
 
 impl AmqpSession {
     pub(super) fn consuming_method(&mut self, number: u16, method: Method<'_>) -> Result<(), Exception> {
+        // Before a number is given to another consumer.
+        self.forget_cancelled();
         match method {
             Method::BasicQos { size, count, bits } => self.qos(number, size, count, bits.get(0)),
             Method::BasicConsume { queue, consumer_tag, bits, arguments, .. } => {
@@ -193,11 +195,16 @@ impl AmqpSession {
         self.outgoing.lock().channel(number)?.attachment(source)
     }
 
-    /// A consumer's queue is gone: the consumer is forgotten.
+    /// A consumer's queue is gone, and so is the consumer.
     pub(super) fn consumer_gone(&mut self, key: ConsumerKey) {
         let (number, source) = split_key(key);
-        if let Some(channel) = self.channel(number) {
-            channel.consumers.retain(|_, other| *other != source);
+        let notify = self.client.wants_cancels;
+        let Some(channel) = self.channel(number) else { return };
+        let tag = channel.consumers.iter().find(|(_, other)| **other == source).map(|(tag, _)| tag.clone());
+        let Some(tag) = tag else { return };
+        channel.consumers.remove(&tag);
+        if notify {
+            self.outgoing.send(number, &Method::BasicCancel { consumer_tag: &tag, bits: Bits::of([true]) });
         }
         if let Some(out) = self.outgoing.lock().channel(number) {
             out.close_source(source);

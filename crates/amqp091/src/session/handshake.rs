@@ -1,6 +1,9 @@
 //! From the protocol header to `connection.open-ok` (specification section 2.2.4).
 
-use broker::{Credentials, Login, Name, Request, Table, Value, session::Millis};
+use broker::{
+    Credentials, Login, Name, Request, Table, Value,
+    session::{HangUp, Millis},
+};
 
 use super::{AmqpSession, Phase};
 use crate::{
@@ -37,7 +40,7 @@ impl AmqpSession {
             return Some(8);
         }
         self.outgoing.lock().output.buffer().extend_from_slice(PROTOCOL_HEADER);
-        self.phase = Phase::Finished;
+        self.phase = Phase::Finished(HangUp::Broker);
         Some(input.len())
     }
 
@@ -93,10 +96,6 @@ impl AmqpSession {
         match (state, method) {
             (Handshake::StartOk, Method::ConnectionStartOk { properties, mechanism, response, .. }) => {
                 self.client.read(&properties);
-                if let Some(Value::Table(capabilities)) = properties.get("capabilities") {
-                    let notify = capabilities.get("consumer_cancel_notify") == Some(&Value::Bool(true));
-                    self.outgoing.lock().cancel_notify = notify;
-                }
                 self.start_ok(mechanism, response).map_err(|exception| exception.during(id))
             }
             (Handshake::TuneOk, Method::ConnectionTuneOk { channel_max, frame_max, heartbeat }) => {
@@ -107,7 +106,7 @@ impl AmqpSession {
             }
             (_, Method::ConnectionClose { .. }) => {
                 self.outgoing.send(0, &Method::ConnectionCloseOk {});
-                self.phase = Phase::Finished;
+                self.phase = Phase::Finished(HangUp::Client);
                 Ok(())
             }
             _ => Err(Exception::new(Code::ChannelError, "unexpected method during the handshake").during(id)),

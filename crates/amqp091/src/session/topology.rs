@@ -132,7 +132,6 @@ impl AmqpSession {
             Err(Refusal::NotFound(_)) => (0, Position(0)),
             Err(refusal) => return Err(refusal.into()),
         };
-        self.forget_cancelled();
         self.answer(number, bits.get(2), position, &Method::QueueDeleteOk { messages });
         Ok(())
     }
