@@ -90,6 +90,8 @@ pub struct AmqpSession {
     channel_max: u16,
     channels: Vec<Option<Box<Channel>>>,
     channels_open: usize,
+    /// Bytes of messages that have begun to come and are not complete.
+    unfinished_bytes: u64,
     unconfirmed: VecDeque<Unconfirmed>,
     stalled: Option<Stalled>,
     blocked: bool,
@@ -169,6 +171,7 @@ impl AmqpSession {
             channel_max: 0,
             channels: Vec::new(),
             channels_open: 0,
+            unfinished_bytes: 0,
             unconfirmed: VecDeque::new(),
             stalled: None,
             blocked: false,

@@ -61,7 +61,7 @@ struct Client {
 
 fn run(script: &str) -> String {
     let log = Arc::new(MemoryLog::manual());
-    let settings = Settings { message_bytes_max: 1000, seed: 7 };
+    let settings = Settings { message_bytes_max: 1000, seed: 7, ..Settings::default() };
     let broker = Arc::new(Broker::new(settings, log.clone(), Recovered::default()).unwrap());
     broker.add_vhost(&"/".into());
     for (user, write) in [("guest", ".*"), ("reader", "")] {

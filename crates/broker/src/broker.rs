@@ -39,13 +39,16 @@ use crate::{
 pub struct Settings {
     /// Largest message body, in bytes.
     pub message_bytes_max: u64,
+    /// Bytes of messages that one connection may have begun and not finished.
+    pub unfinished_bytes_max: u64,
     /// Random bits from which names of server-named queues are made.
     pub seed: u128,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { message_bytes_max: limits::MESSAGE_BYTES, seed: 0 }
+        let message_bytes_max = limits::MESSAGE_BYTES;
+        Self { message_bytes_max, unfinished_bytes_max: message_bytes_max * limits::UNFINISHED_MESSAGES, seed: 0 }
     }
 }
 

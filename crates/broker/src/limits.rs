@@ -30,5 +30,8 @@ pub const MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
 /// Largest configured message body, in bytes.
 pub const MESSAGE_BYTES_CEILING: u64 = 512 * 1024 * 1024;
 
+/// Messages of the largest size that one connection may have begun and not finished, if memory allows.
+pub const UNFINISHED_MESSAGES: u64 = 4;
+
 /// Routes that one channel remembers.
 pub const ROUTES_CACHED: usize = 256;

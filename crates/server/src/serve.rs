@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use broker::{Broker, Name, Permissions, TopicPermissions, User, identity::Pattern};
+use broker::{Broker, Name, Permissions, TopicPermissions, User, identity::Pattern, limits};
 use store::Store;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -111,7 +111,10 @@ fn open(config: &Config) -> anyhow::Result<Arc<Broker>> {
         tracing::warn!("{torn}. Nothing there was confirmed; it is cut off");
     }
     let seed = u128::from_le_bytes(auth::random()?);
-    let settings = broker::Settings { message_bytes_max: config.limits.message_bytes, seed };
+    let message_bytes_max = config.limits.message_bytes;
+    let unfinished = (message_bytes_max * limits::UNFINISHED_MESSAGES).min(memory_limit(config) as u64 / 8);
+    let unfinished_bytes_max = unfinished.max(message_bytes_max);
+    let settings = broker::Settings { message_bytes_max, unfinished_bytes_max, seed };
     let recovered = durability::recovered(contents);
     let messages = recovered.held.len();
     let broker = Broker::new(settings, Arc::new(DiskLog(store)), recovered)
@@ -224,8 +227,7 @@ async fn stop(server: &Arc<Server>) {
 
 /// Keeps publishers waiting while queued messages take more memory than they may.
 async fn watch_memory(server: Arc<Server>) {
-    let configured = server.config.limits.memory_bytes;
-    let limit = if configured == 0 { memory_allowed() / 2 } else { configured };
+    let limit = memory_limit(&server.config);
     let mut tick = tokio::time::interval(WATCH_EVERY);
     loop {
         tick.tick().await;
@@ -240,6 +242,11 @@ async fn watch_memory(server: Arc<Server>) {
             server.broker.set_alarm(alarm);
         }
     }
+}
+
+/// Memory that queued messages may take, in bytes.
+fn memory_limit(config: &Config) -> usize {
+    if config.limits.memory_bytes == 0 { memory_allowed() / 2 } else { config.limits.memory_bytes }
 }
 
 /// Memory that the control group or the machine allows, in bytes.

@@ -204,8 +204,9 @@ impl AmqpSession {
         let consumers = std::mem::take(&mut channel.consumers);
         let replies = channel.replies.take();
         let pending = channel.transaction.take().map(Transaction::into_settled).unwrap_or_default();
-        channel.content = None;
+        let unfinished = channel.content.take().map_or(0, |content| content.unfinished_bytes());
         channel.closing = true;
+        self.unfinished_bytes -= unfinished;
         for source in consumers.into_values() {
             self.detach(number, source);
         }

@@ -48,6 +48,16 @@ impl Content {
         Self { exchange, mandatory, stage: Stage::Header { routing_key: routing_key.into() } }
     }
 
+    /// Bytes of its body that are kept until the rest comes.
+    pub(super) fn unfinished_bytes(&self) -> u64 {
+        match &self.stage {
+            Stage::Body { block, routing_key_len, properties_len, .. } => {
+                block.len() as u64 - u64::from(*routing_key_len) - u64::from(*properties_len)
+            }
+            Stage::Header { .. } | Stage::TooLarge { .. } => 0,
+        }
+    }
+
     /// A method came where content was due.
     pub(super) fn interrupted(&self) -> Exception {
         let text = match self.stage {
@@ -118,7 +128,7 @@ impl AmqpSession {
                 *missing = left_of_body(*missing, frame.payload.len())?;
                 block.extend_from_slice(frame.payload);
                 if *missing > 0 {
-                    return Ok(());
+                    return self.count_unfinished(frame.payload.len());
                 }
             }
             (Stage::TooLarge { size, missing }, frame_type::BODY) => {
@@ -131,7 +141,20 @@ impl AmqpSession {
             _ => return Err(content.interrupted()),
         }
         let Some(content) = channel.content.take() else { return Ok(()) };
+        let last = if frame.kind == frame_type::BODY { frame.payload.len() as u64 } else { 0 };
+        self.unfinished_bytes -= content.unfinished_bytes() - last;
         self.complete(number, content, batch).map_err(|exception| exception.during((60, 40)))
+    }
+
+    /// A client may begin several messages at once, but not with all the memory there is.
+    fn count_unfinished(&mut self, len: usize) -> Result<(), Exception> {
+        self.unfinished_bytes += len as u64;
+        let max = self.broker.settings.unfinished_bytes_max;
+        if self.unfinished_bytes <= max {
+            return Ok(());
+        }
+        let text = format!("unfinished messages on this connection take more than {max} bytes");
+        Err(Exception::new(Code::ResourceError, text).during((60, 40)))
     }
 
     fn complete(&mut self, number: u16, content: Content, batch: &mut Batch<'_>) -> Result<(), Exception> {
