@@ -12,7 +12,7 @@ use anyhow::Context;
 use broker::{Broker, Name, Permissions, TopicPermissions, User, identity::Pattern, limits};
 use store::Store;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 use tokio_rustls::TlsAcceptor;
@@ -90,10 +90,11 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         before_login: Arc::default(),
         config,
     });
+    let stop_signals = Stop::catch()?;
     listen(&server, tls.map(TlsAcceptor::from))?;
     announce(&format!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display()));
     tokio::spawn(watch_memory(Arc::clone(&server)));
-    stopped().await?;
+    stop_signals.wait().await;
     tracing::info!("stopping");
     stop(&server).await;
     Ok(())
@@ -206,14 +207,24 @@ fn listen(server: &Arc<Server>, acceptor: Option<TlsAcceptor>) -> anyhow::Result
     Ok(())
 }
 
-async fn stopped() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that end the broker in order. They are caught from here on, so this comes before anybody is told that the
+/// broker is ready.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn catch() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Tells every client, and gives them time to say goodbye. What the log has not written is written when the store goes.
