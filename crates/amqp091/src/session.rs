@@ -4,6 +4,7 @@
 //! channel's methods, or the content of a message. Publishes and settlements gather in a batch that is applied before
 //! anything else is done that could depend on it, and at the end of the input.
 
+mod alarm;
 mod channel;
 mod consume;
 mod content;
@@ -94,7 +95,11 @@ pub struct AmqpSession {
     unfinished_bytes: u64,
     unconfirmed: VecDeque<Unconfirmed>,
     stalled: Option<Stalled>,
+    /// Whether publishes have to wait for memory.
     blocked: bool,
+    waits_for_alarm: bool,
+    /// Bytes of frames that channels hold back meanwhile.
+    held_bytes: usize,
     /// How often consumers had been resumed when those of this session's publishes were found to lag.
     lagging: Option<u64>,
     /// Whether the framing is lost, and with it any sense of what else comes.
@@ -175,6 +180,8 @@ impl AmqpSession {
             unconfirmed: VecDeque::new(),
             stalled: None,
             blocked: false,
+            waits_for_alarm: false,
+            held_bytes: 0,
             lagging: None,
             deaf: false,
             request: None,
@@ -339,7 +346,8 @@ impl AmqpSession {
     }
 
     fn paused(&self) -> bool {
-        self.stalled.is_some() || self.request.is_some() || self.blocked || self.finished().is_some()
+        let held_back = self.held_bytes > alarm::HELD_BYTES_MAX;
+        self.stalled.is_some() || self.request.is_some() || held_back || self.finished().is_some()
     }
 }
 
@@ -385,15 +393,6 @@ impl Session for AmqpSession {
             // While nothing is read, silence says nothing of the client.
             self.received = now;
         }
-        if self.blocked {
-            self.broker.wake_after_alarm(waker);
-            if !self.broker.alarm() {
-                self.blocked = false;
-                if self.client.wants_blocked {
-                    self.outgoing.send(0, &Method::ConnectionUnblocked {});
-                }
-            }
-        }
         if let Some(resumed) = self.lagging {
             self.broker.wake_when_resumed(waker);
             self.lagging = Some(resumed).filter(|&resumed| resumed == self.broker.resumed());
@@ -407,6 +406,7 @@ impl Session for AmqpSession {
         // A client that deletes the queue that it consumes from gets the reply first.
         if self.stalled.is_none() {
             self.forget_cancelled();
+            self.poll_alarm(now, waker);
         }
         self.confirm();
     }

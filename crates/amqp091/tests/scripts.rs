@@ -2,7 +2,7 @@
 //!
 //! A line `A> 1 queue.declare queue=q durable` is a method that client A sends on channel 1; a line `A< …` is what A gets.
 //! `A> 1 content properties=… body=…` sends a content header and body. Commands without a client: `commit` (the log
-//! becomes safe), `wait MS` (time passes), `close A` (the connection is lost). Clients exist from their first line on.
+//! becomes safe), `wait MS` (time passes), `alarm on` and `alarm off`, `close A` (the connection is lost). Clients exist from their first line on.
 //! With `UPDATE_SCRIPTS=1` in the environment the answers are written anew.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -92,6 +92,7 @@ impl World {
         }
         match line.split_once(' ').unwrap_or((line, "")) {
             ("commit", _) => self.log.commit(),
+            ("alarm", state) => self.broker.set_alarm(state == "on"),
             ("wait", ms) => self.now = self.now.plus(ms.parse().unwrap()),
             ("close", client) => {
                 let mut client = self.clients.remove(client).unwrap();
@@ -156,6 +157,7 @@ fn shake_hands(session: &mut AmqpSession, user: &str, now: Millis) {
     let mut bytes = PROTOCOL_HEADER.to_vec();
     let mut capabilities = Table::default();
     capabilities.push("consumer_cancel_notify", Value::Bool(true));
+    capabilities.push("connection.blocked", Value::Bool(true));
     let mut properties = Table::default();
     properties.push("capabilities", Value::Table(capabilities));
     let response = format!("\0{user}\0");

@@ -27,6 +27,8 @@ pub(super) struct Channel {
     /// The number of the last publish, once the client wants confirms.
     pub(super) confirms: Option<u64>,
     pub(super) transaction: Option<Transaction>,
+    /// Frames that are held back; see [`super::alarm`].
+    pub(super) held: Vec<u8>,
     /// Unsettled deliveries allowed to each consumer to come.
     pub(super) prefetch: u32,
     /// Unsettled deliveries allowed to all consumers together.
@@ -70,6 +72,10 @@ impl AmqpSession {
             self.closing_channel_frame(frame);
             return Ok(frame.len());
         }
+        if self.hold_back(frame, input) {
+            return Ok(frame.len());
+        }
+        let Some(channel) = self.channel(number) else { return Ok(frame.len()) };
         if matches!(frame.kind, frame_type::HEADER | frame_type::BODY) {
             self.content_frame(frame, batch).map_err(fail)?;
             return Ok(frame.len());
@@ -204,9 +210,11 @@ impl AmqpSession {
         let consumers = std::mem::take(&mut channel.consumers);
         let replies = channel.replies.take();
         let pending = channel.transaction.take().map(Transaction::into_settled).unwrap_or_default();
+        let held = std::mem::take(&mut channel.held).len();
         let unfinished = channel.content.take().map_or(0, |content| content.unfinished_bytes());
         channel.closing = true;
         self.unfinished_bytes -= unfinished;
+        self.held_bytes -= held;
         for source in consumers.into_values() {
             self.detach(number, source);
         }

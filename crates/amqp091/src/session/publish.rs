@@ -17,7 +17,7 @@ use super::{
 use crate::{
     ORIGIN,
     mapping::{Code, Exception},
-    method::{BadMethod, Method},
+    method::BadMethod,
     properties::Properties,
     wire::{self, Frame, Malformed, NOT_UTF8, Reader, frame_type},
 };
@@ -73,7 +73,7 @@ impl AmqpSession {
             return Err(during(Exception::new(Code::NotImplemented, "immediate=true")));
         }
         if self.must_wait() {
-            // The frame is offered again when the wait is over.
+            // The frame is looked at again: to be held back, or when the disk has caught up.
             return Ok(0);
         }
         if let Some(whole) = Whole::find(frame, input, self.frame_max)
@@ -92,11 +92,7 @@ impl AmqpSession {
 
     /// Whether publishers have to wait: for memory or disk, or because too much waits to be written.
     fn must_wait(&mut self) -> bool {
-        if self.broker.alarm() {
-            self.blocked = true;
-            if self.client.wants_blocked {
-                self.outgoing.send(0, &Method::ConnectionBlocked { reason: "low on memory" });
-            }
+        if self.is_alarmed() {
             return true;
         }
         if self.broker.log().congested() {
