@@ -163,6 +163,32 @@ fn a_full_broker_blocks_publishers_until_it_is_drained() {
     assert_eq!(slow.next(PATIENCE).body(), b"after");
 }
 
+/// Settlements are always taken: who publishes and consumes on one connection gets out of it by himself.
+#[test]
+fn a_blocked_publisher_can_consume_on_its_own_connection() {
+    let server = with_limits(&format!("memory_bytes = {}", 8 * MIB));
+    let mut connection = Connection::ready(&address(&server));
+    connection.call(1, "queue.declare", "queue=bulk");
+    connection.call(2, "channel.open", "");
+    let published = publish_until_blocked(&mut connection, 4096);
+    connection.call(2, "basic.qos", "prefetch_count=10");
+    connection.call(2, "basic.consume", "queue=bulk");
+    let (mut unblocked, mut taken) = (false, 0);
+    while taken < published {
+        let event = connection.next(PATIENCE);
+        match event.method_name() {
+            Some("basic.deliver") => {
+                taken += 1;
+                connection.send(2, "basic.ack", &Fields::parse(&format!("delivery_tag={taken}")));
+            }
+            Some("connection.unblocked") => unblocked = true,
+            _ => panic!("{event} after {taken} messages"),
+        }
+    }
+    let last = if unblocked { None } else { connection.next(PATIENCE).method_name() };
+    assert!(unblocked || last == Some("connection.unblocked"), "all is consumed, and the publisher still waits");
+}
+
 #[test]
 fn a_blocked_publisher_is_not_taken_for_a_silent_one() {
     let server = with_limits("memory_bytes = 1048576");
