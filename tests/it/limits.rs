@@ -166,11 +166,12 @@ fn a_full_broker_blocks_publishers_until_it_is_drained() {
 /// Settlements are always taken: who publishes and consumes on one connection gets out of it by himself.
 #[test]
 fn a_blocked_publisher_can_consume_on_its_own_connection() {
-    let server = with_limits(&format!("memory_bytes = {}", 8 * MIB));
+    let server = with_limits(&format!("memory_bytes = {}", 4 * MIB));
     let mut connection = Connection::ready(&address(&server));
     connection.call(1, "queue.declare", "queue=bulk");
     connection.call(2, "channel.open", "");
-    let published = publish_until_blocked(&mut connection, 4096);
+    // Small ones, so that what is on its way when the block comes is far less than a connection may have held back.
+    let published = publish_until_blocked(&mut connection, 256);
     connection.call(2, "basic.qos", "prefetch_count=10");
     connection.call(2, "basic.consume", "queue=bulk");
     let (mut unblocked, mut taken) = (false, 0);
