@@ -191,6 +191,28 @@ impl AmqpSession {
         }
     }
 
+    /// Takes as many frames as there are and may be taken. Returns how many bytes that were.
+    fn take_frames(&mut self, input: &[u8], now: Millis) -> usize {
+        let mut used = 0;
+        let mut batch = Batch::default();
+        while used < input.len() && !self.paused() && !self.deaf {
+            match self.step(&input[used..], &mut batch) {
+                Ok(Some(len)) => used += len,
+                Ok(None) => break,
+                // The offending frame is looked at again, on a channel or connection that now ignores it.
+                Err(failure) => {
+                    self.apply(&mut batch);
+                    self.fail(failure, now);
+                }
+            }
+            if batch.len() >= BATCH_OPERATIONS {
+                self.apply(&mut batch);
+            }
+        }
+        self.apply(&mut batch);
+        if self.deaf { input.len() } else { used }
+    }
+
     /// Takes one frame, or several that make up a message. Returns how many bytes that were.
     fn step<'i>(&mut self, input: &'i [u8], batch: &mut Batch<'i>) -> Result<Option<usize>, Failure> {
         match self.phase {
@@ -362,30 +384,7 @@ fn put_ack(out: &mut Vec<u8>, channel: u16, number: u64, multiple: bool) {
 impl Session for AmqpSession {
     fn receive(&mut self, input: &[u8], now: Millis) -> usize {
         self.received = now;
-        if self.deaf {
-            return input.len();
-        }
-        let mut used = 0;
-        let mut batch = Batch::default();
-        while used < input.len() && !self.paused() {
-            match self.step(&input[used..], &mut batch) {
-                Ok(Some(len)) => used += len,
-                Ok(None) => break,
-                // The offending frame is looked at again, on a channel or connection that now ignores it.
-                Err(failure) => {
-                    self.apply(&mut batch);
-                    self.fail(failure, now);
-                }
-            }
-            if self.deaf {
-                return input.len();
-            }
-            if batch.len() >= BATCH_OPERATIONS {
-                self.apply(&mut batch);
-            }
-        }
-        self.apply(&mut batch);
-        used
+        self.take_frames(input, now)
     }
 
     fn poll(&mut self, now: Millis, waker: &Waker) {

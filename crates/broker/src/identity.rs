@@ -159,16 +159,6 @@ impl Identity {
         self.users.write().insert(name, user);
     }
 
-    /// Removes a user.
-    pub fn remove(&self, name: &str) -> bool {
-        self.users.write().remove(name).is_some()
-    }
-
-    /// A user, copied.
-    pub fn user(&self, name: &str) -> Option<User> {
-        self.users.read().get(name).cloned()
-    }
-
     /// The hash of a user's password.
     pub fn password_hash(&self, name: &str) -> Option<String> {
         self.users.read().get(name).map(|user| user.password_hash.clone())

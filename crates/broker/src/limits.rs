@@ -15,9 +15,6 @@ pub const SHARED_PAYLOAD_BYTES: usize = 8 * 1024;
 /// Ready messages in a queue whose consumers cannot keep up, above which its publishers wait for a while.
 pub const LAGGING_MESSAGES: usize = 1024;
 
-/// The longest name of an exchange, queue, vhost or user, in bytes.
-pub const NAME_BYTES: usize = 255;
-
 /// Consumers that one queue may have.
 pub const CONSUMERS_PER_QUEUE: usize = 1 << 20;
 

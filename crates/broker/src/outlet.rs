@@ -103,11 +103,6 @@ impl Chunks {
         }
     }
 
-    /// Gives back the memory that is kept for reuse; for a connection that has gone quiet.
-    pub fn shrink(&mut self) {
-        self.spare = Vec::new();
-    }
-
     fn push(&mut self, chunk: Bytes) {
         if !chunk.is_empty() {
             self.len += chunk.len();

@@ -6,7 +6,7 @@
 
 use std::task::Waker;
 
-use broker::{publish::Batch, session::Millis};
+use broker::session::Millis;
 
 use super::AmqpSession;
 use crate::{
@@ -79,19 +79,7 @@ impl AmqpSession {
     fn release_held(&mut self, number: u16, now: Millis) {
         let held = self.channel(number).map(|channel| std::mem::take(&mut channel.held)).unwrap_or_default();
         self.held_bytes -= held.len();
-        let mut used = 0;
-        let mut batch = Batch::default();
-        while used < held.len() && !self.paused() {
-            match self.step(&held[used..], &mut batch) {
-                Ok(Some(len)) => used += len,
-                Ok(None) => break,
-                Err(failure) => {
-                    self.apply(&mut batch);
-                    self.fail(failure, now);
-                }
-            }
-        }
-        self.apply(&mut batch);
+        let used = self.take_frames(&held, now);
         // What follows a reply that waits for the disk waits with it.
         if let Some(channel) = self.channel(number)
             && !channel.closing

@@ -31,11 +31,6 @@ impl Credit {
         self.limit.store(limit, Ordering::Release);
     }
 
-    /// Whether there is a limit.
-    pub fn is_limited(&self) -> bool {
-        self.limit.load(Ordering::Acquire) != 0
-    }
-
     /// Takes one unit if the limit allows. Returns whether it was counted, or nothing if the limit is reached.
     fn take(&self) -> Option<bool> {
         let limit = self.limit.load(Ordering::Acquire);

@@ -159,16 +159,6 @@ impl VhostState {
         self.queues.values()
     }
 
-    /// All exchanges with their names, in no order.
-    pub fn exchanges(&self) -> impl Iterator<Item = (&Name, &Exchange)> {
-        self.exchanges.iter()
-    }
-
-    /// All bindings, by source.
-    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
-        self.by_source.values().flat_map(BTreeMap::values).map(|bound| &bound.binding)
-    }
-
     /// Adds an exchange.
     pub fn insert_exchange(&mut self, name: Name, declaration: ExchangeDeclaration) {
         self.exchanges.insert(name, Exchange::new(declaration));
