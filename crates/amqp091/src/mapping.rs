@@ -100,7 +100,8 @@ impl Exception {
 impl From<Refusal> for Exception {
     fn from(refusal: Refusal) -> Self {
         let code = match &refusal {
-            Refusal::NotFound(_) => Code::NotFound,
+            // As RabbitMQ answers for a queue whose process has crashed.
+            Refusal::NotFound(_) | Refusal::Unreadable { .. } => Code::NotFound,
             Refusal::Locked(_) => Code::ResourceLocked,
             Refusal::ReservedName { .. }
             | Refusal::DefaultExchange

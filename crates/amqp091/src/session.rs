@@ -142,11 +142,13 @@ struct Unconfirmed {
     number: u64,
 }
 
-/// A reply that has to wait for the disk. No further input is taken before it.
+/// What has to wait for the disk. No further input is taken before it.
 #[derive(Debug)]
-struct Stalled {
-    position: Position,
-    reply: Vec<u8>,
+enum Stalled {
+    /// A reply, until something is safe.
+    Reply { position: Position, reply: Vec<u8> },
+    /// `basic.get`, until the message has been read.
+    Get { channel: u16, queue: Name, no_ack: bool },
 }
 
 /// Where an exception strikes.
@@ -329,7 +331,7 @@ impl AmqpSession {
         }
         let mut bytes = Vec::new();
         reply.put(&mut bytes, channel);
-        self.stalled = Some(Stalled { position, reply: bytes });
+        self.stalled = Some(Stalled::Reply { position, reply: bytes });
     }
 
     /// Closes what an exception strikes.
@@ -367,6 +369,23 @@ impl AmqpSession {
         }
     }
 
+    /// Goes on with what waits for the disk, if the disk has followed.
+    fn poll_stalled(&mut self, now: Millis, waker: &Waker) {
+        match self.stalled.take() {
+            Some(Stalled::Reply { position, reply }) if position <= self.broker.committed() => {
+                self.outgoing.lock().output.buffer().extend_from_slice(&reply);
+            }
+            Some(Stalled::Get { channel, queue, no_ack }) => {
+                // Before the attempt: what is read between the two must not be missed.
+                self.broker.wake_when_loaded(waker);
+                if let Err(exception) = self.get(channel, &queue, no_ack) {
+                    self.fail(Failure { channel, exception }, now);
+                }
+            }
+            stalled => self.stalled = stalled,
+        }
+    }
+
     fn paused(&self) -> bool {
         let held_back = self.held_bytes > alarm::HELD_BYTES_MAX;
         self.stalled.is_some() || self.request.is_some() || held_back || self.finished().is_some()
@@ -399,9 +418,7 @@ impl Session for AmqpSession {
         if self.stalled.is_some() || !self.unconfirmed.is_empty() {
             self.broker.log().wake_when_committed(waker);
         }
-        if let Some(stalled) = self.stalled.take_if(|stalled| stalled.position <= self.broker.committed()) {
-            self.outgoing.lock().output.buffer().extend_from_slice(&stalled.reply);
-        }
+        self.poll_stalled(now, waker);
         // A client that deletes the queue that it consumes from gets the reply first.
         if self.stalled.is_none() {
             self.forget_cancelled();

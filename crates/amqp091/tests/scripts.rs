@@ -2,7 +2,7 @@
 //!
 //! A line `A> 1 queue.declare queue=q durable` is a method that client A sends on channel 1; a line `A< …` is what A gets.
 //! `A> 1 content properties=… body=…` sends a content header and body. Commands without a client: `commit` (the log
-//! becomes safe), `wait MS` (time passes), `alarm on` and `alarm off`, `close A` (the connection is lost). Clients exist from their first line on.
+//! becomes safe), `wait MS` (time passes), `alarm memory`, `alarm disk` and `alarm off`, `close A` (the connection is lost). Clients exist from their first line on.
 //! With `UPDATE_SCRIPTS=1` in the environment the answers are written anew.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -10,8 +10,8 @@
 use std::{collections::BTreeMap, fmt::Write, fs, net::Ipv4Addr, path::Path, sync::Arc, task::Waker};
 
 use broker::{
-    Broker, Login, MemoryLog, Millis, Name, Peer, Permissions, Recovered, Reply, Request, Session, Settings, Table,
-    User, Value, identity::Pattern, outlet::Chunks,
+    Alarms, Broker, Login, MemoryLog, Millis, Name, Peer, Permissions, Recovered, Reply, Request, Session, Settings,
+    Table, User, Value, identity::Pattern, outlet::Chunks,
 };
 use roadstead_amqp091::{
     AmqpSession, PROTOCOL_HEADER,
@@ -92,7 +92,9 @@ impl World {
         }
         match line.split_once(' ').unwrap_or((line, "")) {
             ("commit", _) => self.log.commit(),
-            ("alarm", state) => self.broker.set_alarm(state == "on"),
+            ("alarm", what) => {
+                self.broker.set_alarms(Alarms { memory: what.contains("memory"), disk: what.contains("disk") });
+            }
             ("wait", ms) => self.now = self.now.plus(ms.parse().unwrap()),
             ("close", client) => {
                 let mut client = self.clients.remove(client).unwrap();

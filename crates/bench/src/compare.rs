@@ -1,4 +1,4 @@
-//! One load against one broker or two in turn, and the medians of the rounds side by side.
+//! One load against one broker or several in turn, and the medians of the rounds side by side.
 
 use serde::Serialize;
 
@@ -8,22 +8,32 @@ use crate::load;
 use crate::options::Options;
 use crate::report::{Report, duration, grouped};
 
-/// A load measured in rounds, against one broker or alternately against two.
+/// A load measured in rounds, against one broker or alternately against several.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     pub name: String,
     pub load: String,
-    pub ours: Vec<Report>,
-    /// Empty without a second broker.
-    pub rival: Vec<Report>,
-    pub ours_median: Figures,
-    pub rival_median: Option<Figures>,
-    /// First broker divided by second, figure by figure.
+    /// Body size in bytes.
+    pub size: usize,
+    pub publishers: usize,
+    /// Messages that each publisher may have unconfirmed; 0 = no confirms.
+    pub outstanding: usize,
+    /// The broker under test is the first.
+    pub columns: Vec<Column>,
+}
+
+/// What one broker, or one queue type of it, did with the load.
+#[derive(Clone, Debug, Serialize)]
+pub struct Column {
+    pub label: String,
+    pub rounds: Vec<Report>,
+    pub median: Figures,
+    /// The first column divided by this one, figure by figure; the first has none.
     pub ratio: Option<Figures>,
 }
 
 /// The figures that are compared; each is the median of its own rounds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
     pub messages_per_s: Option<f64>,
     pub server_cpu_us_per_message: Option<f64>,
@@ -32,42 +42,75 @@ pub struct Figures {
     pub confirm_p50_us: Option<f64>,
     pub confirm_p99_us: Option<f64>,
     pub server_peak_mib: Option<f64>,
+    pub syncs_per_thousand: Option<f64>,
+    pub write_amplification: Option<f64>,
 }
 
+/// A column of the Markdown table: its head, its figure, and how that is written.
+type Shown = (&'static str, fn(&Figures) -> Option<f64>, fn(f64) -> String);
+
+const SHOWN: [Shown; 9] = [
+    ("messages/s", |f| f.messages_per_s, grouped),
+    ("server CPU per message", |f| f.server_cpu_us_per_message, |us| format!("{} µs", significant(us))),
+    ("deliver p50", |f| f.deliver_p50_us, duration),
+    ("deliver p99", |f| f.deliver_p99_us, duration),
+    ("confirm p50", |f| f.confirm_p50_us, duration),
+    ("confirm p99", |f| f.confirm_p99_us, duration),
+    ("peak memory", |f| f.server_peak_mib, |mib| format!("{mib:.0} MiB")),
+    ("syncs per thousand", |f| f.syncs_per_thousand, significant),
+    ("bytes written per body byte", |f| f.write_amplification, significant),
+];
+
 impl Comparison {
-    /// Runs all rounds: A, B, A, B, ...
+    /// Runs all rounds: A, B, C, A, B, C, ...
     pub(crate) fn run(name: &str, options: &Options, janitor: &mut Janitor) -> Result<Self, Error> {
-        let rival_options = options.rival();
-        let (mut ours, mut rival) = (Vec::new(), Vec::new());
+        let columns = options.columns();
+        let mut rounds = vec![Vec::new(); columns.len()];
+        // A single report is what the tool prints in the end.
+        let is_series = columns.len() * options.rounds() > 1 || options.suite.is_some();
         for round in 1..=options.rounds() {
-            let mut measure = |options: &Options, into: &mut Vec<Report>| {
-                let resolved = options.resolved();
-                eprintln!("round {round} of {}: {} at {}", options.rounds(), resolved.describe(), options.place());
+            for (options, reports) in columns.iter().zip(&mut rounds) {
+                if is_series {
+                    let load = options.resolved().describe();
+                    eprintln!("round {round} of {}: {load} at {}", options.rounds(), options.place());
+                }
                 let report = load::run(options, janitor)?;
-                eprintln!("{report}");
-                into.push(report);
-                Ok(())
-            };
-            measure(options, &mut ours)?;
-            if let Some(options) = &rival_options {
-                measure(options, &mut rival)?;
+                if is_series {
+                    eprintln!("{report}");
+                }
+                reports.push(report);
             }
         }
-        let ours_median = Figures::median(&ours);
-        let rival_median = (!rival.is_empty()).then(|| Figures::median(&rival));
-        let ratio = rival_median.as_ref().map(|rival| ours_median.over(rival));
-        let load = options.resolved().describe();
-        Ok(Self { name: name.to_owned(), load, ours, rival, ours_median, rival_median, ratio })
+        Ok(Self::of(name, options, rounds))
     }
 
-    /// The slower broker's messages per second.
-    pub(crate) fn slower_rate(&self) -> f64 {
-        let rates = [Some(&self.ours_median), self.rival_median.as_ref()];
-        rates.into_iter().flatten().filter_map(|figures| figures.messages_per_s).fold(f64::INFINITY, f64::min)
+    fn of(name: &str, options: &Options, rounds: Vec<Vec<Report>>) -> Self {
+        let options = options.resolved();
+        let mut columns: Vec<Column> = rounds.into_iter().map(Column::of).collect();
+        if let Some((first, others)) = columns.split_first_mut() {
+            others.iter_mut().for_each(|other| other.ratio = Some(first.median.over(&other.median)));
+        }
+        Self {
+            name: name.to_owned(),
+            load: options.describe(),
+            size: options.size,
+            publishers: options.publishers,
+            outstanding: options.confirms,
+            columns,
+        }
     }
 
-    fn labels(&self) -> String {
-        [self.ours.first(), self.rival.first()].into_iter().flatten().map(|r| &*r.label).collect::<Vec<_>>().join(" : ")
+    /// The slowest broker's messages per second.
+    pub(crate) fn slowest_rate(&self) -> f64 {
+        self.columns.iter().filter_map(|column| column.median.messages_per_s).fold(f64::INFINITY, f64::min)
+    }
+
+    /// The only report there is, if the load was measured once.
+    pub(crate) fn single(&self) -> Option<&Report> {
+        match self.columns.as_slice() {
+            [Column { rounds, .. }] if rounds.len() == 1 => rounds.first(),
+            _ => None,
+        }
     }
 
     /// The load, with its name if that says more.
@@ -75,50 +118,39 @@ impl Comparison {
         if self.load.contains(&self.name) { self.load.clone() } else { format!("{}: {}", self.name, self.load) }
     }
 
-    /// One row of a Markdown table; each cell is `first : second (ratio)`.
-    fn row(&self) -> String {
-        let cell = |figure: fn(&Figures) -> Option<f64>, show: fn(f64) -> String| {
-            let shown = |figures: &Figures| figure(figures).map_or_else(|| "–".to_owned(), show);
-            match (&self.rival_median, &self.ratio) {
-                (Some(rival), Some(ratio)) => {
-                    let times = figure(ratio).map_or_else(String::new, |ratio| format!(" ({}×)", significant(ratio)));
-                    format!("{} : {}{times}", shown(&self.ours_median), shown(rival))
-                }
-                _ => shown(&self.ours_median),
-            }
-        };
-        let cells = [
-            self.title(),
-            cell(|f| f.messages_per_s, grouped),
-            cell(|f| f.server_cpu_us_per_message, |us| format!("{} µs", significant(us))),
-            cell(|f| f.deliver_p50_us, duration),
-            cell(|f| f.deliver_p99_us, duration),
-            cell(|f| f.confirm_p50_us, duration),
-            cell(|f| f.confirm_p99_us, duration),
-            cell(|f| f.server_peak_mib, |mib| format!("{mib:.0} MiB")),
-        ];
-        format!("| {} |", cells.join(" | "))
+    /// `first : second (ratio) : third (ratio)`.
+    fn cell(&self, (_, figure, show): &Shown) -> String {
+        let cells = self.columns.iter().map(|column| {
+            let shown = figure(&column.median).map_or_else(|| "–".to_owned(), show);
+            let ratio = column.ratio.as_ref().and_then(figure);
+            ratio.map_or_else(|| shown.clone(), |ratio| format!("{shown} ({}×)", significant(ratio)))
+        });
+        cells.collect::<Vec<_>>().join(" : ")
     }
 }
 
-/// A Markdown table of loads.
+/// A Markdown table of loads. It has the figures that any of them has.
 pub(crate) fn markdown(comparisons: &[Comparison]) -> String {
-    let labels = comparisons.first().map(Comparison::labels).unwrap_or_default();
-    let figures = [
-        "messages/s",
-        "server CPU per message",
-        "deliver p50",
-        "deliver p99",
-        "confirm p50",
-        "confirm p99",
-        "peak memory",
-    ];
-    let mut lines = vec![
-        format!("| load ({labels}) | {} |", figures.join(" | ")),
-        format!("|---|{}", "---|".repeat(figures.len())),
-    ];
-    lines.extend(comparisons.iter().map(Comparison::row));
+    let columns = || comparisons.iter().flat_map(|comparison| &comparison.columns);
+    let shown: Vec<_> =
+        SHOWN.iter().filter(|(_, figure, _)| columns().any(|column| figure(&column.median).is_some())).collect();
+    let row = |head: String, cells: Vec<String>| format!("| {head} | {} |", cells.join(" | "));
+    let first = comparisons.first().map(|comparison| comparison.columns.as_slice()).unwrap_or_default();
+    let labels: Vec<_> = first.iter().map(|column| &*column.label).collect();
+    let heads = shown.iter().map(|(head, ..)| (*head).to_owned()).collect();
+    let mut lines = vec![row(format!("load ({})", labels.join(" : ")), heads)];
+    lines.push(format!("|---|{}", "---|".repeat(shown.len())));
+    for comparison in comparisons {
+        lines.push(row(comparison.title(), shown.iter().map(|shown| comparison.cell(shown)).collect()));
+    }
     lines.join("\n")
+}
+
+impl Column {
+    fn of(rounds: Vec<Report>) -> Self {
+        let label = rounds.first().map(|report| report.label.clone()).unwrap_or_default();
+        Self { label, median: Figures::median(&rounds), ratio: None, rounds }
+    }
 }
 
 impl Figures {
@@ -131,6 +163,8 @@ impl Figures {
             confirm_p50_us: figure(|f| f.confirm_p50_us),
             confirm_p99_us: figure(|f| f.confirm_p99_us),
             server_peak_mib: figure(|f| f.server_peak_mib),
+            syncs_per_thousand: figure(|f| f.syncs_per_thousand),
+            write_amplification: figure(|f| f.write_amplification),
         }
     }
 
@@ -145,6 +179,8 @@ impl Figures {
             confirm_p50_us: report.confirm_latency.as_ref().map(|latency| latency.p50_us),
             confirm_p99_us: report.confirm_latency.as_ref().map(|latency| latency.p99_us),
             server_peak_mib: cost.map(|cost| cost.peak_bytes as f64 / f64::from(1 << 20)),
+            syncs_per_thousand: cost.and_then(|cost| cost.syncs_per_thousand),
+            write_amplification: cost.and_then(|cost| cost.write_amplification),
         }
     }
 
@@ -167,9 +203,10 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     Some((low + high) / 2.0)
 }
 
-/// Three significant digits: 0.0713, 5.21, 48.3, 1234.
-fn significant(value: f64) -> String {
+/// Three significant digits: 0, 0.0713, 5.21, 48.3, 1234.
+pub(crate) fn significant(value: f64) -> String {
     match value {
+        0.0 => "0".to_owned(),
         v if v < 0.1 => format!("{v:.4}"),
         v if v < 1.0 => format!("{v:.3}"),
         v if v < 10.0 => format!("{v:.2}"),
@@ -190,26 +227,24 @@ mod tests {
     }
 
     #[test]
-    fn a_row_shows_both_and_the_ratio() {
-        let figures = |rate, p50| {
-            let mut figures = Figures::each(|_| None);
-            (figures.messages_per_s, figures.deliver_p50_us) = (Some(rate), Some(p50));
-            figures
+    fn a_table_shows_all_columns_with_ratios_and_only_figures_that_exist() {
+        let column = |label: &str, rate, p50| Column {
+            label: label.into(),
+            rounds: Vec::new(),
+            median: Figures { messages_per_s: Some(rate), confirm_p50_us: Some(p50), ..Figures::default() },
+            ratio: None,
         };
-        let (ours_median, rival) = (figures(1_000_000.0, 50.0), figures(50_000.0, 200.0));
-        let comparison = Comparison {
-            name: "a".into(),
-            load: "b".into(),
-            ours: Vec::new(),
-            rival: Vec::new(),
-            ratio: Some(ours_median.over(&rival)),
-            ours_median,
-            rival_median: Some(rival),
-        };
-        assert_eq!(comparison.slower_rate(), 50_000.0);
-        assert_eq!(
-            comparison.row(),
-            "| a: b | 1,000,000 : 50,000 (20.0×) | – : – | 50 µs : 200 µs (0.250×) | – : – | – : – | – : – | – : – |"
-        );
+        let mut columns = vec![column("A", 1e6, 50.0), column("B x", 5e4, 200.0), column("B y", 2e4, 500.0)];
+        for index in 1..3 {
+            columns[index].ratio = Some(columns[0].median.over(&columns[index].median));
+        }
+        let (name, load) = ("a".into(), "b".into());
+        let comparison = Comparison { name, load, size: 1, publishers: 1, outstanding: 1, columns };
+        assert_eq!(comparison.slowest_rate(), 2e4);
+        let expected = "\
+            | load (A : B x : B y) | messages/s | confirm p50 |\n\
+            |---|---|---|\n\
+            | a: b | 1,000,000 : 50,000 (20.0×) : 20,000 (50.0×) | 50 µs : 200 µs (0.250×) : 500 µs (0.100×) |";
+        assert_eq!(markdown(&[comparison]), expected);
     }
 }

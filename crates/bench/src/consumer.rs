@@ -104,6 +104,7 @@ impl Consumer {
                 }
             }
         }
+        self.counters.received_bytes.store(self.connection.inbox.received_bytes, Relaxed);
         self.counters.consumed.store(self.tally.consumed, Relaxed);
         self.counters.redelivered.store(self.tally.redelivered, Relaxed);
         if let Some(publisher) = &self.waiting {

@@ -68,6 +68,8 @@ pub(crate) struct Counters {
     pub(crate) nacked: AtomicU64,
     pub(crate) consumed: AtomicU64,
     pub(crate) redelivered: AtomicU64,
+    /// What the server has sent, framing included.
+    pub(crate) received_bytes: AtomicU64,
     pub(crate) is_blocked: AtomicBool,
 }
 
@@ -80,6 +82,7 @@ pub(crate) struct Totals {
     pub(crate) nacked: u64,
     pub(crate) consumed: u64,
     pub(crate) redelivered: u64,
+    pub(crate) received_bytes: u64,
     pub(crate) blocked: usize,
 }
 
@@ -92,6 +95,7 @@ impl Totals {
             totals.nacked += one.nacked.load(Relaxed);
             totals.consumed += one.consumed.load(Relaxed);
             totals.redelivered += one.redelivered.load(Relaxed);
+            totals.received_bytes += one.received_bytes.load(Relaxed);
             totals.blocked += usize::from(one.is_blocked.load(Relaxed));
         }
         totals

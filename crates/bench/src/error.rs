@@ -28,7 +28,9 @@ pub enum Error {
     #[error("cannot read process {pid}: {source}")]
     Process { pid: String, source: io::Error },
     #[error("cannot write {path}: {source}")]
-    Json { path: PathBuf, source: io::Error },
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
     #[error("a load thread died")]
     Thread,
 }

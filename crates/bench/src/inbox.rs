@@ -23,11 +23,13 @@ pub(crate) struct Inbox {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Of the whole connection.
+    pub(crate) received_bytes: u64,
 }
 
 impl Default for Inbox {
     fn default() -> Self {
-        Self { buffer: vec![0; CAPACITY], start: 0, end: 0 }
+        Self { buffer: vec![0; CAPACITY], start: 0, end: 0, received_bytes: 0 }
     }
 }
 
@@ -47,6 +49,7 @@ impl Inbox {
             Ok(0) => Err(Error::HungUp),
             Ok(length) => {
                 self.end += length;
+                self.received_bytes += length as u64;
                 Ok(Fill::Bytes(length))
             }
             Err(error) if is_nothing(&error) => Ok(Fill::Nothing),

@@ -5,38 +5,47 @@
 //! one blocking socket. It shares no code with Roadstead's own protocol crates: `wire` is a second reading of the
 //! specification.
 //!
-//! Start at `load`, which leads one load through its phases; `compare` alternates between two brokers and `suite` runs
-//! the standard scenarios.
+//! Start at `load`, which leads one load through its phases. `compare` alternates between brokers, `suite` runs standard
+//! scenarios (`speed`, `confirms`), `backlog` fills a queue and drains it, and `disk` measures what bounds them all.
+//! `meter` says what the server paid, from `process` and `syncs`.
 
+mod backlog;
 mod batch;
 mod compare;
+mod confirms;
 mod connection;
 mod consumer;
 mod control;
+mod disk;
 mod error;
 mod histogram;
 mod inbox;
 mod janitor;
 mod load;
+mod meter;
 mod options;
+mod outcome;
 mod process;
+mod progress;
 mod publisher;
 mod report;
+mod speed;
 mod suite;
+mod syncs;
 mod topology;
 mod uri;
 mod window;
 mod wire;
 
-use std::path::Path;
-
-use serde::Serialize;
-
-pub use compare::{Comparison, Figures};
+pub use backlog::{Backlog, Half, Sample};
+pub use compare::{Column, Comparison, Figures};
+pub use disk::{DiskLimits, SyncRate};
 pub use error::Error;
 pub use histogram::Latency;
 pub use options::Options;
+pub use outcome::Outcome;
 pub use report::{Report, ServerCost, Sums};
+pub use suite::Suite;
 
 use janitor::Janitor;
 
@@ -45,36 +54,21 @@ pub fn measure(options: &Options) -> Result<Report, Error> {
     load::run(options, &mut Janitor::default())
 }
 
-/// Does what the command line asks for, and prints the result.
+/// Measures all that `options` ask for: a suite, the disk, several brokers. Prints nothing but progress.
+pub fn measure_all(options: &Options) -> Result<Outcome, Error> {
+    let mut outcome = Outcome::default();
+    outcome.measure(options, &mut Janitor::default()).map(|()| outcome)
+}
+
+/// Does what the command line asks for, and prints the result. What was measured before an error is printed, too.
 pub fn run(options: Options) -> Result<(), Error> {
     if janitor::is_janitor() {
         janitor::clean_up();
         return Ok(());
     }
-    let mut janitor = Janitor::hire();
-    let json = options.json.as_deref();
-    if options.suite {
-        let mut done = Vec::new();
-        let outcome = suite::run(&options, &mut janitor, &mut done);
-        println!("{}", compare::markdown(&done));
-        write_json(json, &done).and(outcome)
-    } else if options.against.is_some() || options.rounds() > 1 {
-        let comparison = Comparison::run("", &options, &mut janitor)?;
-        println!("{}", compare::markdown(std::slice::from_ref(&comparison)));
-        write_json(json, &comparison)
-    } else {
-        let report = load::run(&options, &mut janitor)?;
-        print!("{report}");
-        write_json(json, &report)
-    }
-}
-
-fn write_json(path: Option<&Path>, figures: &impl Serialize) -> Result<(), Error> {
-    let Some(path) = path else {
-        return Ok(());
-    };
-    let fail = |source| Error::Json { path: path.to_owned(), source };
-    let mut text = serde_json::to_string_pretty(figures).map_err(|error| fail(error.into()))?;
-    text.push('\n');
-    std::fs::write(path, text).map_err(fail)
+    let mut outcome = Outcome::default();
+    let measured = outcome.measure(&options, &mut Janitor::hire());
+    print!("{outcome}");
+    let json = options.json.as_deref().filter(|_| !outcome.is_empty());
+    measured.and(json.map_or(Ok(()), |path| outcome.write(path)))
 }

@@ -1,4 +1,4 @@
-//! One load from the first declare to the last delete: threads, phases, the measured window, progress.
+//! One load from the first declare to the last delete: threads, phases, the measured window.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -10,10 +10,12 @@ use crate::control::{Control, Counters, Phase, Totals};
 use crate::error::Error;
 use crate::histogram::Histogram;
 use crate::janitor::Janitor;
+use crate::meter::Meter;
 use crate::options::Options;
 use crate::process::Cost;
+use crate::progress::Progress;
 use crate::publisher::Publisher;
-use crate::report::{Report, ServerCost, Sums, grouped};
+use crate::report::{Report, ServerCost, Sums};
 use crate::topology::Topology;
 use crate::uri::Uri;
 
@@ -22,33 +24,48 @@ const TICK: Duration = Duration::from_millis(10);
 const STALL: Duration = Duration::from_secs(10);
 
 const GOODBYE_WAIT: Duration = Duration::from_secs(2);
-/// The peak between two looks is missed, unless it was the highest ever, which the kernel remembers.
-const MEMORY_EVERY_NS: u64 = 100_000_000;
+
+/// A broker that has the queues of a load.
+pub(crate) struct Place {
+    uri: Uri,
+    topology: Topology,
+    /// What the broker calls itself.
+    pub(crate) server: String,
+}
 
 /// Runs the load that `options` describe; whatever happens, its queues are deleted afterwards.
 pub(crate) fn run(options: &Options, janitor: &mut Janitor) -> Result<Report, Error> {
     check(options)?;
     let options = options.resolved();
+    with_queues(&options, janitor, |place| run_declared(&options, place))
+}
+
+/// Declares the queues of resolved `options`, does `work` with them, and deletes them.
+pub(crate) fn with_queues<T>(
+    options: &Options,
+    janitor: &mut Janitor,
+    work: impl FnOnce(&Place) -> Result<T, Error>,
+) -> Result<T, Error> {
     let uri = Uri::parse(&options.uri)?;
-    let topology = Topology::of(&options);
+    let topology = Topology::of(options);
     let mut connection = Connection::open(&uri)?;
     janitor.entrust(&options.uri, &topology);
-    let report = topology
-        .declare(&mut connection, options.durable_queue)
-        .and_then(|()| run_declared(&options, &uri, &topology, &connection.server));
-    // Deleting goes over a new connection: an error may have closed this one.
+    let declared = topology.declare(&mut connection, options);
+    let place = Place { uri, topology, server: connection.server.clone() };
+    let done = declared.and_then(|()| work(&place));
+    // Deleting goes over a new connection: an error, or a long load, may have closed this one.
     drop(connection.close(GOODBYE_WAIT));
-    let deleted = topology.delete(&uri);
+    let deleted = place.topology.delete(&place.uri);
     if deleted.is_ok() {
         janitor.dismiss();
     }
-    let report = report?;
-    deleted.map(|()| report)
+    let done = done?;
+    deleted.map(|()| done)
 }
 
-fn check(options: &Options) -> Result<(), Error> {
+pub(crate) fn check(options: &Options) -> Result<(), Error> {
     let is_span = |seconds: f64| seconds.is_finite() && (0.0..1e6).contains(&seconds);
-    if !is_span(options.duration) || !is_span(options.warm_up) || !is_span(options.timeout) {
+    if !is_span(options.duration) || !is_span(options.warm_up) || !is_span(options.timeout_s()) {
         return Err(Error::Options("a time must be a number of seconds from 0 to 1,000,000"));
     }
     if options.publishers == 0 && options.messages.is_some() {
@@ -61,24 +78,31 @@ fn check(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-fn run_declared(options: &Options, uri: &Uri, topology: &Topology, server: &str) -> Result<Report, Error> {
-    let mut load = Load::start(options, uri, topology)?;
+fn run_declared(options: &Options, place: &Place) -> Result<Report, Error> {
+    let mut load = Load::connect(options, place)?;
     let outcome = load.conduct(options);
-    let latencies = load.join();
+    let ended = load.join();
     // A thread's own error says more than that a thread has ended.
-    let (deliver, confirm) = latencies?;
+    let ended = ended?;
     let window = outcome?;
-    Ok(report(options, uri, server, &window, &deliver, &confirm))
+    Ok(report(options, place, window, &ended))
 }
 
-/// The running threads.
-struct Load {
+/// The connections and threads of one load.
+pub(crate) struct Load {
     control: Arc<Control>,
     counters: Vec<Arc<Counters>>,
+    waiting: (Vec<Consumer>, Vec<Publisher>),
     consumers: Vec<JoinHandle<Result<Histogram, Error>>>,
     publishers: Vec<JoinHandle<Result<Histogram, Error>>>,
+    is_one_in_flight: bool,
+}
+
+/// What the threads hand over in the end.
+pub(crate) struct Ended {
     deliver_latency: Histogram,
     confirm_latency: Histogram,
+    pub(crate) totals: Totals,
 }
 
 /// What the coordinating thread saw.
@@ -86,29 +110,28 @@ struct Window {
     start: Totals,
     end: Totals,
     last: Totals,
-    server: Option<(Cost, Cost, u64)>,
+    server_cost: Option<ServerCost>,
     tool_cpu_s: Option<f64>,
     lost: Option<u64>,
 }
 
 impl Load {
-    /// Consumers subscribe before the first publisher starts.
-    fn start(options: &Options, uri: &Uri, topology: &Topology) -> Result<Self, Error> {
+    /// Consumers subscribe here, before the first publisher can start.
+    pub(crate) fn connect(options: &Options, place: &Place) -> Result<Self, Error> {
+        let Place { uri, topology, .. } = place;
         let mut load = Self {
             control: Arc::new(Control::new()),
             counters: Vec::new(),
+            waiting: (Vec::new(), Vec::new()),
             consumers: Vec::new(),
             publishers: Vec::new(),
-            deliver_latency: Histogram::default(),
-            confirm_latency: Histogram::default(),
+            is_one_in_flight: options.one_in_flight,
         };
-        let mut consumers = Vec::new();
         for index in 0..options.consumers {
             let queues = topology.share(index, options.consumers);
             let counters = load.new_counters();
-            consumers.push(Consumer::subscribe(Connection::open(uri)?, options, &queues, counters)?);
+            load.waiting.0.push(Consumer::subscribe(Connection::open(uri)?, options, &queues, counters)?);
         }
-        let mut publishers = Vec::new();
         for index in 0..options.publishers {
             let target = topology.target(index, options.publishers);
             let counters = load.new_counters();
@@ -120,16 +143,15 @@ impl Load {
             if options.one_in_flight {
                 publisher.waits_for(Arc::clone(&load.counters[index]));
             }
-            publishers.push(publisher);
+            load.waiting.1.push(publisher);
         }
-        load.spawn(options, consumers, publishers);
         Ok(load)
     }
 
-    fn spawn(&mut self, options: &Options, consumers: Vec<Consumer>, publishers: Vec<Publisher>) {
-        if options.messages.is_some() {
-            self.control.enter(Phase::Measuring);
-        }
+    /// Starts all threads, publishers last.
+    pub(crate) fn begin(&mut self, phase: Phase) {
+        self.control.enter(phase);
+        let (consumers, publishers) = std::mem::take(&mut self.waiting);
         let waiting: Vec<_> = publishers
             .into_iter()
             .map(|publisher| {
@@ -145,7 +167,7 @@ impl Load {
             })
             .collect();
         for (index, mut consumer) in consumers.into_iter().enumerate() {
-            if options.one_in_flight {
+            if self.is_one_in_flight {
                 consumer.notifies(waiting[index].clone());
             }
             let control = Arc::clone(&self.control);
@@ -160,29 +182,33 @@ impl Load {
         counters
     }
 
-    fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         Totals::of(self.control.now(), self.counters.iter().map(|counters| &**counters))
     }
 
     /// Leads the load through its phases.
     fn conduct(&mut self, options: &Options) -> Result<Window, Error> {
-        let pid = options.server_pid.map(|pid| pid.to_string());
-        let cost = || pid.as_deref().map(Cost::of).transpose();
-        let mut progress = Progress::new(pid.clone());
+        let mut progress = Progress::new(options.server_pid);
         let is_counted = options.messages.is_some();
         if !is_counted {
-            self.wait(options.warm_up, "warm-up", &mut progress, |load| load.is_broken())?;
+            self.begin(Phase::WarmUp);
+            self.wait(options.warm_up, "warm-up", &mut progress, |_| false)?;
         }
-        let (server_before, tool_before) = (cost()?, Cost::of("self").ok());
-        let start = if is_counted { Totals::default() } else { self.totals() };
-        self.control.enter(Phase::Measuring);
+        let meter = Meter::start(options.server_pid)?;
+        let tool_before = Cost::of("self").ok();
+        let start = self.totals();
         if is_counted {
+            self.begin(Phase::Measuring);
             self.until_consumed(options, "", &mut progress)?;
         } else {
-            self.wait(options.duration, "", &mut progress, |load| load.is_broken())?;
+            self.control.enter(Phase::Measuring);
+            let enough = options.bytes_max.map(|bytes| start.published + bytes / options.size.max(1) as u64);
+            let has_enough = |now: &Totals| enough.is_some_and(|enough| now.published >= enough);
+            self.wait(options.duration, "", &mut progress, has_enough)?;
         }
         let end = self.totals();
-        let (server_after, tool_after) = (cost()?, Cost::of("self").ok());
+        let tool_after = Cost::of("self").ok();
+        let spent = meter.map(Meter::stop).transpose()?;
         self.control.enter(Phase::Settling);
         if options.drain {
             self.until_consumed(options, "drain", &mut progress)?;
@@ -194,10 +220,7 @@ impl Load {
             start,
             end,
             last,
-            server: server_before.zip(server_after).map(|(before, after)| {
-                let grew = if after.peak_bytes > before.peak_bytes { after.peak_bytes } else { 0 };
-                (before, after, progress.resident_max.max(grew).max(after.resident_bytes))
-            }),
+            server_cost: spent.map(|spent| spent.cost(progress.resident_max, options.size, &start, &end)),
             tool_cpu_s: tool_before.zip(tool_after).map(|(before, after)| after.cpu_s - before.cpu_s),
             lost: counts_losses.then(|| expected.saturating_sub(last.consumed.saturating_sub(last.redelivered))),
         })
@@ -209,139 +232,111 @@ impl Load {
         seconds: f64,
         phase: &str,
         progress: &mut Progress,
-        is_over: impl Fn(&Self) -> bool,
+        is_over: impl Fn(&Totals) -> bool,
     ) -> Result<(), Error> {
         let until = self.control.now() + (seconds * 1e9) as u64;
-        while self.control.now() < until && !is_over(self) {
-            let left = Duration::from_nanos(until.saturating_sub(self.control.now()));
-            thread::sleep(TICK.min(left));
-            progress.tick(&self.totals(), phase);
+        let mut now = self.totals();
+        while now.at < until && !self.is_broken() && !is_over(&now) {
+            thread::sleep(TICK.min(Duration::from_nanos(until - now.at)));
+            now = self.totals();
+            progress.tick(&now, phase);
         }
         if self.is_broken() { Err(Error::Thread) } else { Ok(()) }
     }
 
     /// Waits until all publishers are done and everything they sent is consumed, or nothing moves any more.
     fn until_consumed(&mut self, options: &Options, phase: &str, progress: &mut Progress) -> Result<(), Error> {
-        let until = self.control.now() + (options.timeout * 1e9) as u64;
-        let mut moved = self.totals();
+        let mut patience = Patience::new(options, &self.totals());
         loop {
             let now = self.totals();
-            if (now.published, now.consumed, now.confirmed) != (moved.published, moved.consumed, moved.confirmed) {
-                moved = now;
-            }
-            let is_sent = self.publishers.iter().all(JoinHandle::is_finished);
             let expected = if options.consumers > 0 { now.published * options.copies() } else { 0 };
-            let is_over = is_sent && now.consumed >= expected;
-            if is_over || now.at >= until || now.seconds_since(&moved) > STALL.as_secs_f64() {
+            let is_over = self.is_sent() && now.consumed >= expected;
+            if is_over || patience.is_over(&now) {
                 return Ok(());
             }
-            if self.consumers.iter().any(JoinHandle::is_finished) {
-                return Err(Error::Thread);
-            }
+            self.check_consumers()?;
             thread::sleep(Duration::from_millis(1));
             progress.tick(&now, phase);
         }
     }
 
+    /// Whether no publisher has anything left to do.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.publishers.iter().all(JoinHandle::is_finished)
+    }
+
+    /// A consumer never ends by itself.
+    pub(crate) fn check_consumers(&self) -> Result<(), Error> {
+        if self.consumers.iter().any(JoinHandle::is_finished) { Err(Error::Thread) } else { Ok(()) }
+    }
+
     fn is_broken(&self) -> bool {
-        self.consumers.iter().any(JoinHandle::is_finished) || self.publishers.iter().any(JoinHandle::is_finished)
+        self.check_consumers().is_err() || self.publishers.iter().any(JoinHandle::is_finished)
     }
 
     /// Ends all threads, publishers first; the first thread's error is the load's.
-    fn join(mut self) -> Result<(Histogram, Histogram), Error> {
-        let mut failure = None;
+    pub(crate) fn join(mut self) -> Result<Ended, Error> {
+        let (mut failure, mut confirm_latency, mut deliver_latency) =
+            (None, Histogram::default(), Histogram::default());
         if !self.control.is_settling() {
             self.control.enter(Phase::Settling);
         }
         for handle in self.publishers.drain(..) {
             match handle.join().unwrap_or(Err(Error::Thread)) {
-                Ok(latency) => self.confirm_latency.merge(&latency),
+                Ok(latency) => confirm_latency.merge(&latency),
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
         self.control.enter(Phase::Stopped);
         for handle in self.consumers.drain(..) {
             match handle.join().unwrap_or(Err(Error::Thread)) {
-                Ok(latency) => self.deliver_latency.merge(&latency),
+                Ok(latency) => deliver_latency.merge(&latency),
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
-        failure.map_or(Ok((self.deliver_latency, self.confirm_latency)), Err)
+        failure.map_or_else(|| Ok(Ended { deliver_latency, confirm_latency, totals: self.totals() }), Err)
     }
 }
 
-/// One line per second on the standard error output, and the server's memory in between.
-struct Progress {
-    pid: Option<String>,
-    last: Totals,
-    resident_max: u64,
-    /// When the memory is looked at again.
-    sample_at: u64,
+/// How long a load without a fixed length may go on.
+pub(crate) struct Patience {
+    until: u64,
+    moved: Totals,
 }
 
-impl Progress {
-    fn new(pid: Option<String>) -> Self {
-        Self { pid, last: Totals::default(), resident_max: 0, sample_at: 0 }
+impl Patience {
+    pub(crate) fn new(options: &Options, now: &Totals) -> Self {
+        Self { until: now.at + (options.timeout_s() * 1e9) as u64, moved: *now }
     }
 
-    fn tick(&mut self, now: &Totals, phase: &str) {
-        self.sample_memory(now.at);
-        let seconds = now.seconds_since(&self.last);
-        if seconds < 1.0 {
-            return;
+    /// Whether the time is up, or nothing has moved for long.
+    pub(crate) fn is_over(&mut self, now: &Totals) -> bool {
+        let counts = |totals: &Totals| (totals.published, totals.consumed, totals.confirmed);
+        if counts(now) != counts(&self.moved) {
+            self.moved = *now;
         }
-        let rate = |now: u64, before: u64| grouped((now - before) as f64 / seconds);
-        let blocked = match now.blocked {
-            0 => String::new(),
-            n => format!("  [{n} blocked by the server]"),
-        };
-        let phase = if phase.is_empty() { String::new() } else { format!("  [{phase}]") };
-        eprintln!(
-            "{:5.0} s  published {:>10}/s  confirmed {:>10}/s  consumed {:>10}/s{phase}{blocked}",
-            now.at as f64 / 1e9,
-            rate(now.published, self.last.published),
-            rate(now.confirmed, self.last.confirmed),
-            rate(now.consumed, self.last.consumed),
-        );
-        self.last = *now;
-    }
-
-    fn sample_memory(&mut self, now: u64) {
-        if now < self.sample_at {
-            return;
-        }
-        self.sample_at = now + MEMORY_EVERY_NS;
-        if let Some(Ok(cost)) = self.pid.as_deref().map(Cost::of) {
-            self.resident_max = self.resident_max.max(cost.resident_bytes);
-        }
+        now.at >= self.until || now.seconds_since(&self.moved) > STALL.as_secs_f64()
     }
 }
 
-fn report(
-    options: &Options,
-    uri: &Uri,
-    server: &str,
-    window: &Window,
-    deliver: &Histogram,
-    confirm: &Histogram,
-) -> Report {
-    let Window { start, end, last, .. } = window;
+fn report(options: &Options, place: &Place, window: Window, ended: &Ended) -> Report {
+    let Window { start, end, last, .. } = &window;
     let seconds = end.seconds_since(start).max(1e-9);
     let rate = |after: u64, before: u64| (after - before) as f64 / seconds;
     let consumed = end.consumed - start.consumed;
     let messages = if options.consumers > 0 { consumed } else { end.published - start.published };
-    let per_million = |cpu_s: f64, messages: u64| (messages > 0).then(|| cpu_s * 1e6 / messages as f64);
+    let per_million = |cpu_s: f64| (messages > 0).then(|| cpu_s * 1e6 / messages as f64);
     Report {
-        label: options.label.clone().unwrap_or_else(|| server.to_owned()),
-        uri: uri.to_string(),
-        server: server.to_owned(),
+        label: options.name(&place.server),
+        uri: place.uri.to_string(),
+        server: place.server.clone(),
         load: options.describe(),
         window_s: seconds,
         published_per_s: rate(end.published, start.published),
         confirmed_per_s: (options.confirms > 0).then(|| rate(end.confirmed, start.confirmed)),
         consumed_per_s: (options.consumers > 0).then(|| rate(end.consumed, start.consumed)),
-        deliver_latency: deliver.summary(),
-        confirm_latency: confirm.summary(),
+        deliver_latency: ended.deliver_latency.summary(),
+        confirm_latency: ended.confirm_latency.summary(),
         totals: Sums {
             published: last.published,
             confirmed: last.confirmed,
@@ -350,13 +345,7 @@ fn report(
             redelivered: last.redelivered,
             lost: window.lost,
         },
-        server_cost: window.server.map(|(before, after, peak_bytes)| ServerCost {
-            cpu_s: after.cpu_s - before.cpu_s,
-            cpu_s_per_million: per_million(after.cpu_s - before.cpu_s, messages),
-            peak_bytes,
-            resident_before_bytes: before.resident_bytes,
-            resident_after_bytes: after.resident_bytes,
-        }),
-        tool_cpu_s_per_million: window.tool_cpu_s.and_then(|cpu_s| per_million(cpu_s, messages)),
+        server_cost: window.server_cost,
+        tool_cpu_s_per_million: window.tool_cpu_s.and_then(per_million),
     }
 }

@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::suite::Suite;
 use crate::uri::Uri;
+
+const TIMEOUT_S: f64 = 300.0;
+/// Ten million messages take a slow broker many minutes.
+const BACKLOG_TIMEOUT_S: f64 = 3600.0;
 
 /// Publishers and consumers against any AMQP 0-9-1 broker.
 ///
@@ -44,6 +49,10 @@ pub struct Options {
     #[arg(long)]
     pub durable_queue: bool,
 
+    /// Declare queues with the argument x-queue-type, such as classic or quorum; default: without the argument
+    #[arg(long, value_name = "TYPE")]
+    pub queue_type: Option<String>,
+
     /// Publisher confirms: messages that each publisher may have unconfirmed; 0 = no confirms
     #[arg(long, value_name = "OUTSTANDING", default_value_t = 0)]
     pub confirms: usize,
@@ -76,6 +85,11 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
     pub warm_up: f64,
 
+    /// End the measured window early, once BYTES of bodies were published in it: bounds what a load without consumers
+    /// leaves on the disk
+    #[arg(long, value_name = "BYTES")]
+    pub bytes_max: Option<u64>,
+
     /// Publish exactly N messages over all publishers, instead of --duration and --warm-up
     #[arg(long, value_name = "N")]
     pub messages: Option<u64>,
@@ -84,17 +98,21 @@ pub struct Options {
     #[arg(long)]
     pub drain: bool,
 
-    /// Upper bound in seconds for --messages and for --drain
-    #[arg(long, value_name = "SECONDS", default_value_t = 300.0)]
-    pub timeout: f64,
+    /// Upper bound in seconds for --messages and for --drain; default: 300, and 3600 for each half of --suite backlog
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<f64>,
 
     /// Write the figures to FILE as JSON too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// The server's process id on this machine: report its CPU time and memory
+    /// The server's process id on this machine: report its CPU time, its memory and what it writes to disk
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
+
+    /// The server's data directory on this machine: --suite backlog reports its size, whatever else it holds
+    #[arg(long, value_name = "DIR")]
+    pub server_data: Option<PathBuf>,
 
     /// Name of the broker in the output; default: what it calls itself
     #[arg(long, value_name = "TEXT")]
@@ -112,17 +130,33 @@ pub struct Options {
     #[arg(long, value_name = "PID2", requires = "against")]
     pub against_pid: Option<u32>,
 
+    /// Data directory of the second broker
+    #[arg(long, value_name = "DIR2", requires = "against")]
+    pub against_data: Option<PathBuf>,
+
+    /// Queue type at the second broker; given more than once, each type is a column of its own; default: --queue-type
+    #[arg(long, value_name = "TYPE", requires = "against")]
+    pub against_queue_type: Vec<String>,
+
     /// Name of the second broker in the output
     #[arg(long, value_name = "NAME", requires = "against")]
     pub against_label: Option<String>,
 
-    /// Rounds per load, alternating between the brokers; medians are reported; default: 3 with --against, else 1
+    /// Rounds per load, alternating between the columns; medians are reported; default: 3 with --against, else 1
     #[arg(long, value_name = "N")]
     pub rounds: Option<usize>,
 
-    /// Run the standard scenarios one after another; sizes, counts and rates come from the scenario
-    #[arg(long)]
-    pub suite: bool,
+    /// Run standard scenarios one after another; what a scenario is about does not come from the command line
+    ///
+    /// `confirms` publishes without consumers and deletes the queues after each load. `backlog` takes --messages
+    /// (default: a million) and --size, and measures once whatever --rounds says.
+    #[arg(long, value_name = "SUITE", num_args = 0..=1, default_missing_value = "speed")]
+    pub suite: Option<Suite>,
+
+    /// Measure what the disk under DIR can do, which bounds every broker that syncs; runs alone, or before a --suite
+    /// or an --against
+    #[arg(long, value_name = "DIR")]
+    pub disk: Option<PathBuf>,
 }
 
 impl Options {
@@ -140,7 +174,9 @@ impl Options {
             options.fanout = None;
         }
         options.queues = options.queues.max(1);
-        options.durable_queue |= options.persistent;
+        // A quorum queue or a stream that is not durable is refused.
+        options.durable_queue |=
+            options.persistent || matches!(options.queue_type.as_deref(), Some("quorum" | "stream"));
         if options.prefetch > 0 {
             options.ack_multiple = options.ack_multiple.min(u64::from(options.prefetch) / 2);
         }
@@ -157,16 +193,42 @@ impl Options {
         self.rounds.unwrap_or(if self.against.is_some() { 3 } else { 1 }).max(1)
     }
 
-    /// The same load against the second broker, if there is one.
-    pub(crate) fn rival(&self) -> Option<Self> {
-        let uri = self.against.clone()?;
-        Some(Self { uri, server_pid: self.against_pid, label: self.against_label.clone(), ..self.clone() })
+    /// The same load against each that is compared: the broker under test first, then the second one with each of its
+    /// queue types.
+    pub(crate) fn columns(&self) -> Vec<Self> {
+        let mut columns = vec![self.clone()];
+        let Some(uri) = &self.against else {
+            return columns;
+        };
+        let rival = Self {
+            uri: uri.clone(),
+            server_pid: self.against_pid,
+            server_data: self.against_data.clone(),
+            label: self.against_label.clone(),
+            ..self.clone()
+        };
+        let of_type = |queue_type: &String| Self { queue_type: Some(queue_type.clone()), ..rival.clone() };
+        columns.extend(self.against_queue_type.iter().map(of_type));
+        if self.against_queue_type.is_empty() {
+            columns.push(rival);
+        }
+        columns
+    }
+
+    pub(crate) fn timeout_s(&self) -> f64 {
+        let default = if self.suite == Some(Suite::Backlog) { BACKLOG_TIMEOUT_S } else { TIMEOUT_S };
+        self.timeout.unwrap_or(default)
+    }
+
+    /// What the output calls the broker, which calls itself `server`: `RabbitMQ 4.0.5 quorum`.
+    pub(crate) fn name(&self, server: &str) -> String {
+        let name = self.label.as_deref().unwrap_or(server);
+        self.queue_type.as_ref().map_or_else(|| name.to_owned(), |queue_type| format!("{name} {queue_type}"))
     }
 
     /// The broker's name if it was given one, else where it is.
     pub(crate) fn place(&self) -> String {
-        let address = || Uri::parse(&self.uri).map_or_else(|_| "a bad URI".to_owned(), |uri| uri.to_string());
-        self.label.clone().unwrap_or_else(address)
+        self.name(&Uri::parse(&self.uri).map_or_else(|_| "a bad URI".to_owned(), |uri| uri.to_string()))
     }
 
     /// The load in a few words, for tables: `16 B transient, 1 publisher, 1 consumer, auto-ack`.
@@ -176,6 +238,7 @@ impl Options {
         words.push(count(self.publishers, "publisher"));
         words.push(match self.fanout {
             Some(copies) => format!("fan-out to {copies} queues"),
+            None if self.consumers == 0 => "no consumer".to_owned(),
             None => count(self.consumers, "consumer"),
         });
         if self.queues > 1 && self.fanout.is_none() {
@@ -184,13 +247,15 @@ impl Options {
         if self.confirms > 0 {
             words.push(format!("{} unconfirmed", self.confirms));
         }
-        words.push(match (self.ack, self.ack_multiple) {
-            (false, _) => "auto-ack".to_owned(),
-            (true, 1) => "manual ack".to_owned(),
-            (true, every) => format!("ack every {every}"),
-        });
-        if self.prefetch > 0 {
-            words.push(format!("prefetch {}", self.prefetch));
+        if self.consumers > 0 {
+            words.push(match (self.ack, self.ack_multiple) {
+                (false, _) => "auto-ack".to_owned(),
+                (true, 1) => "manual ack".to_owned(),
+                (true, every) => format!("ack every {every}"),
+            });
+            if self.prefetch > 0 {
+                words.push(format!("prefetch {}", self.prefetch));
+            }
         }
         if self.one_in_flight {
             words.push("one in flight".to_owned());
@@ -205,6 +270,53 @@ fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-fn bytes(size: usize) -> String {
+pub(crate) fn bytes(size: usize) -> String {
     if size >= 1024 && size.is_multiple_of(1024) { format!("{} KiB", size / 1024) } else { format!("{size} B") }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    /// The options of a command line.
+    pub(crate) fn parse(arguments: &str) -> Options {
+        CommandLine::parse_from(["bench"].into_iter().chain(arguments.split_whitespace())).options
+    }
+
+    #[test]
+    fn a_suite_without_a_value_is_the_one_of_speed() {
+        assert_eq!(parse("").suite, None);
+        assert_eq!(parse("--suite --duration 2").suite, Some(Suite::Speed));
+        let backlog = parse("--suite backlog");
+        assert_eq!((backlog.suite, backlog.timeout_s()), (Some(Suite::Backlog), BACKLOG_TIMEOUT_S));
+    }
+
+    #[test]
+    fn every_queue_type_of_the_rival_is_a_column() {
+        let names = |arguments: &str| -> Vec<String> {
+            parse(arguments).columns().iter().map(|column| column.name("broker")).collect()
+        };
+        assert_eq!(names("--label A"), ["A"]);
+        assert_eq!(names("--queue-type quorum --against amqp://h --against-label B"), ["broker quorum", "B quorum"]);
+        let types = "--against-queue-type classic --against-queue-type quorum";
+        let arguments = format!("--label A --against amqp://h --against-pid 7 --against-data d {types}");
+        assert_eq!(names(&arguments), ["A", "broker classic", "broker quorum"]);
+        let columns = parse(&arguments).columns();
+        assert_eq!((columns[0].server_pid, columns[0].server_data.as_ref()), (None, None));
+        assert!(columns[1..].iter().all(|column| column.uri == "amqp://h" && column.server_pid == Some(7)));
+    }
+
+    #[test]
+    fn a_quorum_queue_is_durable() {
+        assert!(parse("--queue-type quorum").resolved().durable_queue);
+        assert!(!parse("--queue-type classic").resolved().durable_queue);
+    }
 }

@@ -72,7 +72,7 @@ impl Publisher {
             published: 0,
             writes: 0,
             goodbye_wait: Duration::from_secs_f64(if options.drain || options.messages.is_some() {
-                options.timeout.min(GOODBYE_WAIT_MAX_S)
+                options.timeout_s().min(GOODBYE_WAIT_MAX_S)
             } else {
                 GOODBYE_WAIT_S
             }),
@@ -313,6 +313,7 @@ fn take_confirms(
     control: &Control,
 ) -> Result<(), Error> {
     let now = control.is_measuring().then(|| control.now());
+    counters.received_bytes.store(inbox.received_bytes, Relaxed);
     while let Some(frame) = inbox.next_frame()? {
         take_confirm(frame, window.as_deref_mut(), now, counters)?;
     }

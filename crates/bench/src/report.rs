@@ -51,12 +51,20 @@ pub struct ServerCost {
     pub peak_bytes: u64,
     pub resident_before_bytes: u64,
     pub resident_after_bytes: u64,
+    /// Calls of fsync and fdatasync, where they can be counted.
+    pub syncs: Option<u64>,
+    /// Per thousand messages published, or consumed if nobody publishes.
+    pub syncs_per_thousand: Option<f64>,
+    /// Bytes given to the write calls, without what went to this tool's sockets.
+    pub file_bytes: Option<u64>,
+    /// Bytes written to files per body byte published, or consumed if nobody publishes.
+    pub write_amplification: Option<f64>,
 }
 
 impl Report {
-    /// The rate that counts: what arrived, or what was sent if nobody consumes.
+    /// The rate that counts: what arrived, or what was confirmed or sent if nobody consumes.
     pub fn rate(&self) -> f64 {
-        self.consumed_per_s.unwrap_or(self.published_per_s)
+        self.consumed_per_s.or(self.confirmed_per_s).unwrap_or(self.published_per_s)
     }
 }
 
@@ -89,6 +97,12 @@ impl fmt::Display for Report {
             let mebibytes = |bytes: u64| format!("{:.0}", bytes as f64 / f64::from(1 << 20));
             let (before, after) = (mebibytes(cost.resident_before_bytes), mebibytes(cost.resident_after_bytes));
             line("server memory", &format!("{} MiB peak, {before} before, {after} after", mebibytes(cost.peak_bytes)))?;
+            if let Some(written) = cost.write_amplification {
+                line("server files", &format!("{written:.2} bytes written per body byte"))?;
+            }
+            if let Some(syncs) = cost.syncs_per_thousand {
+                line("server syncs", &format!("{syncs:.3} per thousand messages"))?;
+            }
         }
         line("tool CPU", &format!("{} s per million messages", optional(self.tool_cpu_s_per_million)))
     }

@@ -1,41 +1,42 @@
-//! The standard scenarios, in the order in which `docs/benchmarks.md` shows them.
+//! Standard scenarios, which the broker's name, the window and the rounds of the command line leave comparable.
 
-use crate::compare::Comparison;
+use clap::ValueEnum;
+use serde::Serialize;
+
 use crate::error::Error;
 use crate::janitor::Janitor;
 use crate::options::Options;
+use crate::outcome::Outcome;
+use crate::{backlog, confirms, speed};
 
-const SIZE_SMALL: usize = 16;
-const KIB: usize = 1024;
+/// What a run of scenarios is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Suite {
+    /// Rates, cost and latency end to end
+    Speed,
+    /// Confirmed persistent publishing, by body size, publishers and outstanding confirms
+    Confirms,
+    /// A durable queue is filled without a consumer, then drained: rates, memory and disk
+    Backlog,
+}
 
-/// Where the suite takes the highest rate from, and what it derives from it.
-const MAXIMUM: &str = "1 KiB transient";
-const TENTH: &str = "10 % load";
-
-/// Runs every scenario; the broker, the window and the rounds come from `options`. What was measured before an error is
-/// in `done` all the same.
-pub(crate) fn run(options: &Options, janitor: &mut Janitor, done: &mut Vec<Comparison>) -> Result<(), Error> {
-    for (name, mut scenario) in scenarios(&plain(options)) {
-        if name == TENTH {
-            // Both brokers get the same rate, a tenth of what the slower one reached at full speed.
-            let maximum =
-                done.iter().find(|comparison| comparison.name == MAXIMUM).map_or(0.0, Comparison::slower_rate);
-            scenario.rate = (maximum / 10.0).max(1.0) as u64;
-        }
-        eprintln!("\n== {name}");
-        done.push(Comparison::run(name, &scenario, janitor)?);
+/// Runs a suite; what was measured before an error is in `outcome` all the same.
+pub(crate) fn run(suite: Suite, options: &Options, janitor: &mut Janitor, outcome: &mut Outcome) -> Result<(), Error> {
+    match suite {
+        Suite::Speed => speed::run(options, janitor, &mut outcome.loads),
+        Suite::Confirms => confirms::run(options, janitor, outcome),
+        Suite::Backlog => backlog::run(options, janitor, &mut outcome.backlogs),
     }
-    Ok(())
 }
 
 /// The smallest load on the same brokers: what a scenario does not set must not come from the command line.
-fn plain(options: &Options) -> Options {
+pub(crate) fn plain(options: &Options) -> Options {
     Options {
         publishers: 1,
         consumers: 1,
         queues: 1,
         fanout: None,
-        size: SIZE_SMALL,
         persistent: false,
         durable_queue: false,
         confirms: 0,
@@ -44,23 +45,9 @@ fn plain(options: &Options) -> Options {
         prefetch: 0,
         rate: 0,
         one_in_flight: false,
+        bytes_max: None,
         messages: None,
         drain: false,
         ..options.clone()
     }
-}
-
-fn scenarios(plain: &Options) -> Vec<(&'static str, Options)> {
-    let plain = || plain.clone();
-    let reliable = || Options { persistent: true, ack: true, prefetch: 1000, ..plain() };
-    vec![
-        ("16 B transient", plain()),
-        (MAXIMUM, Options { size: KIB, ..plain() }),
-        ("1 KiB persistent", Options { size: KIB, confirms: 100, ..reliable() }),
-        ("256 B persistent", Options { size: 256, confirms: 1000, publishers: 2, consumers: 2, ..reliable() }),
-        ("fan-out", Options { size: 100, fanout: Some(10), ..plain() }),
-        (TENTH, Options { size: KIB, ..plain() }),
-        ("one in flight", Options { one_in_flight: true, ..plain() }),
-        ("one in flight, persistent", Options { one_in_flight: true, size: KIB, confirms: 1, ..reliable() }),
-    ]
 }

@@ -44,8 +44,8 @@ impl Topology {
         }
     }
 
-    pub(crate) fn declare(&self, connection: &mut Connection, is_durable: bool) -> Result<(), Error> {
-        let durable = u8::from(is_durable) << 1;
+    pub(crate) fn declare(&self, connection: &mut Connection, options: &Options) -> Result<(), Error> {
+        let durable = u8::from(options.durable_queue) << 1;
         if let Some(exchange) = &self.exchange {
             connection.call(Method::EXCHANGE_DECLARE, Method::EXCHANGE_DECLARE_OK, |out| {
                 out.short(0).short_text(exchange).short_text("fanout").octet(durable).table(|_| ());
@@ -53,7 +53,11 @@ impl Topology {
         }
         for queue in &self.queues {
             connection.call(Method::QUEUE_DECLARE, Method::QUEUE_DECLARE_OK, |out| {
-                out.short(0).short_text(queue).octet(durable).table(|_| ());
+                out.short(0).short_text(queue).octet(durable).table(|arguments| {
+                    if let Some(queue_type) = &options.queue_type {
+                        arguments.short_text("x-queue-type").octet(b'S').long_text(queue_type.as_bytes());
+                    }
+                });
             })?;
             if let Some(exchange) = &self.exchange {
                 connection.call(Method::QUEUE_BIND, Method::QUEUE_BIND_OK, |out| {

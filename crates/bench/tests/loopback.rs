@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::thread;
 
 use clap::Parser;
-use roadstead_bench::{Error, Options, measure};
+use roadstead_bench::{Error, Options, measure, measure_all};
 
 #[derive(Parser)]
 struct CommandLine {
@@ -52,6 +52,55 @@ fn a_paced_publisher_keeps_its_rate() {
         let report = measure(&options(&arguments)).unwrap();
         assert!((900.0..1100.0).contains(&report.published_per_s), "{}", report.published_per_s);
     }
+}
+
+#[test]
+fn a_window_ends_early_once_enough_was_published() {
+    let arguments = "--consumers 0 --size 1000 --confirms 10 --duration 60 --warm-up 0 --bytes-max 10000000";
+    let report = measure(&options(arguments)).unwrap();
+    assert!(report.totals.published >= 10_000 && report.window_s < 30.0);
+}
+
+#[test]
+fn what_the_server_pays_is_metered() {
+    let pid = std::process::id();
+    let arguments = format!("--consumers 0 --confirms 10 --duration 0.3 --warm-up 0 --server-pid {pid}");
+    let cost = measure(&options(&arguments)).unwrap().server_cost.unwrap();
+    assert!(cost.cpu_s > 0.0 && cost.peak_bytes > 0);
+    // The fake broker writes to nothing but its sockets.
+    assert!(cost.write_amplification.is_none_or(|written| written < 0.1), "{cost:?}");
+}
+
+#[test]
+fn rounds_alternate_between_all_columns() {
+    let mut options = options("--duration 0.05 --warm-up 0 --consumers 0 --rounds 2");
+    options.against = Some(options.uri.clone());
+    options.against_queue_type = vec!["classic".to_owned(), "quorum".to_owned()];
+    let outcome = measure_all(&options).unwrap();
+    let columns: Vec<_> =
+        outcome.loads[0].columns.iter().map(|column| (column.label.contains("quorum"), column.rounds.len())).collect();
+    assert_eq!(columns, [(false, 2), (false, 2), (true, 2)]);
+    assert!(outcome.loads[0].columns[2].ratio.as_ref().unwrap().messages_per_s.is_some());
+}
+
+#[test]
+fn confirms_are_measured_at_every_point() {
+    let outcome = measure_all(&options("--suite confirms --duration 0.02 --warm-up 0 --fanout 3")).unwrap();
+    assert_eq!(outcome.loads.len(), 23);
+    assert!(outcome.loads.iter().all(|load| load.columns[0].median.messages_per_s.unwrap() > 0.0));
+    assert!(outcome.to_string().contains("64 KiB persistent, 16 publishers, no consumer, 4 queues, 64 unconfirmed"));
+}
+
+#[test]
+fn a_backlog_is_sampled_on_its_way_up_and_down() {
+    let outcome = measure_all(&options("--suite backlog --messages 200000")).unwrap();
+    let backlog = &outcome.backlogs[0];
+    assert_eq!((backlog.depth, backlog.left), (200_000, 0));
+    for (half, end) in [(&backlog.fill, 200_000), (&backlog.drain, 0)] {
+        assert!(half.samples.len() >= 2 && half.samples.len() <= 11 && half.messages_per_s > 10_000.0);
+        assert_eq!(half.samples.last().unwrap().depth, end);
+    }
+    assert!(outcome.to_string().contains("| messages in the queue | 200,000 |"));
 }
 
 #[test]

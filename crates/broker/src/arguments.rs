@@ -53,7 +53,7 @@ fn equivalent_argument(resource: Resource, argument: &str, received: &Table, cur
 }
 
 /// Arguments that must be the same when a queue is declared again. Others may differ.
-const COMPARED_ARGUMENTS: [&str; 12] = [
+const COMPARED_ARGUMENTS: [&str; 13] = [
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
@@ -66,6 +66,7 @@ const COMPARED_ARGUMENTS: [&str; 12] = [
     "x-queue-version",
     "x-single-active-consumer",
     "x-queue-type",
+    "x-durability",
 ];
 
 /// Whether a queue may be declared again like this.
@@ -109,6 +110,7 @@ const DURATION_MS_MAX: i64 = 315_360_000_000;
 
 const QUEUE_TYPES: [&str; 3] = ["classic", "quorum", "stream"];
 const OVERFLOWS: [&str; 3] = ["drop-head", "reject-publish", "reject-publish-dlx"];
+const DURABILITIES: [&str; 2] = ["fsync", "os"];
 const QUEUE_MODES: [&str; 2] = ["default", "lazy"];
 
 /// Checks the arguments of a queue whose form is fixed.
@@ -193,6 +195,8 @@ fn check_texts(arguments: &Table) -> Result<(), Wrong> {
     one_of("x-overflow", &OVERFLOWS, "invalid_overflow")?;
     let mode = arguments.get("x-queue-mode").and_then(Value::as_text).unwrap_or_default();
     one_of("x-queue-mode", &QUEUE_MODES, &format!("\"unsupported queue mode '{mode}'\""))?;
+    let durability = arguments.get("x-durability").and_then(Value::as_text).unwrap_or_default();
+    one_of("x-durability", &DURABILITIES, &format!("\"unsupported durability '{durability}'\""))?;
     if let Some(kind) = text("x-queue-type")?
         && !QUEUE_TYPES.contains(&kind)
     {

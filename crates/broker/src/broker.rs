@@ -5,6 +5,7 @@
 mod bindings;
 mod consuming;
 mod exchanges;
+mod paging;
 mod queues;
 mod routing;
 
@@ -15,7 +16,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     task::Waker,
 };
@@ -25,9 +26,9 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     identity::{Identity, User},
     limits,
-    log::{Entry, Log, Position, Recovered},
+    log::{Durability, Entry, Log, Position, Recovered},
     queue::{ConsumerId, Queued, Shard},
-    record::{self, State, Unreadable},
+    record::{State, Unreadable},
     refusal::Refusal,
     session::SessionId,
     topology::{QueueId, QueueInfo, QueueKind, Vhost},
@@ -66,13 +67,44 @@ pub struct Broker {
     next_queue: AtomicU64,
     next_session: AtomicU64,
     next_name: AtomicU64,
-    alarm: AtomicBool,
+    alarms: AtomicU8,
     /// Sessions that wait for the alarm to end.
     alarmed: Mutex<Vec<Waker>>,
     /// How often consumers were resumed.
     resumed: AtomicU64,
     /// Sessions that wait for lagging consumers.
     lagging: Mutex<Vec<Waker>>,
+    /// Sessions that wait for messages to be read from the log.
+    fetching: Mutex<Vec<Waker>>,
+    /// Whether memory is short.
+    tight: AtomicBool,
+    /// What has a lower position comes from an earlier run.
+    restart: Position,
+}
+
+/// What there is too little of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Alarms {
+    /// Queued messages take more memory than they may.
+    pub memory: bool,
+    /// The file system has less room than it should.
+    pub disk: bool,
+}
+
+impl Alarms {
+    /// Whether publishers have to wait.
+    pub fn any(self) -> bool {
+        self.memory || self.disk
+    }
+
+    /// What clients are told, in RabbitMQ's words.
+    pub fn reason(self) -> &'static str {
+        match (self.memory, self.disk) {
+            (true, true) => "low on memory & disk",
+            (false, true) => "low on disk",
+            (_, false) => "low on memory",
+        }
+    }
 }
 
 /// A session that has entered a vhost.
@@ -128,6 +160,17 @@ pub struct Attachment {
     pub consumer: ConsumerId,
 }
 
+/// What taking one message came to.
+#[derive(Debug)]
+pub enum Fetch {
+    /// There was none.
+    Empty,
+    /// There was one.
+    Message(Fetched),
+    /// There is one, but it has to be read from the log first: try again after [`Broker::wake_when_loaded`].
+    Loading,
+}
+
 /// A message taken from a queue without consuming.
 #[derive(Debug)]
 pub struct Fetched {
@@ -164,10 +207,13 @@ impl Broker {
             next_queue: AtomicU64::new((recovered.epoch << 40) + 1),
             next_session: AtomicU64::new(1),
             next_name: AtomicU64::new(1),
-            alarm: AtomicBool::new(false),
+            alarms: AtomicU8::new(0),
             alarmed: Mutex::default(),
             resumed: AtomicU64::new(0),
             lagging: Mutex::default(),
+            fetching: Mutex::default(),
+            tight: AtomicBool::new(false),
+            restart: recovered.end,
         };
         broker.restore(recovered)?;
         Ok(broker)
@@ -188,13 +234,13 @@ impl Broker {
             self.restore_state(state, &mut queues)?;
         }
         for held in recovered.held {
-            let message = record::message(&held.body)?;
-            for holder in held.holders {
-                let Some(info) = queues.get(&holder) else { continue };
-                let message = Arc::clone(&message);
-                let queued = Queued { message, record: held.position, redelivered: true };
-                if let Some(queue) = self.shards[self.shard_index(QueueId(holder))].lock().queue(info) {
-                    queue.restore(queued);
+            let mut shard = self.shards[self.shard_index(QueueId(held.holder))].lock();
+            match queues.get(&held.holder).and_then(|info| shard.queue(info)) {
+                Some(queue) => queue.restore(held.first, held.last, held.count),
+                // The queue went with the last run.
+                None => {
+                    let drop = Entry::Drop { holder: held.holder, from: 0, before: u64::MAX, except: &[] };
+                    self.log.append(&[drop], Durability::Os);
                 }
             }
         }
@@ -215,8 +261,10 @@ impl Broker {
                 let kind = QueueKind::Queue;
                 let slot = AtomicU32::new(0);
                 let (vhost, owner, durable) = (vhost(&v)?, None, true);
+                let durability = QueueInfo::durability_of(&arguments);
                 let info =
-                    Arc::new(QueueInfo { id, vhost: v, name, durable, auto_delete, owner, arguments, kind, slot });
+                    QueueInfo { id, vhost: v, name, durable, auto_delete, owner, arguments, durability, kind, slot };
+                let info = Arc::new(info);
                 self.shards[self.shard_index(id)].lock().insert(&info);
                 queues.insert(id.0, Arc::clone(&info));
                 vhost.write().insert_queue(info);
@@ -266,23 +314,24 @@ impl Broker {
         name
     }
 
-    /// Raises or ends the alarm that keeps publishers waiting.
-    pub fn set_alarm(&self, alarm: bool) {
-        self.alarm.store(alarm, Ordering::Release);
-        if !alarm {
+    /// Raises or ends the alarms that keep publishers waiting.
+    pub fn set_alarms(&self, alarms: Alarms) {
+        self.alarms.store(u8::from(alarms.memory) | u8::from(alarms.disk) << 1, Ordering::Release);
+        if !alarms.any() {
             let waiting = std::mem::take(&mut *self.alarmed.lock());
             waiting.into_iter().for_each(Waker::wake);
         }
     }
 
-    /// Wakes `waker` once, when the alarm ends.
+    /// Wakes `waker` once, when all alarms have ended.
     pub fn wake_after_alarm(&self, waker: &Waker) {
         self.alarmed.lock().push(waker.clone());
     }
 
     /// Whether publishers have to wait.
-    pub fn alarm(&self) -> bool {
-        self.alarm.load(Ordering::Acquire)
+    pub fn alarms(&self) -> Alarms {
+        let bits = self.alarms.load(Ordering::Acquire);
+        Alarms { memory: bits & 1 != 0, disk: bits & 2 != 0 }
     }
 
     /// How often consumers were resumed: a session whose consumers lag waits for this to change.
@@ -299,6 +348,11 @@ impl Broker {
         self.resumed.fetch_add(1, Ordering::AcqRel);
         let lagging = std::mem::take(&mut *self.lagging.lock());
         lagging.into_iter().for_each(Waker::wake);
+    }
+
+    /// Wakes `waker` once, when something was read from the log.
+    pub fn wake_when_loaded(&self, waker: &Waker) {
+        self.fetching.lock().push(waker.clone());
     }
 
     /// Memory that queued messages take.
@@ -342,6 +396,6 @@ impl Broker {
     }
 
     fn put_state(&self, state: &State) -> Position {
-        self.log.append(&[Entry::Put { key: &state.key(), value: &state.value() }])
+        self.log.append(&[Entry::Put { key: &state.key(), value: &state.value() }], Durability::Fsync)
     }
 }

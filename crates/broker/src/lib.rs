@@ -25,9 +25,9 @@ pub mod topology;
 pub mod value;
 
 pub use crate::{
-    broker::{Attachment, BindingRequest, Broker, DeleteRule, End, QueueCounts, QueueDeclaration, Settings},
+    broker::{Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, QueueCounts, QueueDeclaration, Settings},
     identity::{Access, Identity, Permissions, TopicPermissions, User},
-    log::{Entry, Held, Log, MemoryLog, Position, Recovered},
+    log::{Durability, Entry, Held, Load, Loaded, Log, MemoryLog, Position, Recovered},
     message::{Draft, Message, MessageView, Origin},
     outlet::{ConsumerKey, Delivery, Outlet, Output, Pressure},
     publish::{Batch, Route},

@@ -32,3 +32,9 @@ pub const UNFINISHED_MESSAGES: u64 = 4;
 
 /// Routes that one channel remembers.
 pub const ROUTES_CACHED: usize = 256;
+
+/// Messages at the front of a queue that stay in memory, and that are read from the log ahead of its consumers.
+pub const NEAR_MESSAGES: usize = 2048;
+
+/// Bytes of messages at the front of a queue that stay in memory, or are read from the log at once.
+pub const NEAR_BYTES: usize = 512 * 1024;

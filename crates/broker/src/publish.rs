@@ -12,7 +12,7 @@ use parking_lot::MutexGuard;
 use crate::{
     broker::Broker,
     limits,
-    log::{Entry, Position},
+    log::{Durability, Entry, Position},
     message::{Draft, MessageView, Origin},
     outlet::Delivery,
     queue::{Aftermath, ConsumerId, Settlement, Shard},
@@ -34,6 +34,8 @@ pub struct Route {
     pub queues: Vec<Arc<QueueInfo>>,
     /// Ids of the durable ones.
     pub durable: Vec<u64>,
+    /// Whether one of these wants its messages to survive a power failure.
+    pub sync: bool,
 }
 
 /// A message as a session hands it over: borrowed from the read buffer, or assembled already.
@@ -58,17 +60,24 @@ pub enum Body<'a> {
 
 #[derive(Debug)]
 enum Operation<'a> {
-    Publish { route: Arc<Route>, body: Body<'a>, token: u64, position: Position },
-    Settle { queue: Arc<QueueInfo>, how: Settlement, consumer: Option<ConsumerId>, deliveries: Vec<(u64, Position)> },
+    Publish { route: Arc<Route>, body: Body<'a>, token: u64, position: Position, last: Position },
+    Settle { queue: Arc<QueueInfo>, how: Settlement, consumer: Option<ConsumerId>, slots: Vec<u64>, records: Vec<u64> },
 }
 
 /// What one connection wants done, in order.
 #[derive(Debug, Default)]
 pub struct Batch<'a> {
     operations: Vec<Operation<'a>>,
+    /// Whether somebody is told when all of it is safe, settlements too.
+    transaction: bool,
 }
 
 impl<'a> Batch<'a> {
+    /// An empty batch whose settlements somebody will be told of, once they are safe.
+    pub fn transaction() -> Self {
+        Self { transaction: true, ..Self::default() }
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
@@ -81,7 +90,8 @@ impl<'a> Batch<'a> {
 
     /// Adds a publish. `token` comes back from [`Batch::published`].
     pub fn publish(&mut self, route: Arc<Route>, body: Body<'a>, token: u64) {
-        self.operations.push(Operation::Publish { route, body, token, position: Position(0) });
+        let (position, last) = (Position(0), Position(0));
+        self.operations.push(Operation::Publish { route, body, token, position, last });
     }
 
     /// Adds a settlement. Those of one consumer that follow each other become one operation.
@@ -93,20 +103,22 @@ impl<'a> Batch<'a> {
         slot: u64,
         record: Position,
     ) {
-        if let Some(Operation::Settle { queue: q, how: h, consumer: c, deliveries }) = self.operations.last_mut()
+        let recorded = (record != Position(0)).then_some(record.0);
+        if let Some(Operation::Settle { queue: q, how: h, consumer: c, slots, records }) = self.operations.last_mut()
             && (q.id, *h, *c) == (queue.id, how, consumer)
         {
-            deliveries.push((slot, record));
+            slots.push(slot);
+            records.extend(recorded);
             return;
         }
-        let deliveries = vec![(slot, record)];
-        self.operations.push(Operation::Settle { queue: Arc::clone(queue), how, consumer, deliveries });
+        let (slots, records) = (vec![slot], recorded.into_iter().collect());
+        self.operations.push(Operation::Settle { queue: Arc::clone(queue), how, consumer, slots, records });
     }
 
     /// After [`Broker::apply`]: the token of each publish, in order, and the position at which it is safe.
     pub fn published(&self) -> impl Iterator<Item = (u64, Position)> {
         self.operations.iter().filter_map(|operation| match operation {
-            Operation::Publish { token, position, .. } => Some((*token, *position)),
+            Operation::Publish { token, last, .. } => Some((*token, *last)),
             Operation::Settle { .. } => None,
         })
     }
@@ -167,16 +179,15 @@ impl Broker {
     /// Applies a batch: all of it goes into the log as one unit, then to the queues.
     pub fn apply(&self, batch: &mut Batch<'_>) -> Applied {
         let position = self.append_batch(batch);
-        let mut after = Aftermath::default();
+        let mut after = self.aftermath();
         let mut held = Held { broker: self, current: None };
         for operation in &batch.operations {
             match operation {
                 Operation::Publish { route, body, position, .. } => {
                     self.enqueue(route, body, *position, &mut held, &mut after);
                 }
-                Operation::Settle { queue, how, consumer, deliveries } => {
-                    let slots: Vec<u64> = deliveries.iter().map(|(slot, _)| *slot).collect();
-                    held.shard(queue.id).settle(queue, &slots, *how, *consumer, &mut after);
+                Operation::Settle { queue, how, consumer, slots, .. } => {
+                    held.shard(queue.id).settle(queue, slots, *how, *consumer, &mut after);
                 }
             }
         }
@@ -188,10 +199,16 @@ impl Broker {
 
     fn enqueue(&self, route: &Route, body: &Body<'_>, record: Position, held: &mut Held<'_>, after: &mut Aftermath) {
         let mut draft = route.draft(body);
+        // Each durable queue has a record of its own, in the order of the route.
+        let mut next = record.0;
         for queue in &route.queues {
             match &queue.kind {
                 QueueKind::Queue => {
-                    let record = if queue.durable { record } else { Position(0) };
+                    let mut record = Position(0);
+                    if queue.durable && next != 0 {
+                        record = Position(next);
+                        next += 1;
+                    }
                     match held.shard(queue.id).queue(queue) {
                         Some(queue) => queue.publish(&mut draft, record, after),
                         // Deleted since the route was made: what the log was told must be taken back.
@@ -227,7 +244,7 @@ impl Broker {
                 ends.push(heads.len());
             }
         }
-        let mut entries = Vec::new();
+        let (mut entries, mut sync) = (Vec::new(), false);
         let (mut start, mut ends) = (0, ends.into_iter());
         for operation in &batch.operations {
             match operation {
@@ -236,10 +253,13 @@ impl Broker {
                     let payload = route.view(body).payload;
                     entries.push(Entry::Hold { holders: &route.durable, parts: [&heads[start..end], payload] });
                     start = end;
+                    sync |= route.sync;
                 }
-                Operation::Settle { queue, how: Settlement::Accept | Settlement::Reject, deliveries, .. } => {
-                    let recorded = deliveries.iter().filter(|(_, record)| *record != Position(0));
-                    entries.extend(recorded.map(|&(_, position)| Entry::Release { position, holder: queue.id.0 }));
+                Operation::Settle { queue, how: Settlement::Accept | Settlement::Reject, records, .. }
+                    if !records.is_empty() =>
+                {
+                    entries.push(Entry::Release { holder: queue.id.0, positions: records });
+                    sync |= batch.transaction;
                 }
                 Operation::Publish { .. } | Operation::Settle { .. } => {}
             }
@@ -247,26 +267,28 @@ impl Broker {
         if entries.is_empty() {
             return Position(0);
         }
-        let first = self.log.append(&entries);
-        let last = Position(first.0 + entries.len() as u64 - 1);
-        let mut at = entries.iter().enumerate().filter(|(_, entry)| matches!(entry, Entry::Hold { .. }));
-        let holds: Vec<u64> = at.by_ref().map(|(index, _)| first.0 + index as u64).collect();
+        let durability = if sync { Durability::Fsync } else { Durability::Os };
+        let mut next = self.log.append(&entries, durability).0;
+        let mut holds = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            if let Entry::Hold { .. } = entry {
+                holds.push((next, next + entry.positions() - 1));
+            }
+            next += entry.positions();
+        }
         drop(entries);
         note_positions(batch, holds);
-        last
+        Position(next - 1)
     }
 
-    /// What is done once no shard is locked. Returns when it is safe.
-    pub(crate) fn finish(&self, after: Aftermath) -> Position {
-        let mut safe = Position(0);
-        if !after.releases.is_empty() {
-            let entries = after.releases.iter();
-            let entries = entries.map(|&(position, queue)| Entry::Release { position, holder: queue.0 });
-            let first = self.log.append(&entries.collect::<Vec<_>>());
-            safe = Position(first.0 + after.releases.len() as u64 - 1);
+    /// What is done once no shard is locked.
+    pub(crate) fn finish(&self, after: Aftermath) {
+        if !after.late.is_empty() {
+            self.log_late(after.late);
         }
+        self.log_releases(&after.releases);
+        after.loads.into_iter().for_each(|load| self.log.load(load));
         after.wakes.into_iter().for_each(Waker::wake);
-        safe
     }
 }
 
@@ -278,13 +300,16 @@ fn is_durable(route: &Route, body: &Body<'_>) -> bool {
         }
 }
 
-fn note_positions(batch: &mut Batch<'_>, holds: Vec<u64>) {
+/// Notes the first and the last position of each publish that is in the log.
+fn note_positions(batch: &mut Batch<'_>, holds: Vec<(u64, u64)>) {
     let mut holds = holds.into_iter();
     for operation in &mut batch.operations {
-        if let Operation::Publish { route, body, position, .. } = operation
+        if let Operation::Publish { route, body, position, last, .. } = operation
             && is_durable(route, body)
+            && let Some((first_position, last_position)) = holds.next()
         {
-            *position = Position(holds.next().unwrap_or_default());
+            *position = Position(first_position);
+            *last = Position(last_position);
         }
     }
 }
@@ -296,7 +321,9 @@ impl Route {
             queues.sort_by_key(|queue| (queue.id.0 % limits::SHARDS as u64, queue.id));
             queues.dedup_by_key(|queue| queue.id);
         }
-        let durable = queues.iter().filter(|queue| queue.durable).map(|queue| queue.id.0).collect();
-        Self { exchange, version, reusable, queues, durable }
+        let durable = queues.iter().filter(|queue| queue.durable);
+        let sync = durable.clone().any(|queue| queue.durability == Durability::Fsync);
+        let durable = durable.map(|queue| queue.id.0).collect();
+        Self { exchange, version, reusable, queues, durable, sync }
     }
 }

@@ -10,14 +10,14 @@ use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use self::consumer::Attached;
 pub use self::{
-    backlog::{Backlog, Queued},
+    backlog::{Backlog, Purged, Queued, Wanted},
     consumer::{Consumer, ConsumerId, Credit},
     shard::Shard,
 };
 use crate::{
     limits,
-    log::Position,
-    message::Draft,
+    log::{Load, Position},
+    message::{Draft, Message},
     outlet::{Delivery, Pressure},
     refusal::Refusal,
     topology::{QueueId, QueueInfo},
@@ -40,6 +40,12 @@ pub enum Settlement {
 pub struct Aftermath {
     /// Records that a queue no longer holds.
     pub releases: Vec<(Position, QueueId)>,
+    /// Messages without a record that came to a deep queue: the log is to have them, so that they can leave memory.
+    pub late: Vec<(Arc<QueueInfo>, u64, Arc<Message>)>,
+    /// What is to be read from the log.
+    pub loads: Vec<Load>,
+    /// Whether memory is short, so that every queue is to be taken for a deep one.
+    pub tight: bool,
     /// Connections that have something to write.
     pub wakes: Vec<Waker>,
     /// Whether some queue's consumers cannot keep up with its publishers.
@@ -58,6 +64,10 @@ pub struct Queue {
     generation: u32,
     /// Consumers that may be able to take a message, in the order in which they are asked.
     ring: VecDeque<u32>,
+    /// Whether the log has ever held something for the queue that was not to be durable.
+    logged: bool,
+    /// Why the queue's messages cannot be read from the log.
+    unreadable: Option<String>,
 }
 
 impl Queue {
@@ -70,6 +80,8 @@ impl Queue {
             pressed_count: 0,
             generation: 0,
             ring: VecDeque::new(),
+            logged: false,
+            unreadable: None,
         }
     }
 
@@ -98,20 +110,24 @@ impl Queue {
             self.deliver(index, delivery, draft, after);
             return;
         }
-        self.backlog.push_ready(Queued { message: draft.share(), record, redelivered: false });
+        let late = record == Position(0) && (after.tight || self.backlog.is_deep());
+        let slot = self.backlog.push_ready(Queued { message: draft.share(), record, redelivered: false });
+        if late {
+            after.late.push((Arc::clone(&self.info), slot, draft.share()));
+        }
         if self.backlog.ready() > limits::LAGGING_MESSAGES && self.pressed_count > 0 {
             after.lagging = true;
         }
     }
 
-    /// Puts back a message that was in the queue when the broker stopped.
-    pub fn restore(&mut self, queued: Queued) {
-        self.backlog.push_ready(queued);
+    /// Puts back what was in the queue when the broker stopped.
+    pub fn restore(&mut self, first: Position, last: Position, count: u64) {
+        self.backlog.restore(first, last, count);
     }
 
     /// Hands out what can be handed out.
     fn pump(&mut self, after: &mut Aftermath) {
-        while self.backlog.ready() > 0
+        while self.backlog.has_next()
             && let Some((index, counted)) = self.reserve_consumer()
         {
             if self.settles_itself(index) {
@@ -121,10 +137,20 @@ impl Queue {
                 self.deliver(index, handout, &Draft::owned(&queued.message), after);
             } else {
                 let Some((slot, queued)) = self.backlog.hold_next() else { return };
-                let message = Arc::clone(&queued.message);
                 let handout = Handout { slot, record: queued.record, redelivered: queued.redelivered, counted };
-                self.deliver(index, handout, &Draft::owned(&message), after);
+                self.deliver(index, handout, &Draft::owned(&queued.message), after);
             }
+        }
+        if self.consumer_count > 0 {
+            self.read_ahead(after);
+        }
+    }
+
+    /// Asks the log for what consumers get next.
+    fn read_ahead(&mut self, after: &mut Aftermath) {
+        if let Some(wanted) = self.backlog.want() {
+            let generation = self.backlog.generation();
+            after.loads.push(Load { queue: Arc::clone(&self.info), wanted, generation });
         }
     }
 
@@ -253,24 +279,64 @@ impl Queue {
     }
 
     /// Takes one message without consuming: the caller holds it, or has it settled at once.
-    fn fetch(&mut self, settled: bool, after: &mut Aftermath) -> Option<(u64, Queued)> {
-        if settled {
-            let queued = self.backlog.take_next()?;
-            self.release(queued.record, after);
-            return Some((0, queued));
+    fn fetch(&mut self, settled: bool, after: &mut Aftermath) -> Fetch {
+        let fetched = if settled {
+            let queued = self.backlog.take_next();
+            queued.inspect(|queued| self.release(queued.record, after)).map(|queued| (0, queued))
+        } else {
+            self.backlog.hold_next()
+        };
+        self.read_ahead(after);
+        match (fetched, &self.unreadable) {
+            (Some((slot, queued)), _) => Fetch::Message(slot, queued),
+            (None, _) if self.backlog.ready() == 0 => Fetch::Empty,
+            (None, Some(problem)) => Fetch::Unreadable(problem.clone()),
+            (None, None) => Fetch::Loading,
         }
-        let (slot, queued) = self.backlog.hold_next()?;
-        let Queued { message, record, redelivered } = queued;
-        Some((slot, Queued { message: Arc::clone(message), record: *record, redelivered: *redelivered }))
     }
 
-    /// Removes all messages that wait, and returns how many there were.
-    fn purge(&mut self, after: &mut Aftermath) -> usize {
-        let count = self.backlog.ready();
-        while let Some(queued) = self.backlog.take_next() {
-            self.release(queued.record, after);
+    /// Lets messages leave memory that the log can give again; see [`Backlog::page_out`].
+    pub fn page_out(&mut self, from: Position, end: Position, members: &[u64], near: Near) -> usize {
+        self.backlog.page_out(from, end, members, near)
+    }
+
+    /// Takes what was read from the log.
+    pub fn loaded(
+        &mut self,
+        load: &Load,
+        messages: Vec<(Position, Arc<Message>)>,
+        next: Position,
+        restart: Position,
+        after: &mut Aftermath,
+    ) {
+        if !self.backlog.page_in(load.generation, messages, next, &load.wanted, restart) {
+            return;
         }
-        count
+        if self.backlog.is_missing_some() {
+            self.cannot_read("the log does not have all of its messages".into());
+        }
+        self.pump(after);
+    }
+
+    /// The log cannot give what was asked for. Nothing more is asked of it: the queue rests until somebody has looked.
+    pub fn cannot_read(&mut self, problem: String) {
+        self.unreadable = Some(problem);
+    }
+
+    /// The log has got a message that it did not have. Returns whether that still matters.
+    pub fn logged(&mut self, slot: u64, record: Position) -> bool {
+        self.logged = true;
+        self.backlog.set_record(slot, record)
+    }
+
+    /// Whether the log has something of the queue, or may have.
+    pub fn is_logged(&self) -> bool {
+        self.logged || self.info.durable
+    }
+
+    /// Removes all messages that wait.
+    fn purge(&mut self) -> Purged {
+        self.backlog.purge()
     }
 
     /// Tells every consumer that the queue is gone.
@@ -279,6 +345,39 @@ impl Queue {
             attached.consumer.outlet.cancelled(attached.consumer.key, &mut after.wakes);
         }
     }
+}
+
+/// One message taken without consuming.
+#[derive(Debug)]
+pub enum Fetch {
+    /// There is none.
+    Empty,
+    /// Its slot, and the message.
+    Message(u64, Queued),
+    /// There is one, but it has to be read from the log first.
+    Loading,
+    /// There is one, but the log cannot give it.
+    Unreadable(String),
+}
+
+/// How much at a queue's front stays in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Near {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+impl Default for Near {
+    fn default() -> Self {
+        Self { messages: limits::NEAR_MESSAGES, bytes: limits::NEAR_BYTES }
+    }
+}
+
+impl Near {
+    /// Nothing stays: memory is short.
+    pub const NOTHING: Self = Self { messages: 0, bytes: 0 };
 }
 
 /// A delivery before it has a consumer.

@@ -66,6 +66,14 @@ pub enum Refusal {
         /// What is wrong with it.
         reason: String,
     },
+    /// What the log has of a queue cannot be read.
+    #[error("cannot read {queue} from disk: {problem}")]
+    Unreadable {
+        /// The queue.
+        queue: Resource,
+        /// What is wrong.
+        problem: String,
+    },
     /// A new queue or exchange in the reserved name space.
     #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]
     ReservedName {

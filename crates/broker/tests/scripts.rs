@@ -23,12 +23,15 @@ use std::{
 
 use parking_lot::Mutex;
 use roadstead_broker::{
-    Attachment, BindingRequest, Broker, Consumer, ConsumerKey, Credit, DeleteRule, Delivery, End, Entry, Held, Log,
-    Origin, Outlet, Permissions, Position, Pressure, QueueDeclaration, Recovered, Settings, Settlement, Table, User,
-    broker::Caller,
+    Attachment, BindingRequest, Broker, Consumer, ConsumerKey, Credit, DeleteRule, Delivery, Durability, End, Entry,
+    Held, Load, Loaded, Log, Origin, Outlet, Permissions, Position, Pressure, QueueDeclaration, Recovered, Settings,
+    Settlement, Table, User,
+    broker::{Caller, Fetch},
     identity::Pattern,
+    log::UNTIL_RESTART,
     outlet::Chunks,
     publish::{Batch, Body},
+    queue::Wanted,
 };
 
 #[test]
@@ -63,22 +66,48 @@ struct LogState {
     last: u64,
     epoch: u64,
     table: BTreeMap<Vec<u8>, Vec<u8>>,
-    held: BTreeMap<u64, (Vec<u64>, Vec<u8>)>,
+    /// Bodies by holder and position, with whether they end with a restart.
+    held: BTreeMap<(u64, u64), (Vec<u8>, bool)>,
+    loads: Vec<Load>,
 }
 
 impl ScriptLog {
     fn recovered(&self) -> Recovered {
         let mut state = self.state.lock();
         state.epoch += 1;
-        let held = state.held.iter().filter(|(_, (holders, _))| !holders.is_empty());
-        let held = held.map(|(&sequence, (holders, body))| Held {
-            position: Position(sequence),
-            holders: holders.clone(),
-            body: body.clone(),
-        });
-        let held = held.collect();
+        state.held.retain(|_, (_, until_restart)| !*until_restart);
+        let mut held: BTreeMap<u64, Held> = BTreeMap::new();
+        for &(holder, position) in state.held.keys() {
+            let (first, last) = (Position(position), Position(position));
+            let held = held.entry(holder).or_insert(Held { holder, first, last, count: 0 });
+            held.last = last;
+            held.count += 1;
+        }
+        let held = held.into_values().collect();
         let table = state.table.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Recovered { epoch: state.epoch, state: table, held }
+        Recovered { epoch: state.epoch, end: Position(state.last + 1), state: table, held }
+    }
+
+    fn members(&self, holder: u64, from: Position, end: Position) -> Vec<u64> {
+        let state = self.state.lock();
+        state.held.range((holder, from.0)..(holder, end.0.max(from.0))).map(|((_, position), _)| *position).collect()
+    }
+
+    /// Gives the broker what it asked for, two bodies at a time.
+    fn answer(&self, broker: &Broker) -> bool {
+        let loads = std::mem::take(&mut self.state.lock().loads);
+        for load in &loads {
+            let (holder, Wanted { first, end, only }) = (load.queue.id.0, &load.wanted);
+            let state = self.state.lock();
+            let asked = state.held.range((holder, first.0)..(holder, end.0));
+            let asked = asked.filter(|((_, position), _)| only.is_empty() || only.contains(position));
+            let bodies: Vec<_> = asked.take(2).map(|((_, position), (body, _))| (*position, body.clone())).collect();
+            drop(state);
+            self.journal.lock().push(format!("log reads {} for {}", bodies.len(), short(holder)));
+            let next = if bodies.len() == 2 { Position(bodies[1].0 + 1) } else { *end };
+            broker.loaded(load, Ok(Loaded { bodies, next }));
+        }
+        !loads.is_empty()
     }
 }
 
@@ -88,7 +117,7 @@ fn short(id: u64) -> u64 {
 }
 
 impl Log for ScriptLog {
-    fn append(&self, entries: &[Entry<'_>]) -> Position {
+    fn append(&self, entries: &[Entry<'_>], durability: Durability) -> Position {
         let mut state = self.state.lock();
         let first = state.last + 1;
         let mut words = Vec::new();
@@ -97,18 +126,28 @@ impl Log for ScriptLog {
             let sequence = state.last;
             words.push(match *entry {
                 Entry::Hold { holders, parts: [head, payload] } => {
-                    state.held.insert(sequence, (holders.to_vec(), [head, payload].concat()));
+                    let body = [head, payload].concat();
+                    for (at, holder) in holders.iter().enumerate() {
+                        let key = (holder & !UNTIL_RESTART, sequence + at as u64);
+                        state.held.insert(key, (body.clone(), holder & UNTIL_RESTART != 0));
+                    }
+                    state.last += holders.len() as u64 - 1;
+                    let until_restart = if holders[0] & UNTIL_RESTART != 0 { " until restart" } else { "" };
                     let holders: Vec<_> = holders.iter().map(|&id| short(id)).collect();
-                    format!("hold {holders:?} {:?}", String::from_utf8_lossy(payload))
+                    format!("hold {holders:?} {:?}{until_restart}", String::from_utf8_lossy(payload))
                 }
-                Entry::Release { position, holder } => {
-                    let held = &mut state.held.get_mut(&position.0).unwrap().0;
-                    held.retain(|&other| other != holder);
-                    format!("release by {}", short(holder))
+                Entry::Release { positions, holder } => {
+                    for &position in positions {
+                        assert!(state.held.remove(&(holder, position)).is_some(), "what is released was held");
+                    }
+                    format!("release {} by {}", positions.len(), short(holder))
                 }
-                Entry::Drop { holder } => {
-                    state.held.values_mut().for_each(|(holders, _)| holders.retain(|&other| other != holder));
-                    format!("drop {}", short(holder))
+                Entry::Drop { holder, from, before, except } => {
+                    let dropped: Vec<_> =
+                        state.held.range((holder, from)..(holder, before)).map(|(key, _)| *key).collect();
+                    let dropped = dropped.into_iter().filter(|(_, position)| !except.contains(position));
+                    let count = dropped.map(|key| state.held.remove(&key)).count();
+                    format!("drop {count} by {} but {}", short(holder), except.len())
                 }
                 Entry::Put { key, value } => {
                     state.table.insert(key.to_vec(), value.to_vec());
@@ -120,7 +159,8 @@ impl Log for ScriptLog {
                 }
             });
         }
-        self.journal.lock().push(format!("log {}", words.join("; ")));
+        let unsynced = if durability == Durability::Os { " unsynced" } else { "" };
+        self.journal.lock().push(format!("log{unsynced} {}", words.join("; ")));
         Position(first)
     }
 
@@ -132,6 +172,10 @@ impl Log for ScriptLog {
 
     fn congested(&self) -> bool {
         false
+    }
+
+    fn load(&self, load: Load) {
+        self.state.lock().loads.push(load);
     }
 }
 
@@ -189,6 +233,7 @@ fn run(script: &str) -> String {
         writeln!(out, "{line}").unwrap();
         if let Some(command) = line.strip_prefix("> ") {
             world.step(&command.split_whitespace().collect::<Vec<_>>());
+            while world.log.answer(&world.broker) {}
             for effect in world.journal.lock().drain(..) {
                 writeln!(out, "< {effect}").unwrap();
             }
@@ -235,6 +280,29 @@ impl World {
                         format!("{} ready, {} held, {} consumers", counts.ready, counts.held, counts.consumers)
                     }
                     Err(refusal) => refusal.to_string(),
+                });
+            }
+            ["memory", how] => self.broker.set_tight(*how == "short"),
+            ["page-out"] => {
+                let end = Position(self.log.state.lock().last + 1);
+                let count: usize = self
+                    .broker
+                    .holders_in_memory()
+                    .into_iter()
+                    .map(|holder| {
+                        self.broker.page_out(holder, end, &mut |from, end| Some(self.log.members(holder, from, end)))
+                    })
+                    .sum();
+                self.journal.lock().push(format!("{count} leave memory"));
+            }
+            ["get", queue] => {
+                let fetched = self.broker.fetch(&self.caller, queue, true).unwrap();
+                self.journal.lock().push(match fetched {
+                    Fetch::Empty => "nothing".into(),
+                    Fetch::Loading => "not yet".into(),
+                    Fetch::Message(fetched) => {
+                        format!("{:?}", String::from_utf8_lossy(fetched.queued.message.view().payload))
+                    }
                 });
             }
             ["restart"] => {

@@ -26,6 +26,8 @@ pub struct Config {
     pub amqp: Amqp,
     /// Encryption of connections.
     pub tls: Tls,
+    /// The log on disk.
+    pub store: Store,
     /// Bounds.
     pub limits: Limits,
     /// Logs.
@@ -72,6 +74,28 @@ pub struct Tls {
     pub min_version: Option<String>,
 }
 
+/// The log on disk.
+#[derive(Clone, Deserialize)]
+#[serde(default)]
+pub struct Store {
+    /// Master key of encryption at rest: 32 bytes in hexadecimal or base64.
+    pub key: Option<String>,
+    /// File with the master key.
+    pub key_file: Option<PathBuf>,
+    /// Files with master keys that were used before.
+    pub former_key_files: Vec<PathBuf>,
+    /// Bytes of a segment file.
+    pub segment_bytes: u64,
+    /// Bytes per second that rewriting sparse segments may write; 0 for no limit.
+    pub rewrite_bytes_per_second: u64,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("key_file", &self.key_file).finish_non_exhaustive()
+    }
+}
+
 /// Bounds.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
@@ -88,8 +112,10 @@ pub struct Limits {
     pub write_timeout_ms: u64,
     /// Largest message body, in bytes.
     pub message_bytes: u64,
-    /// Memory for queued messages above which publishers wait, in bytes; 0 for half of what the machine allows.
+    /// Memory for queued messages above which publishers wait, in bytes; 0 for a quarter of what the machine allows.
     pub memory_bytes: usize,
+    /// Free bytes of the data directory's file system below which publishers wait.
+    pub disk_free_bytes: u64,
 }
 
 /// Logs.
@@ -173,6 +199,7 @@ impl Default for Config {
             loopback_users: vec!["guest".into()],
             amqp: Amqp::default(),
             tls: Tls::default(),
+            store: Store::default(),
             limits: Limits::default(),
             log: Log::default(),
             users: Vec::new(),
@@ -207,6 +234,20 @@ impl Default for Limits {
             write_timeout_ms: 30_000,
             message_bytes: broker::limits::MESSAGE_BYTES,
             memory_bytes: 0,
+            disk_free_bytes: 128 * 1024 * 1024,
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        let options = store::Options::default();
+        Self {
+            key: None,
+            key_file: None,
+            former_key_files: Vec::new(),
+            segment_bytes: options.segment_bytes,
+            rewrite_bytes_per_second: options.rewrite_bytes_per_second,
         }
     }
 }
@@ -218,8 +259,11 @@ impl Default for Log {
 }
 
 /// Every key, to name the nearest one when one is unknown. The empty section holds what stands outside of sections.
-const KEYS: [(&str, &[&str]); 5] = [
-    ("", &["data", "bind", "port_offset", "vhosts", "loopback_users", "amqp", "tls", "limits", "log", "users"]),
+const KEYS: [(&str, &[&str]); 6] = [
+    (
+        "",
+        &["data", "bind", "port_offset", "vhosts", "loopback_users", "amqp", "tls", "store", "limits", "log", "users"],
+    ),
     ("amqp", &["port", "tls_port", "product", "version", "cluster_name", "channel_max", "frame_max", "heartbeat_s"]),
     ("tls", &["certificate", "key", "client_ca", "client_certificate_required", "min_version"]),
     (
@@ -232,10 +276,18 @@ const KEYS: [(&str, &[&str]); 5] = [
             "write_timeout_ms",
             "message_bytes",
             "memory_bytes",
+            "disk_free_bytes",
         ],
     ),
+    ("store", &["key", "key_file", "former_key_files", "segment_bytes", "rewrite_bytes_per_second"]),
     ("log", &["format", "level"]),
 ];
+
+/// The smallest segment in which the log's own entries are few.
+const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+
+/// The largest segment that is still removed and rewritten in good time.
+const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// Environment variables with the prefix that are not settings.
 const NOT_SETTINGS: [&str; 2] = ["ROADSTEAD_TEST_", "ROADSTEAD_BENCH_"];
@@ -280,6 +332,10 @@ impl Config {
         }
         if self.limits.message_bytes > broker::limits::MESSAGE_BYTES_CEILING {
             bail!("limits.message_bytes must be at most {}", broker::limits::MESSAGE_BYTES_CEILING);
+        }
+        let segment_bytes = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
+        if !segment_bytes.contains(&self.store.segment_bytes) {
+            bail!("store.segment_bytes must be between {SEGMENT_BYTES_MIN} and {SEGMENT_BYTES_MAX}");
         }
         Ok(())
     }

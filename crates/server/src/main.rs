@@ -3,10 +3,14 @@
 mod auth;
 mod clock;
 mod config;
+mod control;
+mod ctl;
 mod doctor;
 mod driver;
 mod durability;
+mod keys;
 mod listener;
+mod resources;
 mod serve;
 mod telemetry;
 mod tls;
@@ -31,8 +35,10 @@ enum Command {
     Serve(ServeOptions),
     /// Load a broker, this one or any other, and measure it.
     Bench(Box<bench::Options>),
-    /// Check a data directory without changing it.
-    Doctor(DoctorOptions),
+    /// Ask a running broker on this machine.
+    Ctl(ctl::CtlOptions),
+    /// Check a data directory without changing it, or save what is readable of a damaged one.
+    Doctor(doctor::DoctorOptions),
 }
 
 /// How the broker is started.
@@ -52,20 +58,14 @@ pub struct ServeOptions {
     port_offset: Option<u16>,
 }
 
-#[derive(Args)]
-struct DoctorOptions {
-    /// Data directory.
-    #[arg(long, value_name = "DIR", default_value = "./roadstead-data")]
-    data: PathBuf,
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         None => serve::run(&cli.serve),
         Some(Command::Serve(options)) => serve::run(&options),
         Some(Command::Bench(options)) => bench::run(*options).map_err(Into::into),
-        Some(Command::Doctor(options)) => doctor::run(&options.data),
+        Some(Command::Doctor(options)) => doctor::run(&options),
+        Some(Command::Ctl(options)) => ctl::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

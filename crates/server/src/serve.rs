@@ -3,7 +3,6 @@
 use std::{
     io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
     sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
@@ -22,12 +21,10 @@ use crate::{
     auth::{self, Authenticator},
     clock::Clock,
     config::{self, Config},
-    durability::{self, DiskLog},
-    listener, telemetry, tls,
+    control,
+    durability::{self, Pager, PagerQueue, PagerTasks},
+    keys, listener, resources, telemetry, tls,
 };
-
-/// How often memory is looked at.
-const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// How long connections have to close in order when the broker stops.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -38,6 +35,12 @@ pub struct Server {
     pub config: Config,
     /// The model.
     pub broker: Arc<Broker>,
+    /// The log on disk.
+    pub store: Arc<Store>,
+    /// The thread that moves messages between memory and disk.
+    pub pager: Pager,
+    /// Where it is told what to do.
+    pub pager_tasks: PagerTasks,
     /// Settings of the AMQP 0-9-1 sessions.
     pub amqp: Arc<amqp091::Settings>,
     /// Checks credentials.
@@ -68,7 +71,7 @@ pub fn run(options: &ServeOptions) -> anyhow::Result<()> {
 
 async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     let tls = tls::server_config(&config.tls)?;
-    let broker = open(&config)?;
+    let Opened { broker, store, pager, pager_tasks } = open(&config)?;
     let settings = &config.amqp;
     let amqp = Arc::new(amqp091::Settings {
         product: settings.product.clone(),
@@ -83,6 +86,9 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     let server = Arc::new(Server {
         authenticator: Authenticator::new(Arc::clone(&broker), config.loopback_users.clone())?,
         broker,
+        store,
+        pager,
+        pager_tasks,
         amqp,
         clock: Clock::start(),
         shutdown: watch::Sender::new(false),
@@ -93,36 +99,79 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     let stop_signals = Stop::catch()?;
     listen(&server, tls.map(TlsAcceptor::from))?;
     announce(&format!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display()));
-    tokio::spawn(watch_memory(Arc::clone(&server)));
+    tokio::spawn(resources::watch(Arc::clone(&server)));
+    let _control = control::listen(&server);
     stop_signals.wait().await;
     tracing::info!("stopping");
     stop(&server).await;
+    server.pager.stop();
     Ok(())
 }
 
+/// What stands once the log is open.
+struct Opened {
+    broker: Arc<Broker>,
+    store: Arc<Store>,
+    pager: Pager,
+    pager_tasks: PagerTasks,
+}
+
 /// Opens the log and brings the model back to where it was.
-fn open(config: &Config) -> anyhow::Result<Arc<Broker>> {
+fn open(config: &Config) -> anyhow::Result<Opened> {
     std::fs::create_dir_all(&config.data).with_context(|| format!("cannot create {}", config.data.display()))?;
-    let (store, contents) = Store::open(&config.data, &store::Options::default(), |error| {
-        // Whatever is told from now on could be untrue after a restart, so nothing more is told.
-        tracing::error!("{error}");
-        std::process::exit(74);
-    })?;
+    let queue = PagerQueue::new();
+    let pager_tasks = queue.tasks();
+    let (store, contents) = Store::open(&config.data, store_options(config)?, hooks(pager_tasks.clone()))?;
+    let store = Arc::new(store);
     if let Some(torn) = &contents.torn {
         tracing::warn!("{torn}. Nothing there was confirmed; it is cut off");
     }
     let seed = u128::from_le_bytes(auth::random()?);
     let message_bytes_max = config.limits.message_bytes;
-    let unfinished = (message_bytes_max * limits::UNFINISHED_MESSAGES).min(memory_limit(config) as u64 / 8);
+    let unfinished = (message_bytes_max * limits::UNFINISHED_MESSAGES).min(resources::memory_budget(config) as u64 / 4);
     let unfinished_bytes_max = unfinished.max(message_bytes_max);
     let settings = broker::Settings { message_bytes_max, unfinished_bytes_max, seed };
     let recovered = durability::recovered(contents);
-    let messages = recovered.held.len();
-    let broker = Broker::new(settings, Arc::new(DiskLog(store)), recovered)
+    let messages: u64 = recovered.held.iter().map(|held| held.count).sum();
+    let broker = Broker::new(settings, Arc::new(queue.log(&store)), recovered)
         .with_context(|| format!("in {}", config.data.display()))?;
     if messages > 0 {
         tracing::info!(messages, "messages recovered");
     }
+    let broker = Arc::new(broker);
+    let pager = queue.start(&store, &broker).context("cannot start a thread")?;
+    declare(config, &broker)?;
+    Ok(Opened { broker, store, pager, pager_tasks })
+}
+
+/// How the configuration wants the log to be opened.
+///
+/// # Errors
+/// If a key cannot be read.
+pub fn store_options(config: &Config) -> anyhow::Result<store::Options> {
+    Ok(store::Options {
+        keys: keys::load(&config.store)?,
+        segment_bytes: config.store.segment_bytes,
+        rewrite_bytes_per_second: config.store.rewrite_bytes_per_second,
+        ..store::Options::default()
+    })
+}
+
+/// What the store tells.
+fn hooks(pager_tasks: PagerTasks) -> store::Hooks {
+    store::Hooks {
+        on_failure: Box::new(|error| {
+            // Whatever is told from now on could be untrue after a restart, so nothing more is told.
+            tracing::error!("{error}");
+            std::process::exit(74);
+        }),
+        on_sealed: Box::new(move |sealed| pager_tasks.sealed(sealed)),
+        on_trouble: Box::new(|trouble| tracing::warn!("{trouble}")),
+    }
+}
+
+/// Sets up what the configuration names: vhosts and users.
+fn declare(config: &Config, broker: &Broker) -> anyhow::Result<()> {
     for vhost in &config.vhosts {
         broker.add_vhost(&vhost.as_str().into());
     }
@@ -133,7 +182,7 @@ fn open(config: &Config) -> anyhow::Result<Arc<Broker>> {
     if broker.identity.is_empty() {
         broker.put_user(&"guest".into(), default_user()?);
     }
-    Ok(Arc::new(broker))
+    Ok(())
 }
 
 fn pattern(text: &str) -> anyhow::Result<Pattern> {
@@ -236,48 +285,14 @@ async fn stop(server: &Arc<Server>) {
     }
 }
 
-/// Keeps publishers waiting while queued messages take more memory than they may.
-async fn watch_memory(server: Arc<Server>) {
-    let limit = memory_limit(&server.config);
-    let mut tick = tokio::time::interval(WATCH_EVERY);
-    loop {
-        tick.tick().await;
-        let used = server.broker.memory_bytes();
-        let alarm = used > limit;
-        if alarm != server.broker.alarm() {
-            if alarm {
-                tracing::warn!(used, limit, "queued messages take more memory than allowed: publishers wait");
-            } else {
-                tracing::info!(used, limit, "memory is free again: publishers go on");
-            }
-            server.broker.set_alarm(alarm);
-        }
-    }
-}
-
-/// Memory that queued messages may take, in bytes.
-fn memory_limit(config: &Config) -> usize {
-    if config.limits.memory_bytes == 0 { memory_allowed() / 2 } else { config.limits.memory_bytes }
-}
-
-/// Memory that the control group or the machine allows, in bytes.
-fn memory_allowed() -> usize {
-    let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
-    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
-    let machine = read("/proc/meminfo").and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?.to_owned();
-        line.split_whitespace().nth(1)?.parse::<usize>().ok().map(|kib| kib * 1024)
-    });
-    group.into_iter().chain(machine).min().unwrap_or(1 << 30)
-}
-
-/// Without the thread that writes the log nothing would ever be confirmed again: better to end, and start anew.
+/// Without the threads of the log nothing would ever be confirmed or read again: better to end, and start anew.
 fn end_with_the_log() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         tracing::error!("{panic}");
         usual(panic);
-        if std::thread::current().name() == Some(store::WRITER_THREAD) {
+        let ending = [store::WRITER_THREAD, store::KEEPER_THREAD, "pager"];
+        if std::thread::current().name().is_some_and(|name| ending.contains(&name)) {
             std::process::exit(70);
         }
     }));

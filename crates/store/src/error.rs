@@ -2,6 +2,8 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use crate::cipher::KeyError;
+
 /// A part of the log that cannot be read although it was once safe on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
@@ -28,6 +30,14 @@ pub enum OpenError {
     /// The log is damaged.
     #[error("the log is damaged: {0}. Nothing was changed; inspect it with 'roadstead doctor'")]
     Damaged(Damage),
+    /// It is encrypted, and the key is not at hand.
+    #[error("{file} {source}")]
+    Key {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with the keys.
+        source: KeyError,
+    },
     /// A file could not be read or written.
     #[error("{what} {path}: {source}")]
     Io {
@@ -55,4 +65,39 @@ pub struct WriteError {
     pub file: PathBuf,
     /// Why it failed.
     pub source: io::Error,
+}
+
+/// Why a body cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// What the disk gives is not what was written.
+    #[error("the log is damaged: {0}")]
+    Damaged(Damage),
+    /// The disk refused.
+    #[error("cannot read {file}: {source}")]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Why a copy could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// There is something at the target already.
+    #[error("{0} is not empty")]
+    NotEmpty(PathBuf),
+    /// The log could not begin a new segment, because the disk is full or has failed.
+    #[error("the log cannot be brought to rest: its disk is full or has failed")]
+    NoRest,
+    /// A file could not be copied.
+    #[error("cannot copy {file}: {source}")]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
 }

@@ -1,218 +1,367 @@
-//! Which segments are still needed.
+//! The account of the segments: what in them is still needed.
 //!
-//! A segment is needed while it holds a live body or a current value of the state table, and also while an older segment
-//! still stands whose entries this one takes back: without the release, the body would rise again at the next start.
+//! A segment is needed while it holds a live body, a note that the snapshot of the state table does not contain, or a
+//! release or drop of something that an older segment still has: without it, the body would rise again at the next start.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+    sync::Arc,
+};
 
-use crate::format::{self, Entries, RawEntry, SegmentId};
+use roaring::RoaringBitmap;
 
-/// The account of all segments.
+use crate::{
+    format::{Entries, Fields, RawEntry, UNTIL_RESTART, numbers, pairs},
+    index::{Gathered, Index, Place},
+    segment::Segment,
+    snapshot::Table,
+};
+
+/// The account of all segments, by the sequence number of their first entry.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// By the sequence number of the first entry.
-    segments: BTreeMap<u64, Account>,
-    /// The current values of the state table, with the sequence number of their `Put`.
-    state: HashMap<Vec<u8>, (u64, Vec<u8>)>,
+    pub(crate) accounts: BTreeMap<u64, Account>,
+    pub(crate) state: Table,
+    /// Puts and removes before this sequence number are in the snapshot.
+    pub(crate) horizon: u64,
+    /// Bytes of puts and removes that are not.
+    pub(crate) note_bytes: u64,
+    /// One past the last sequence number recorded.
+    pub(crate) end: u64,
+    /// The newest inventory: where it is, and what it lists.
+    pub(crate) inventory: Option<(u64, Vec<(u64, u64)>)>,
 }
 
+/// What a holder keeps of what it let go of.
 #[derive(Debug)]
-struct Account {
-    id: SegmentId,
+pub(crate) struct Dropped {
+    /// The drop's sequence number.
+    pub(crate) at: u64,
+    /// It lets go of what is between these two.
+    pub(crate) range: Range<u64>,
+    /// The holds in between that it keeps, in order.
+    pub(crate) except: Vec<u64>,
+}
+
+impl Dropped {
+    /// Whether it lets go of a hold.
+    pub(crate) fn concerns(&self, sequence: u64) -> bool {
+        self.range.contains(&sequence) && self.except.binary_search(&sequence).is_err()
+    }
+}
+
+/// The account of one segment.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) segment: Arc<Segment>,
     /// One past the sequence number of its last entry.
-    end: u64,
-    /// Live bodies by holder.
-    live: HashMap<u64, u32>,
-    /// Current values of the state table.
-    values: BTreeSet<Vec<u8>>,
-    /// First sequence numbers of older segments that this one takes something back from.
-    takes_back_from: BTreeSet<u64>,
+    pub(crate) end: u64,
+    /// Bytes of its file and its index.
+    pub(crate) file_bytes: u64,
+    /// Where its valid blocks end.
+    pub(crate) valid_bytes: u64,
+    /// What was let go of before this sequence number is not in the index any more.
+    pub(crate) pruned_at: u64,
+    /// Live holds by holder, zero for those that have let go since the index was made.
+    pub(crate) holders: HashMap<u64, u32>,
+    /// Live holds.
+    pub(crate) live: u64,
+    /// Holds that were ever in it.
+    pub(crate) holds: u64,
+    /// Whether the keeper has seen it without an index before.
+    pub(crate) rested: bool,
+    /// Holds that were let go of, by sequence number less the first.
+    pub(crate) released: RoaringBitmap,
+    /// Holders that let go of much at once.
+    pub(crate) dropped: HashMap<u64, Vec<Arc<Dropped>>>,
+    /// The sequence number of its last put or remove.
+    pub(crate) last_note: u64,
+    /// First sequence numbers of older segments that it takes something back from.
+    pub(crate) takes_back_from: BTreeSet<u64>,
+    /// The places of its entries, until its index is written.
+    pub(crate) gathered: Option<Gathered>,
+    /// Whether its index is written.
+    pub(crate) indexed: bool,
+    /// Holds let go of since its live bytes were counted last.
+    pub(crate) changes: u64,
+    /// How many there were when the keeper looked last.
+    pub(crate) noticed: u64,
+    /// Live bytes as counted last.
+    pub(crate) live_bytes: u64,
+    /// Whether something in it could not be read.
+    pub(crate) damaged: bool,
+}
+
+impl Account {
+    pub(crate) fn new(segment: Arc<Segment>, file_bytes: u64) -> Self {
+        Self {
+            end: segment.first,
+            segment,
+            file_bytes,
+            valid_bytes: 0,
+            pruned_at: 0,
+            holders: HashMap::new(),
+            live: 0,
+            holds: 0,
+            rested: false,
+            released: RoaringBitmap::new(),
+            dropped: HashMap::new(),
+            last_note: 0,
+            takes_back_from: BTreeSet::new(),
+            gathered: Some(Gathered::default()),
+            indexed: false,
+            changes: 0,
+            noticed: 0,
+            live_bytes: 0,
+            damaged: false,
+        }
+    }
+
+    /// Counts the live holds anew.
+    pub(crate) fn recount(&mut self, index: &Index) {
+        let count = |(holder, places): (u64, &[Place])| {
+            let live = places.iter().filter(|&&place| !self.is_gone(holder, place)).count() as u32;
+            (holder, live)
+        };
+        self.holders = index.groups().map(count).collect();
+        self.live = self.holders.values().map(|&live| u64::from(live)).sum();
+        self.changes = 0;
+    }
+
+    /// Whether a hold has been let go of.
+    pub(crate) fn is_gone(&self, holder: u64, place: Place) -> bool {
+        self.released.contains(place.relative)
+            || self.is_dropped(holder, self.segment.first + u64::from(place.relative))
+    }
+
+    fn is_dropped(&self, holder: u64, sequence: u64) -> bool {
+        self.dropped.get(&holder).is_some_and(|drops| drops.iter().any(|dropped| dropped.concerns(sequence)))
+    }
 }
 
 impl Ledger {
     /// A segment begins.
-    pub(crate) fn begin(&mut self, id: SegmentId, first_sequence: u64) {
-        let account = Account {
-            id,
-            end: first_sequence,
-            live: HashMap::new(),
-            values: BTreeSet::new(),
-            takes_back_from: BTreeSet::new(),
-        };
-        self.segments.insert(first_sequence, account);
+    pub(crate) fn begin(&mut self, segment: Arc<Segment>, file_bytes: u64) {
+        self.accounts.insert(segment.first, Account::new(segment, file_bytes));
     }
 
-    /// A segment turned out to be empty.
-    pub(crate) fn forget(&mut self, first_sequence: u64) {
-        self.segments.remove(&first_sequence);
+    /// A block was added to the last segment, with its entries at `base`.
+    pub(crate) fn record(&mut self, base: u64, payload: &[u8], first_sequence: u64) {
+        for entry in Entries::new(payload, first_sequence, false).flatten() {
+            self.record_entry(base, &entry);
+        }
     }
 
-    /// A block was added to the last segment.
-    pub(crate) fn record(&mut self, mut sequence: u64, payload: &[u8]) {
-        for entry in Entries::new(payload).flatten() {
-            if let Some(account) = self.last() {
-                account.end = sequence + 1;
-            }
-            match entry {
-                RawEntry::Hold(ids, _) => {
-                    if let Some(account) = self.last() {
-                        format::holders(ids).for_each(|holder| *account.live.entry(holder).or_default() += 1);
-                    }
+    fn record_entry(&mut self, base: u64, entry: &RawEntry<'_>) {
+        let sequence = entry.sequence;
+        self.end = sequence + entry.fields.sequences();
+        let end = self.end;
+        let Some(account) = self.last() else { return };
+        account.end = end;
+        account.valid_bytes = base + (entry.offset + entry.len) as u64;
+        let first = account.segment.first;
+        if let Some(gathered) = &mut account.gathered {
+            gathered.add(first, base, entry);
+        }
+        match entry.fields {
+            Fields::Hold(holders, ..) => {
+                for holder in numbers(holders) {
+                    *account.holders.entry(holder & !UNTIL_RESTART).or_default() += 1;
+                    account.live += 1;
+                    account.holds += 1;
                 }
-                RawEntry::Release(hold, holder) => self.release(hold, holder),
-                RawEntry::Drop(holder) => self.drop_holder(holder),
-                RawEntry::Put(key, value) => {
-                    self.forget_value(key);
-                    self.state.insert(key.to_vec(), (sequence, value.to_vec()));
-                    if let Some(account) = self.last() {
-                        account.values.insert(key.to_vec());
-                    }
-                }
-                RawEntry::Remove(key) => self.forget_value(key),
             }
-            sequence += 1;
+            Fields::Release(holder, list) => numbers(list).for_each(|hold| self.release(sequence, holder, hold)),
+            Fields::Drop(holder, (from, before), _, list) => {
+                self.drop_holder(sequence, holder, from..before, numbers(list).collect());
+            }
+            Fields::Put(key_len, _, data) => {
+                let segment = Arc::clone(&account.segment);
+                let Some(data) = segment.decrypt(sequence, 4, data) else { return };
+                let (key, value) = data.split_at(key_len.min(data.len()));
+                self.note(sequence, entry.len, key, Some(value));
+            }
+            Fields::Remove(_, _, data) => {
+                let segment = Arc::clone(&account.segment);
+                let Some(key) = segment.decrypt(sequence, 5, data) else { return };
+                self.note(sequence, entry.len, &key, None);
+            }
+            Fields::Inventory(_, list) => self.inventory = Some((sequence, pairs(list).collect())),
+        }
+    }
+
+    /// A change of the state table, in the last segment.
+    fn note(&mut self, sequence: u64, len: usize, key: &[u8], value: Option<&[u8]>) {
+        self.apply_note(sequence, len, key, value);
+        if let Some(account) = self.last() {
+            account.last_note = sequence;
+        }
+    }
+
+    /// Applies a change of the state table, unless the snapshot contains it.
+    pub(crate) fn apply_note(&mut self, sequence: u64, len: usize, key: &[u8], value: Option<&[u8]>) {
+        if sequence < self.horizon {
+            return;
+        }
+        self.note_bytes += len as u64;
+        match value {
+            Some(value) => drop(self.state.insert(key.to_vec(), value.to_vec())),
+            None => drop(self.state.remove(key)),
         }
     }
 
     fn last(&mut self) -> Option<&mut Account> {
-        self.segments.last_entry().map(std::collections::btree_map::OccupiedEntry::into_mut)
+        self.accounts.last_entry().map(std::collections::btree_map::OccupiedEntry::into_mut)
     }
 
-    /// The segment that an entry is in. When it has been removed, none is: not the one before it.
-    fn segment_of(&mut self, sequence: u64) -> Option<(u64, &mut Account)> {
-        let (&first, account) = self.segments.range_mut(..=sequence).next_back()?;
-        (sequence < account.end).then_some((first, account))
+    /// The account of the segment that an entry is in, unless it has been removed.
+    fn account_of(&mut self, sequence: u64) -> Option<&mut Account> {
+        let (_, account) = self.accounts.range_mut(..=sequence).next_back()?;
+        (sequence < account.end).then_some(account)
     }
 
-    fn release(&mut self, hold: u64, holder: u64) {
-        let Some((first, account)) = self.segment_of(hold) else { return };
-        let Some(count) = account.live.get_mut(&holder) else { return };
-        *count -= 1;
-        if *count == 0 {
-            account.live.remove(&holder);
+    /// Marks a hold as let go of by the entry `at`. Returns its segment's first sequence number if that matters there.
+    pub(crate) fn mark_released(&mut self, at: u64, hold: u64) -> Option<&mut Account> {
+        let account = self.account_of(hold).filter(|account| at >= account.pruned_at)?;
+        account.released.insert((hold - account.segment.first) as u32).then_some(account)
+    }
+
+    fn release(&mut self, at: u64, holder: u64, hold: u64) {
+        let Some(account) = self.mark_released(at, hold) else { return };
+        if !account.is_dropped(holder, hold)
+            && let Some(live) = account.holders.get_mut(&holder)
+        {
+            *live = live.saturating_sub(1);
+            account.live = account.live.saturating_sub(1);
+            account.changes += 1;
         }
+        let first = account.segment.first;
         self.take_back(first);
     }
 
-    fn drop_holder(&mut self, holder: u64) {
-        let touched: Vec<u64> = self
-            .segments
-            .iter_mut()
-            .filter_map(|(&first, account)| account.live.remove(&holder).map(|_| first))
-            .collect();
-        touched.into_iter().for_each(|first| self.take_back(first));
+    /// Lets a holder go, by the entry `at`, of everything in a range but `except`. Returns the segments that this
+    /// concerns.
+    pub(crate) fn mark_dropped(&mut self, at: u64, holder: u64, range: Range<u64>, mut except: Vec<u64>) -> Vec<u64> {
+        except.sort_unstable();
+        let range = range.start.min(at)..range.end.min(at);
+        let end = range.end;
+        let dropped = Arc::new(Dropped { at, range, except });
+        let mut concerned = Vec::new();
+        for (&first, account) in self.accounts.range_mut(..end) {
+            if account.end <= dropped.range.start {
+                continue;
+            }
+            if at >= account.pruned_at && account.holders.contains_key(&holder) {
+                account.dropped.entry(holder).or_default().push(Arc::clone(&dropped));
+                concerned.push(first);
+            }
+        }
+        concerned
     }
 
-    fn forget_value(&mut self, key: &[u8]) {
-        let Some((sequence, _)) = self.state.remove(key) else { return };
-        let Some((first, account)) = self.segment_of(sequence) else { return };
-        account.values.remove(key);
-        self.take_back(first);
+    fn drop_holder(&mut self, at: u64, holder: u64, range: Range<u64>, except: Vec<u64>) {
+        for first in self.mark_dropped(at, holder, range, except) {
+            let Some(account) = self.accounts.get_mut(&first) else { continue };
+            let Some(dropped) = account.dropped.get(&holder).and_then(|drops| drops.last()) else { continue };
+            // What a drop in the middle of a segment leaves there is not known without its index, so that is counted
+            // as live until the segment is looked at: too much is kept for a while, never too little.
+            let kept = if dropped.range.start > first || dropped.range.end < account.end.min(at) {
+                account.holders.get(&holder).copied().unwrap_or_default()
+            } else {
+                let kept = dropped.except.iter().filter(|&&hold| hold >= first && hold < account.end);
+                kept.filter(|&&hold| !account.released.contains((hold - first) as u32)).count() as u32
+            };
+            if let Some(live) = account.holders.get_mut(&holder) {
+                let gone = u64::from(live.saturating_sub(kept));
+                *live = kept.min(*live);
+                account.live = account.live.saturating_sub(gone);
+                account.changes += gone.max(1);
+            }
+            self.take_back(first);
+        }
     }
 
     fn take_back(&mut self, first: u64) {
-        let Some(mut last) = self.segments.last_entry() else { return };
-        if *last.key() != first {
-            last.get_mut().takes_back_from.insert(first);
+        if let Some(last) = self.last()
+            && last.segment.first != first
+        {
+            last.takes_back_from.insert(first);
         }
     }
 
-    /// Segments that nothing needs any more. They are forgotten here; the caller removes their files, oldest first.
-    pub(crate) fn retire(&mut self) -> Vec<SegmentId> {
-        let Some(&current) = self.segments.keys().next_back() else { return Vec::new() };
+    /// Whether a segment is no longer needed.
+    fn is_superfluous(&self, account: &Account) -> bool {
+        account.live == 0
+            && account.last_note < self.horizon.max(1)
+            && !account.takes_back_from.iter().any(|older| self.accounts.contains_key(older))
+    }
+
+    /// Takes the segments that nothing needs any more out of the account, oldest first.
+    pub(crate) fn retire(&mut self) -> Vec<Account> {
+        let Some(&current) = self.accounts.keys().next_back() else { return Vec::new() };
         let mut retired = Vec::new();
-        let firsts: Vec<u64> = self.segments.keys().copied().filter(|&first| first != current).collect();
+        let firsts: Vec<u64> = self.accounts.range(..current).filter(|(_, a)| a.live == 0).map(|(&f, _)| f).collect();
         for first in firsts {
-            let account = &self.segments[&first];
-            let waits = account.takes_back_from.iter().any(|older| self.segments.contains_key(older));
-            if account.live.is_empty() && account.values.is_empty() && !waits {
-                retired.extend(self.segments.remove(&first).map(|account| account.id));
+            if self.accounts.get(&first).is_some_and(|account| self.is_superfluous(account)) {
+                retired.extend(self.accounts.remove(&first));
             }
         }
         retired
     }
 
-    /// Values that are all that keeps a sealed segment: to be appended again.
-    pub(crate) fn stranded(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let Some(&current) = self.segments.keys().next_back() else { return Vec::new() };
-        let sealed = self.segments.range(..current).filter(|(_, account)| account.live.is_empty());
-        let keys = sealed.flat_map(|(_, account)| &account.values);
-        keys.filter_map(|key| self.state.get(key).map(|(_, value)| (key.clone(), value.clone()))).collect()
+    /// The numbers of all segments, as pairs of first and last.
+    pub(crate) fn numbers(&self) -> Vec<(u64, u64)> {
+        let mut pairs: Vec<(u64, u64)> = Vec::new();
+        for account in self.accounts.values() {
+            let id = account.segment.id;
+            match pairs.last_mut() {
+                Some(last) if last.1 + 1 == id.first => last.1 = id.number,
+                _ => pairs.push((id.first, id.number)),
+            }
+        }
+        pairs
     }
 
-    /// The state table.
-    pub(crate) fn state(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut state: Vec<_> = self.state.iter().map(|(key, (_, value))| (key.clone(), value.clone())).collect();
-        state.sort();
-        state
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::{Entry, put_entry};
-
-    fn id(number: u64) -> SegmentId {
-        SegmentId { epoch: 1, number }
+    /// The account of the first segment that may have entries from `sequence` on.
+    pub(crate) fn from(&self, sequence: u64) -> Option<&Account> {
+        let before = self.accounts.range(..=sequence).next_back().map(|(_, account)| account);
+        before
+            .filter(|account| sequence < account.end)
+            .or_else(|| self.accounts.range(sequence..).next().map(|(_, a)| a))
     }
 
-    fn payload(entries: &[Entry<'_>]) -> Vec<u8> {
-        let mut out = Vec::new();
-        entries.iter().for_each(|entry| put_entry(&mut out, entry));
-        out
+    /// An index was made that leaves out what was let go of before `at`: what is later than that stays marked, and what
+    /// took back from this segment before that is no longer needed for it.
+    pub(crate) fn pruned(&mut self, first: u64, at: u64, released: &RoaringBitmap) {
+        if let Some(account) = self.accounts.get_mut(&first) {
+            account.pruned_at = at;
+            account.released -= released;
+            account.dropped.retain(|_, drops| {
+                drops.retain(|dropped| dropped.at >= at);
+                !drops.is_empty()
+            });
+            let dropped = &account.dropped;
+            account.holders.retain(|holder, live| *live > 0 || dropped.contains_key(holder));
+        }
+        for account in self.accounts.values_mut().filter(|account| account.end <= at) {
+            account.takes_back_from.remove(&first);
+        }
     }
 
-    const HOLD: Entry<'_> = Entry::Hold { holders: &[1, 2], parts: [b"", b""] };
-
-    #[test]
-    fn a_segment_goes_with_its_last_holder() {
-        let mut ledger = Ledger::default();
-        ledger.begin(id(1), 1);
-        ledger.record(1, &payload(&[HOLD]));
-        ledger.begin(id(2), 2);
-        ledger.record(2, &payload(&[Entry::Release { sequence: 1, holder: 1 }]));
-        assert!(ledger.retire().is_empty());
-        ledger.record(3, &payload(&[Entry::Release { sequence: 1, holder: 2 }]));
-        assert_eq!(ledger.retire(), [id(1)]);
-    }
-
-    #[test]
-    fn a_release_stays_as_long_as_what_it_takes_back() {
-        let mut ledger = Ledger::default();
-        ledger.begin(id(1), 1);
-        ledger.record(1, &payload(&[HOLD]));
-        ledger.begin(id(2), 2);
-        ledger.record(2, &payload(&[Entry::Release { sequence: 1, holder: 1 }]));
-        ledger.begin(id(3), 3);
-        assert!(ledger.retire().is_empty(), "segment 1 is live, so segment 2 must stay");
-        ledger.record(3, &payload(&[Entry::Drop { holder: 2 }]));
-        assert_eq!(ledger.retire(), [id(1), id(2)]);
-    }
-
-    #[test]
-    fn a_release_of_what_is_gone_touches_nothing_else() {
-        let mut ledger = Ledger::default();
-        ledger.begin(id(1), 1);
-        ledger.record(1, &payload(&[HOLD]));
-        // The segment with sequence number 2 has been removed; its release is read again after a restart.
-        ledger.begin(id(3), 3);
-        ledger.record(3, &payload(&[Entry::Release { sequence: 2, holder: 1 }]));
-        ledger.record(4, &payload(&[Entry::Release { sequence: 1, holder: 2 }]));
-        assert!(ledger.retire().is_empty(), "holder 1 still holds what is in segment 1");
-    }
-
-    #[test]
-    fn values_are_stranded_once_the_bodies_are_gone() {
-        let mut ledger = Ledger::default();
-        ledger.begin(id(1), 1);
-        ledger.record(1, &payload(&[Entry::Put { key: b"k", value: b"v" }]));
-        assert!(ledger.stranded().is_empty(), "the current segment is not sealed");
-        ledger.begin(id(2), 2);
-        assert_eq!(ledger.stranded(), [(b"k".to_vec(), b"v".to_vec())]);
-        ledger.record(2, &payload(&[Entry::Put { key: b"k", value: b"v" }]));
-        assert!(ledger.stranded().is_empty());
-        assert_eq!(ledger.retire(), [id(1)]);
-        assert_eq!(ledger.state(), [(b"k".to_vec(), b"v".to_vec())]);
+    /// A rewritten segment, made `at`, takes the place of those whose accounts have been taken out.
+    pub(crate) fn replace(&mut self, account: Account, at: u64) {
+        let (first, end) = (account.segment.first, account.end);
+        for other in self.accounts.values_mut() {
+            let within: Vec<u64> = other.takes_back_from.range(first..end).copied().collect();
+            for old in &within {
+                other.takes_back_from.remove(old);
+            }
+            // What it took back before that is not in the new segment any more.
+            if !within.is_empty() && other.end > at {
+                other.takes_back_from.insert(first);
+            }
+        }
+        self.accounts.insert(first, account);
     }
 }

@@ -1,27 +1,32 @@
-//! Reading the log back when it is opened.
+//! Reading the log back when it is opened: the indexes of sealed segments, and as a whole only what has none.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use crate::{
+    cipher::{Cipher, Keys},
+    disk::{Disk, DiskFile, read_all},
     error::{Damage, OpenError},
-    format::{self, BLOCK_MAGIC, Entries, RawEntry, SEGMENT_HEADER, SegmentId},
-    ledger::Ledger,
-    segment,
+    format::{Entries, Fields, SEGMENT_HEADER, SegmentHeader, SegmentId, numbers, pairs},
+    index::{Facts, Index},
+    keeper::write_index_on,
+    ledger::{Account, Ledger},
+    scan::Subject,
+    segment::{self, DIRECTORY, Segment},
+    snapshot::{self, Unusable},
+    store::{Hooks, Options},
 };
 
-/// A body that somebody holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a holder holds: everything of it between two sequence numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// The sequence number of its hold.
-    pub sequence: u64,
-    /// Who holds it.
-    pub holders: Vec<u64>,
-    /// The body.
-    pub body: Vec<u8>,
+    /// The holder.
+    pub holder: u64,
+    /// The first hold.
+    pub first: u64,
+    /// The last hold.
+    pub last: u64,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// What a log held when it was opened.
@@ -29,202 +34,469 @@ pub struct Held {
 pub struct Contents {
     /// How often the log has been opened, this time included.
     pub epoch: u64,
+    /// One past the last sequence number in use.
+    pub end: u64,
     /// The state table, by key.
     pub state: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The bodies that somebody holds, by sequence number.
+    /// What is held, by holder.
     pub held: Vec<Held>,
     /// The file and offset at which a torn tail was cut off, if there was one.
     pub torn: Option<Damage>,
 }
 
-/// What [`check`] found.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Segments read.
-    pub segments: usize,
-    /// Bytes of all segment files.
-    pub bytes: u64,
-    /// Entries of the log.
-    pub entries: u64,
-    /// Bodies that somebody holds.
-    pub bodies: usize,
-    /// Keys of the state table.
-    pub keys: usize,
-    /// The torn tail, if there is one: what was being written when the broker stopped. Nothing there was confirmed.
-    pub torn: Option<Damage>,
-    /// Damage. With damage, the counts cover what lies before it.
-    pub damage: Option<Damage>,
-}
-
-/// Reads a log without changing it.
-///
-/// # Errors
-/// If a file cannot be read.
-pub fn check(data: &Path) -> Result<Report, OpenError> {
-    let directory = data.join("log");
-    let mut reading = Reading::default();
-    let outcome = reading.read_all(&directory);
-    let mut report = Report {
-        segments: reading.segments,
-        bytes: reading.bytes,
-        entries: reading.next_sequence.saturating_sub(1),
-        torn: reading.torn.clone(),
-        ..Report::default()
-    };
-    match outcome {
-        Err(OpenError::Damaged(damage)) => report.damage = Some(damage),
-        Err(other) => return Err(other),
-        Ok(()) => {}
-    }
-    report.keys = reading.ledger.state().len();
-    report.bodies = reading.finish().held.len();
-    Ok(report)
-}
-
-/// The state of reading a log from its beginning.
-#[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct Opened {
+    pub(crate) lock: Box<dyn Send + Sync>,
+    pub(crate) epoch: u64,
     pub(crate) ledger: Ledger,
-    /// The sequence number that comes next; 0 before anything was read.
+    pub(crate) contents: Contents,
+    pub(crate) next_number: u64,
     pub(crate) next_sequence: u64,
+}
+
+/// A segment with its index.
+pub(crate) struct Loaded {
+    pub(crate) segment: Segment,
+    pub(crate) header: SegmentHeader,
+    pub(crate) index: Index,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) torn: Option<Damage>,
+    /// Whether the index was made just now.
+    pub(crate) is_new: bool,
+}
+
+pub(crate) fn open(disk: &dyn Disk, options: &Options, hooks: &Hooks) -> Result<Opened, OpenError> {
+    let io_error = |what: &'static str, name: &str| OpenError::io(what, disk.path(name));
+    disk.create_directory(DIRECTORY).map_err(io_error("cannot create", DIRECTORY))?;
+    let lock = disk.lock("lock").map_err(io_error("cannot lock", "lock"))?;
+    let lock = lock.ok_or_else(|| OpenError::InUse(disk.path("")))?;
+    // The epoch comes before the first look at the log: who still writes in an older one must know before that.
+    let epoch = next_epoch(disk).map_err(io_error("cannot count up the epoch in", "epoch"))?;
+    let mut recovery = Recovery::read(disk, &options.keys)?;
+    let next_sequence = recovery.next_sequence();
+    recovery.settle(hooks)?;
+    recovery.tidy().map_err(io_error("cannot tidy up", DIRECTORY))?;
+    let held = recovery.held()?;
+    let Recovery { ledger, last_number, torn, .. } = recovery;
+    let mut state: Vec<_> = ledger.state.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    state.sort();
+    let contents = Contents { epoch, end: next_sequence, state, held, torn };
+    Ok(Opened { lock, epoch, ledger, contents, next_number: last_number + 1, next_sequence })
+}
+
+/// Counts up the epoch, in place: the file never changes its size.
+fn next_epoch(disk: &dyn Disk) -> io::Result<u64> {
+    let (file, bytes) = match disk.open("epoch") {
+        Ok(file) => {
+            let bytes = read_all(&*file)?;
+            (file, bytes)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (disk.create("epoch")?, Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let epoch = 1 + match bytes.split_at_checked(8) {
+        None => 0,
+        Some((epoch, crc)) if crc32fast::hash(epoch).to_le_bytes() == *crc => {
+            u64::from_le_bytes(epoch.try_into().unwrap_or_default())
+        }
+        Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the epoch file is damaged")),
+    };
+    let mut bytes = epoch.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+    file.write_all_at(&bytes, 0)?;
+    file.sync()?;
+    disk.sync_directory("")?;
+    Ok(epoch)
+}
+
+/// The state of reading a log.
+pub(crate) struct Recovery<'d> {
+    disk: &'d dyn Disk,
+    keys: &'d Keys,
+    pub(crate) ledger: Ledger,
     pub(crate) last_number: u64,
-    /// Where the valid blocks of the segment read last end.
-    end: Option<Damage>,
-    /// Segments in which nothing was ever written.
-    pub(crate) empty: Vec<SegmentId>,
-    segments: usize,
-    bytes: u64,
-    held: BTreeMap<u64, (Vec<u64>, Vec<u8>)>,
-    /// Holders that let go of everything, with when.
-    dropped: HashMap<u64, u64>,
-    torn: Option<Damage>,
+    /// Files that are not needed: replaced by rewriting, empty, or not in the inventory.
+    superfluous: Vec<SegmentId>,
+    /// Indexes made just now, by the sequence number of the first entry.
+    pub(crate) made: BTreeMap<u64, Index>,
+    pub(crate) torn: Option<Damage>,
+    pruned_at: u64,
+    /// Damage found, where it is to be gathered instead of ending the reading.
+    pub(crate) findings: Option<Vec<Damage>>,
 }
 
-impl Reading {
-    /// Reads every segment.
-    pub(crate) fn read_all(&mut self, directory: &Path) -> Result<(), OpenError> {
-        let ids = segment::list(directory).map_err(OpenError::io("cannot list", directory))?;
-        ids.into_iter().try_for_each(|id| self.read_segment(directory, id))
+impl<'d> Recovery<'d> {
+    /// Reads every segment's index, and what it says of others and of the state table.
+    pub(crate) fn read(disk: &'d dyn Disk, keys: &'d Keys) -> Result<Self, OpenError> {
+        Self::read_with(disk, keys, None)
     }
 
-    fn read_segment(&mut self, directory: &Path, id: SegmentId) -> Result<(), OpenError> {
-        let path = directory.join(id.file_name());
-        let bytes = fs::read(&path).map_err(OpenError::io("cannot read", &path))?;
-        let damage = |offset: usize, problem: &str| Damage {
-            file: path.clone(),
-            offset: offset as u64,
-            problem: problem.into(),
+    /// The same, but gathers damage and goes on with what is readable.
+    pub(crate) fn examine(disk: &'d dyn Disk, keys: &'d Keys) -> Result<Self, OpenError> {
+        Self::read_with(disk, keys, Some(Vec::new()))
+    }
+
+    fn read_with(disk: &'d dyn Disk, keys: &'d Keys, findings: Option<Vec<Damage>>) -> Result<Self, OpenError> {
+        let mut recovery = Self {
+            disk,
+            keys,
+            ledger: Ledger::default(),
+            last_number: 0,
+            superfluous: Vec::new(),
+            made: BTreeMap::new(),
+            torn: None,
+            pruned_at: 0,
+            findings,
         };
-        self.segments += 1;
-        self.bytes += bytes.len() as u64;
-        let Some(first_sequence) = id.read_header(&bytes) else {
-            return Err(OpenError::Damaged(damage(0, "the segment's header is not valid")));
+        match snapshot::read(disk, keys) {
+            Ok((horizon, state)) => {
+                recovery.ledger.horizon = horizon;
+                recovery.ledger.state = state;
+            }
+            Err(unusable) => {
+                let error = recovery.unusable(unusable);
+                recovery.tolerate(error)?;
+            }
+        }
+        let listed = segment::list(disk).map_err(OpenError::io("cannot list", disk.path(DIRECTORY)))?;
+        recovery.superfluous = listed.1;
+        let mut gaps = Vec::new();
+        for id in listed.0 {
+            let loaded = match load(disk, keys, id) {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    recovery.tolerate(error)?;
+                    recovery.rescue(id)?
+                }
+            };
+            if id.generation == 0 && loaded.index.facts.valid_bytes == SEGMENT_HEADER as u64 {
+                recovery.superfluous.push(id);
+                continue;
+            }
+            if id.first == recovery.last_number + 1 {
+                if let Err(error) = recovery.check_continuity(&loaded) {
+                    recovery.tolerate(error)?;
+                }
+            } else {
+                gaps.push((recovery.last_number + 1, id.first - 1));
+            }
+            recovery.add(loaded)?;
+        }
+        recovery.check_inventory(&gaps)?;
+        Ok(recovery)
+    }
+
+    /// Takes note of damage if it is to be gathered, else ends the reading.
+    fn tolerate(&mut self, error: OpenError) -> Result<(), OpenError> {
+        match (&mut self.findings, error) {
+            (Some(findings), OpenError::Damaged(damage)) => {
+                findings.push(damage);
+                Ok(())
+            }
+            (_, error) => Err(error),
+        }
+    }
+
+    /// What can be told of a segment that is damaged: what its index says, or what is readable in it.
+    fn rescue(&mut self, id: SegmentId) -> Result<Loaded, OpenError> {
+        let path = self.disk.path(&id.file_name());
+        let (segment, header, file) = match open_segment(self.disk, self.keys, id) {
+            Ok(opened) => opened,
+            Err(OpenError::Damaged(_)) => {
+                // Without its header nothing tells blocks from anything else, but an index still leads to entries.
+                let first = read_index(self.disk, id)?.map_or(self.ledger.end.max(1), |index| index.facts.first);
+                let header = SegmentHeader {
+                    first_sequence: first,
+                    end_sequence: first,
+                    pruned_at: 0,
+                    salt: 0,
+                    wrapped_key: None,
+                };
+                let file = self.disk.open(&id.file_name()).map_err(OpenError::io("cannot open", &path))?;
+                (Segment::new(id, &header, None), header, file)
+            }
+            Err(error) => return Err(error),
         };
-        if first_sequence < self.next_sequence {
-            return Err(OpenError::Damaged(damage(0, "the segment begins before its predecessor ends")));
+        if let Some(index) = read_index(self.disk, id)? {
+            return Ok(Loaded { segment, header, index, file, torn: None, is_new: false });
         }
-        // Where the numbers leave a gap, segments were removed in between, and no longer needed.
-        if let Some(end) = self.end.take()
-            && id.number == self.last_number + 1
-            && first_sequence != self.next_sequence
-        {
-            let problem = "a block is not valid, although the next segment continues behind it".into();
-            return Err(OpenError::Damaged(Damage { problem, ..end }));
+        let bytes = read_all(&*file).map_err(OpenError::io("cannot read", &path))?;
+        let subject = Subject { id, salt: segment.salt, first: segment.first, path: &path, bytes: &bytes };
+        let mut gathered = crate::index::Gathered::default();
+        let mut end = segment.first;
+        let survey = subject.survey(|base, entry| {
+            gathered.add(segment.first, base, entry);
+            end = entry.sequence + entry.fields.sequences();
+        });
+        let facts = Facts {
+            id,
+            first: segment.first,
+            end,
+            valid_bytes: survey.valid_bytes as u64,
+            pruned_at: header.pruned_at,
+        };
+        let index = gathered.index(facts, |_, _| false);
+        Ok(Loaded { segment, header, index, file, torn: None, is_new: true })
+    }
+
+    fn unusable(&self, unusable: Unusable) -> OpenError {
+        let file = self.disk.path(snapshot::NAME);
+        match unusable {
+            Unusable::Damaged => {
+                OpenError::Damaged(Damage { file, offset: 0, problem: "the state table is not valid".into() })
+            }
+            Unusable::Key(source) => OpenError::Key { file, source },
+            Unusable::Io(source) => OpenError::Io { what: "cannot read", path: file, source },
         }
+    }
+
+    /// A segment says where its predecessor ended: if that ends earlier, something is missing at its end.
+    fn check_continuity(&self, loaded: &Loaded) -> Result<(), OpenError> {
+        let Some(previous) = self.ledger.accounts.values().next_back() else { return Ok(()) };
+        if loaded.segment.id.generation > 0 || loaded.header.end_sequence <= previous.end {
+            return Ok(());
+        }
+        let problem = format!(
+            "entries up to sequence number {} are missing here, although the next segment follows them",
+            loaded.header.end_sequence
+        );
+        let file = self.disk.path(&previous.segment.id.file_name());
+        Err(OpenError::Damaged(Damage { file, offset: previous.valid_bytes, problem }))
+    }
+
+    /// Brings a segment into the account.
+    fn add(&mut self, loaded: Loaded) -> Result<(), OpenError> {
+        let Loaded { segment, index, file, torn, is_new, .. } = loaded;
+        let Facts { first, end, valid_bytes, pruned_at, id } = index.facts;
+        self.torn = torn;
         self.last_number = id.number;
-        self.next_sequence = first_sequence;
-        self.ledger.begin(id, first_sequence);
-        let mut offset = SEGMENT_HEADER;
-        while let Some(block) = id.read_block(&bytes[offset..]) {
-            if block.first_sequence != self.next_sequence {
-                return Err(OpenError::Damaged(damage(offset, "a block is missing before this one")));
+        self.pruned_at = self.pruned_at.max(pruned_at);
+        let size = file.size().map_err(OpenError::io("cannot read", self.disk.path(&id.file_name())))?;
+        let mut account = Account::new(Arc::new(segment), size + index.file_bytes());
+        account.end = end;
+        account.valid_bytes = valid_bytes;
+        account.pruned_at = pruned_at;
+        account.gathered = None;
+        account.indexed = true;
+        account.holders = index.groups().map(|(holder, places)| (holder, places.len() as u32)).collect();
+        self.ledger.end = self.ledger.end.max(end);
+        self.ledger.accounts.insert(first, account);
+        let mut takes_back_from = std::collections::BTreeSet::new();
+        for &(relative, hold) in &index.releases {
+            if let Some(account) = self.ledger.mark_released(first + u64::from(relative), hold) {
+                takes_back_from.insert(account.segment.first);
             }
-            self.ledger.record(block.first_sequence, block.payload);
-            self.apply(block.payload).map_err(|()| OpenError::Damaged(damage(offset, "an entry is not readable")))?;
-            if self.next_sequence != block.first_sequence + u64::from(block.count) {
-                return Err(OpenError::Damaged(damage(offset, "a block does not hold what its header says")));
-            }
-            offset += block.len();
         }
-        if offset == SEGMENT_HEADER {
-            self.ledger.forget(first_sequence);
-            self.empty.push(id);
+        self.read_notes(first, &index, &*file, &mut takes_back_from)?;
+        takes_back_from.remove(&first);
+        if let Some(account) = self.ledger.accounts.get_mut(&first) {
+            account.takes_back_from = takes_back_from;
         }
-        self.end_of_segment(id, &bytes, offset, damage)
+        if is_new {
+            self.made.insert(first, index);
+        }
+        Ok(())
     }
 
-    /// Decides what it means that no valid block follows.
-    fn end_of_segment(
+    /// Applies drops, puts, removes and inventories, which stand in the segment itself.
+    fn read_notes(
         &mut self,
-        id: SegmentId,
-        bytes: &[u8],
-        offset: usize,
-        damage: impl Fn(usize, &str) -> Damage,
+        first: u64,
+        index: &Index,
+        file: &dyn DiskFile,
+        takes_back_from: &mut std::collections::BTreeSet<u64>,
     ) -> Result<(), OpenError> {
-        let rest = &bytes[offset..];
-        for start in memmem(rest, BLOCK_MAGIC) {
-            if id.read_block(&rest[start..]).is_some_and(|block| block.first_sequence > self.next_sequence) {
-                let problem = format!("a block is not valid, although a later one at offset {} is", offset + start);
-                return Err(OpenError::Damaged(damage(offset, &problem)));
+        let Some(segment) = self.ledger.accounts.get(&first).map(|account| Arc::clone(&account.segment)) else {
+            return Ok(());
+        };
+        let path = self.disk.path(&segment.id.file_name());
+        let mut bytes = Vec::new();
+        for place in &index.notes {
+            let sequence = first + u64::from(place.relative);
+            bytes.clear();
+            bytes.resize(place.len(), 0);
+            file.read_full_at(&mut bytes, place.offset.into()).map_err(OpenError::io("cannot read", &path))?;
+            let entry = Entries::new(&bytes, sequence, false).next().and_then(Result::ok);
+            let damage = || {
+                let problem = "an entry is not what was written".into();
+                OpenError::Damaged(Damage { file: path.clone(), offset: place.offset.into(), problem })
+            };
+            let Some(entry) = entry.filter(crate::format::RawEntry::is_intact) else {
+                self.tolerate(damage())?;
+                continue;
+            };
+            match entry.fields {
+                Fields::Drop(holder, (from, before), _, list) => {
+                    let concerned = self.ledger.mark_dropped(sequence, holder, from..before, numbers(list).collect());
+                    takes_back_from.extend(concerned);
+                }
+                Fields::Put(key_len, _, data) => {
+                    let data = segment.decrypt(sequence, 4, data).ok_or_else(damage)?;
+                    let (key, value) = data.split_at(key_len.min(data.len()));
+                    self.note(first, sequence, place.len(), key, Some(value));
+                }
+                Fields::Remove(_, _, data) => {
+                    let key = segment.decrypt(sequence, 5, data).ok_or_else(damage)?;
+                    self.note(first, sequence, place.len(), &key, None);
+                }
+                Fields::Inventory(_, list) => self.ledger.inventory = Some((sequence, pairs(list).collect())),
+                Fields::Hold(..) | Fields::Release(..) => return Err(damage()),
             }
-        }
-        self.end = Some(damage(offset, ""));
-        self.torn = None;
-        if rest.starts_with(BLOCK_MAGIC) {
-            self.torn = Some(damage(offset, "the tail is torn: what was being written when the broker stopped"));
         }
         Ok(())
     }
 
-    fn apply(&mut self, payload: &[u8]) -> Result<(), ()> {
-        for entry in Entries::new(payload) {
-            match entry? {
-                RawEntry::Hold(ids, body) => {
-                    self.held.insert(self.next_sequence, (format::holders(ids).collect(), body.to_vec()));
-                }
-                RawEntry::Release(sequence, holder) => {
-                    if let Some((holders, _)) = self.held.get_mut(&sequence) {
-                        holders.retain(|&other| other != holder);
-                        if holders.is_empty() {
-                            self.held.remove(&sequence);
-                        }
-                    }
-                }
-                RawEntry::Drop(holder) => {
-                    self.dropped.insert(holder, self.next_sequence);
-                }
-                // The ledger keeps the state table.
-                RawEntry::Put(..) | RawEntry::Remove(_) => {}
+    fn note(&mut self, first: u64, sequence: u64, len: usize, key: &[u8], value: Option<&[u8]>) {
+        self.ledger.apply_note(sequence, len, key, value);
+        if let Some(account) = self.ledger.accounts.get_mut(&first) {
+            account.last_note = account.last_note.max(sequence);
+        }
+    }
+
+    /// Every segment that the newest inventory lists must be there, and all that came after it. What it does not list was
+    /// about to be removed.
+    fn check_inventory(&mut self, gaps: &[(u64, u64)]) -> Result<(), OpenError> {
+        let listed = self.ledger.inventory.as_ref().map_or_else(Vec::new, |(_, listed)| listed.clone());
+        let newest = listed.last().map_or(0, |(_, last)| *last);
+        for &(from, to) in gaps {
+            let missing = (from..=to)
+                .find(|number| *number > newest || listed.iter().any(|(first, last)| (first..=last).contains(&number)));
+            if let Some(number) = missing {
+                let problem = format!("segment {number} is missing");
+                self.tolerate(OpenError::Damaged(Damage { file: self.disk.path(DIRECTORY), offset: 0, problem }))?;
             }
-            self.next_sequence += 1;
+        }
+        let listed = self.ledger.inventory.as_ref().map_or(&[][..], |(_, listed)| listed);
+        let is_listed = |id: SegmentId| {
+            id.number > newest || listed.iter().any(|(first, last)| *first <= id.first && id.number <= *last)
+        };
+        let removed: Vec<_> =
+            self.ledger.accounts.values().map(|account| account.segment.id).filter(|id| !is_listed(*id)).collect();
+        self.ledger.accounts.retain(|_, account| is_listed(account.segment.id));
+        self.superfluous.extend(removed);
+        Ok(())
+    }
+
+    /// One past every sequence number that anything refers to. The snapshot and the indexes may know of entries that the
+    /// log has lost, where these were not to be synced.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.ledger.end.max(self.ledger.horizon).max(self.pruned_at).max(1)
+    }
+
+    /// Writes the indexes that were missing.
+    fn settle(&self, hooks: &Hooks) -> Result<(), OpenError> {
+        for index in self.made.values() {
+            let id = index.facts.id;
+            let written = write_index_on(self.disk, id, &index.encode());
+            written.map_err(OpenError::io("cannot write", self.disk.path(&id.index_name())))?;
+            if self.torn.is_none() && id.number < self.last_number {
+                (hooks.on_trouble)(format!(
+                    "{} was missing and has been made anew",
+                    self.disk.path(&id.index_name()).display()
+                ));
+            }
         }
         Ok(())
     }
 
-    /// What is left.
-    pub(crate) fn finish(self) -> Contents {
-        let Self { held, dropped, torn, ledger, .. } = self;
-        let mut bodies = Vec::with_capacity(held.len());
-        for (sequence, (mut holders, body)) in held {
-            holders.retain(|holder| dropped.get(holder).is_none_or(|&when| when < sequence));
-            if !holders.is_empty() {
-                bodies.push(Held { sequence, holders, body });
+    /// Removes files that are not needed. What an interrupted run left half made goes too.
+    fn tidy(&mut self) -> io::Result<()> {
+        for id in self.superfluous.drain(..) {
+            segment::remove(self.disk, id, None)?;
+        }
+        let kept: Vec<String> = self.ledger.accounts.values().map(|account| account.segment.id.index_name()).collect();
+        for name in self.disk.list(DIRECTORY)? {
+            let name = format!("{DIRECTORY}/{name}");
+            if name.ends_with(".new") || (name.ends_with(".index") && !kept.contains(&name)) {
+                self.disk.remove(&name)?;
             }
         }
-        Contents { epoch: 0, state: ledger.state(), held: bodies, torn }
+        self.disk.sync_directory(DIRECTORY)
     }
 
-    /// Hands over the ledger and what is left.
-    pub(crate) fn split(mut self) -> (Ledger, Contents) {
-        let state = self.ledger.state();
-        let ledger = std::mem::take(&mut self.ledger);
-        (ledger, Contents { state, ..self.finish() })
+    /// What everybody holds. The indexes are read once more, because all of them together need not fit into memory.
+    pub(crate) fn held(&mut self) -> Result<Vec<Held>, OpenError> {
+        let mut all: BTreeMap<u64, Held> = BTreeMap::new();
+        for (&first, account) in &mut self.ledger.accounts {
+            let id = account.segment.id;
+            let index = match self.made.remove(&first) {
+                Some(index) => index,
+                None => read_index(self.disk, id)?.ok_or_else(|| invalid_index(self.disk, id))?,
+            };
+            let ended: Vec<u32> = index
+                .groups()
+                .flat_map(|(_, places)| places.iter().filter(|place| place.is_until_restart()))
+                .map(|place| place.relative)
+                .collect();
+            account.released.extend(ended);
+            for (holder, places) in index.groups() {
+                let live = places.iter().filter(|&&place| !account.is_gone(holder, place));
+                let live = live.map(|place| first + u64::from(place.relative));
+                for hold in live {
+                    let held = all.entry(holder).or_insert(Held { holder, first: hold, last: hold, count: 0 });
+                    held.last = hold;
+                    held.count += 1;
+                }
+            }
+            account.recount(&index);
+            account.live_bytes = index.hold_bytes(|holder, place| account.is_gone(holder, place)) + index.kept_bytes();
+        }
+        Ok(all.into_values().collect())
     }
 }
 
-/// Where `needle` stands in `haystack`.
-fn memmem<'a>(haystack: &'a [u8], needle: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-    let first = needle[0];
-    let candidates = haystack.iter().enumerate().filter(move |&(_, &byte)| byte == first).map(|(at, _)| at);
-    candidates.filter(move |&at| haystack[at..].starts_with(needle))
+fn invalid_index(disk: &dyn Disk, id: SegmentId) -> OpenError {
+    let problem = "the index is not valid".into();
+    OpenError::Damaged(Damage { file: disk.path(&id.index_name()), offset: 0, problem })
+}
+
+/// The index of a segment; nothing if it has none or a damaged one.
+pub(crate) fn read_index(disk: &dyn Disk, id: SegmentId) -> Result<Option<Index>, OpenError> {
+    let bytes = match disk.open(&id.index_name()).and_then(|file| read_all(&*file)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(OpenError::Io { what: "cannot read", path: disk.path(&id.index_name()), source });
+        }
+    };
+    Ok(Index::decode(id, &bytes))
+}
+
+/// A segment's header and key, from its file.
+pub(crate) fn open_segment(
+    disk: &dyn Disk,
+    keys: &Keys,
+    id: SegmentId,
+) -> Result<(Segment, SegmentHeader, Arc<dyn DiskFile>), OpenError> {
+    let path = disk.path(&id.file_name());
+    let file = disk.open(&id.file_name()).map_err(OpenError::io("cannot open", &path))?;
+    let mut bytes = [0; SEGMENT_HEADER];
+    file.read_full_at(&mut bytes, 0).map_err(OpenError::io("cannot read", &path))?;
+    let header = id.read_header(&bytes).ok_or_else(|| {
+        let problem = "the segment's header is not valid".into();
+        OpenError::Damaged(Damage { file: path.clone(), offset: 0, problem })
+    })?;
+    let cipher = header.wrapped_key.map(|wrapped| Cipher::unwrap(keys, &wrapped, &id.context()));
+    let cipher = cipher.transpose().map_err(|source| OpenError::Key { file: path, source })?;
+    Ok((Segment::new(id, &header, cipher), header, file))
+}
+
+/// Loads a segment: its index, or the segment as a whole where it has none.
+pub(crate) fn load(disk: &dyn Disk, keys: &Keys, id: SegmentId) -> Result<Loaded, OpenError> {
+    let (segment, header, file) = open_segment(disk, keys, id)?;
+    if let Some(index) = read_index(disk, id)? {
+        return Ok(Loaded { segment, header, index, file, torn: None, is_new: false });
+    }
+    let path = disk.path(&id.file_name());
+    let bytes = read_all(&*file).map_err(OpenError::io("cannot read", &path))?;
+    let subject = Subject { id, salt: segment.salt, first: segment.first, path: &path, bytes: &bytes };
+    let (scan, gathered) = subject.gather().map_err(OpenError::Damaged)?;
+    let facts = Facts {
+        id,
+        first: segment.first,
+        end: if segment.gaps { header.end_sequence } else { scan.end },
+        valid_bytes: scan.valid_bytes as u64,
+        pruned_at: header.pruned_at,
+    };
+    let index = gathered.index(facts, |_, _| false);
+    Ok(Loaded { segment, header, index, file, torn: scan.torn, is_new: true })
 }

@@ -1,30 +1,46 @@
-//! The store as its users see it.
+//! The store as its users see it, and what its threads share.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read},
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    collections::VecDeque,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Waker,
     thread,
+    time::Duration,
 };
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
-    error::{OpenError, WriteError},
-    format::Entry,
-    recovery::{Contents, Reading},
-    segment,
-    writer::{self, Writer},
+    backup::{self, Backup},
+    cipher::Keys,
+    disk::{Disk, OsDisk},
+    error::{BackupError, OpenError, ReadError, WriteError},
+    format::{BLOCK_HEADER, Entry, content_check, put_entry},
+    keeper::Keeper,
+    ledger::Ledger,
+    reader::{self, IndexCache, Page, Wanted},
+    recovery::{self, Contents},
+    writer::Writer,
 };
 
 /// The name of the thread that writes. If it panics, nothing is committed any more.
 pub const WRITER_THREAD: &str = "log";
+
+/// The name of the thread that tidies up behind it.
+pub const KEEPER_THREAD: &str = "log-keeper";
+
+/// A block grows no longer once it has this many bytes: what follows goes into the next one.
+const BLOCK_BYTES: usize = 8 * 1024 * 1024;
+
+/// Sealed segments that may wait for their index before publishers have to wait.
+const UNINDEXED_MAX: usize = 4;
+
+/// How often what was written without a sync is synced.
+const SYNC_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -33,32 +49,109 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes that may wait for the disk before [`Store::congested`] says so.
     pub waiting_bytes_max: usize,
+    /// Bytes per second that rewriting sparse segments may write while disk use is within its bound; 0 for no limit.
+    pub rewrite_bytes_per_second: u64,
+    /// Encryption at rest.
+    pub keys: Keys,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 32 * 1024 * 1024, waiting_bytes_max: 16 * 1024 * 1024 }
+        Self {
+            segment_bytes: 32 * 1024 * 1024,
+            waiting_bytes_max: 16 * 1024 * 1024,
+            rewrite_bytes_per_second: 64 * 1024 * 1024,
+            keys: Keys::default(),
+        }
     }
+}
+
+/// What the store tells of its own accord, on its own threads.
+pub struct Hooks {
+    /// The disk failed: nothing is committed any more, and the process should end.
+    pub on_failure: Box<dyn Fn(WriteError) + Send + Sync>,
+    /// The entries of a segment can be read from now on.
+    pub on_sealed: Box<dyn Fn(Sealed) + Send + Sync>,
+    /// Something did not work and is tried again.
+    pub on_trouble: Box<dyn Fn(String) + Send + Sync>,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self { on_failure: Box::new(|_| {}), on_sealed: Box::new(|_| {}), on_trouble: Box::new(|_| {}) }
+    }
+}
+
+/// A segment whose entries can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// One past its last sequence number.
+    pub end: u64,
+    /// Who holds something in it, with the sequence numbers of the holds in order.
+    pub holders: Vec<(u64, Vec<u64>)>,
+}
+
+/// When an append counts as committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Once the disk has it: it survives a power failure.
+    #[default]
+    Fsync,
+    /// Once the operating system has it: it survives the end of the process.
+    Os,
+}
+
+/// What the store uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Segments.
+    pub segments: usize,
+    /// Bytes of their files and indexes.
+    pub disk_bytes: u64,
+    /// Bytes of what is live in them, as counted last.
+    pub live_bytes: u64,
+    /// Live holds.
+    pub holds: u64,
+    /// Whether the disk is full, and the log waits for room.
+    pub full: bool,
+    /// Calls that made data safe.
+    pub syncs: u64,
+    /// Bytes of blocks written.
+    pub written_bytes: u64,
+    /// Bytes of segments rewritten.
+    pub rewritten_bytes: u64,
 }
 
 /// An open log.
 #[derive(Debug)]
 pub struct Store {
     shared: Arc<Shared>,
-    writer: Option<thread::JoinHandle<()>>,
-    waiting_bytes_max: usize,
-    /// Held for as long as the store is open.
-    _lock: File,
+    threads: Vec<thread::JoinHandle<()>>,
 }
 
-/// What the users of the store and its writer share.
+/// What the users of the store and its threads share.
 pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) options: Options,
+    pub(crate) hooks: Hooks,
+    pub(crate) epoch: u64,
     waiting: Mutex<Waiting>,
     arrived: Condvar,
     committed: AtomicU64,
     congested: AtomicBool,
+    pub(crate) full: AtomicBool,
     wakers: Mutex<Vec<Waker>>,
-    on_failure: Box<dyn Fn(WriteError) + Send + Sync>,
+    pub(crate) ledger: Mutex<Ledger>,
+    keeper_due: Mutex<bool>,
+    keeper_wake: Condvar,
+    pub(crate) indexes: Mutex<IndexCache>,
+    /// Held while files are linked into a backup, and while files are removed or replaced.
+    pub(crate) files: Mutex<()>,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) written_bytes: AtomicU64,
+    pub(crate) rewritten_bytes: AtomicU64,
+    /// Held for as long as the store is open.
+    _lock: Box<dyn Send + Sync>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -69,90 +162,108 @@ impl std::fmt::Debug for Shared {
 
 #[derive(Debug)]
 struct Waiting {
-    block: Vec<u8>,
-    count: u32,
+    blocks: VecDeque<Block>,
+    bytes: usize,
     next_sequence: u64,
+    roll: bool,
     closed: bool,
+    spare: Vec<u8>,
 }
 
-/// The entries that one block holds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Batch {
+/// Entries that become one block.
+#[derive(Debug, Default)]
+pub(crate) struct Block {
+    /// Room for the header, then the entries.
+    pub(crate) bytes: Vec<u8>,
     pub(crate) first_sequence: u64,
+    /// One past the last sequence number.
+    pub(crate) end: u64,
     pub(crate) count: u32,
+    pub(crate) sync: bool,
+}
+
+/// What the writer is to do next.
+pub(crate) enum Task {
+    Write(Block),
+    /// Begin a new segment.
+    Roll,
+    /// Sync what was written without.
+    Sync,
+    Idle,
+    Close,
 }
 
 impl Store {
-    /// Opens the log in `data`, which is created if it is not there. `on_failure` is called, on the log's own thread,
-    /// when the disk fails: nothing is committed after that, and the process should end.
+    /// Opens the log in `data`, which is created if it is not there, and starts the log's threads.
     ///
     /// # Errors
-    /// If another process has it open, if it is damaged, or if the disk refuses.
-    pub fn open(
-        data: &Path,
-        options: &Options,
-        on_failure: impl Fn(WriteError) + Send + Sync + 'static,
-    ) -> Result<(Self, Contents), OpenError> {
-        let directory = data.join("log");
-        fs::create_dir_all(&directory).map_err(OpenError::io("cannot create", &directory))?;
-        let lock = lock(data)?;
-        let mut reading = Reading::default();
-        reading.read_all(&directory)?;
-        let epoch = next_epoch(data)?;
-        let next_sequence = reading.next_sequence.max(1);
-        let next_number = reading.last_number + 1;
-        let empty = std::mem::take(&mut reading.empty);
-        let (ledger, contents) = reading.split();
+    /// If another process has it open, if it is damaged or encrypted with another key, or if the disk refuses.
+    pub fn open(data: &Path, options: Options, hooks: Hooks) -> Result<(Self, Contents), OpenError> {
+        std::fs::create_dir_all(data).map_err(OpenError::io("cannot create", data))?;
+        let (mut store, contents, writer, keeper) = Self::open_on(Arc::new(OsDisk::new(data)), options, hooks)?;
+        let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name.into()).spawn(run);
+            thread.map_err(OpenError::io("cannot start a thread for", data))
+        };
+        store.threads.push(start(WRITER_THREAD, Box::new(|| writer.run()))?);
+        store.threads.push(start(KEEPER_THREAD, Box::new(|| keeper.run()))?);
+        Ok((store, contents))
+    }
+
+    /// Opens the log on a disk, without threads: whoever calls runs the writer and the keeper step by step.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        hooks: Hooks,
+    ) -> Result<(Self, Contents, Writer, Keeper), OpenError> {
+        let opened = recovery::open(&*disk, &options, &hooks)?;
+        let recovery::Opened { lock, epoch, ledger, contents, next_number, next_sequence } = opened;
         let shared = Arc::new(Shared {
-            waiting: Mutex::new(Waiting { block: Vec::new(), count: 0, next_sequence, closed: false }),
+            disk,
+            options,
+            hooks,
+            epoch,
+            waiting: Mutex::new(Waiting {
+                blocks: VecDeque::new(),
+                bytes: 0,
+                next_sequence,
+                roll: false,
+                closed: false,
+                spare: Vec::new(),
+            }),
             arrived: Condvar::new(),
             committed: AtomicU64::new(next_sequence - 1),
             congested: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             wakers: Mutex::default(),
-            on_failure: Box::new(on_failure),
+            ledger: Mutex::new(ledger),
+            keeper_due: Mutex::new(true),
+            keeper_wake: Condvar::new(),
+            indexes: Mutex::default(),
+            files: Mutex::new(()),
+            syncs: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+            rewritten_bytes: AtomicU64::new(0),
+            _lock: lock,
         });
-        let mut writer = Writer {
-            shared: Arc::clone(&shared),
-            directory: directory.clone(),
-            epoch,
-            next_number,
-            segment_bytes: options.segment_bytes,
-            ledger,
-            segment: None,
-            spare: None,
-            rescue_due: false,
-        };
-        // A run always begins a segment of its own: an older epoch's file is never appended to.
-        let roll = writer.roll(next_sequence);
-        roll.map_err(|error| OpenError::Io { what: "cannot write", path: error.file, source: error.source })?;
-        for id in empty {
-            // One that stays does no harm: it is found to be empty again.
-            let _ = segment::retire(&directory, id, options.segment_bytes);
-        }
-        let writer = thread::Builder::new().name(WRITER_THREAD.into()).spawn(move || writer.run());
-        let writer = writer.map_err(OpenError::io("cannot start the thread that writes", &directory))?;
-        let waiting_bytes_max = options.waiting_bytes_max;
-        let store = Self { shared, writer: Some(writer), waiting_bytes_max, _lock: lock };
-        Ok((store, Contents { epoch, ..contents }))
+        // A run always begins a segment of its own: an older epoch's file is never written to.
+        let writer = Writer::begin(Arc::clone(&shared), next_number, next_sequence);
+        let writer =
+            writer.map_err(|error| OpenError::Io { what: "cannot write", path: error.file, source: error.source })?;
+        let keeper = Keeper::new(Arc::clone(&shared));
+        Ok((Self { shared, threads: Vec::new() }, contents, writer, keeper))
     }
 
     /// Appends entries as one unit: they get consecutive sequence numbers and become safe together. Returns the first
-    /// one's sequence number. Does not wait for the disk.
-    pub fn append(&self, entries: &[Entry<'_>]) -> u64 {
-        let mut waiting = self.shared.waiting.lock();
-        let first = waiting.push(entries);
-        if waiting.block.len() > self.waiting_bytes_max {
-            self.shared.congested.store(true, Ordering::Release);
-        }
-        if cfg!(feature = "sabotage") {
-            self.shared.committed.store(waiting.next_sequence - 1, Ordering::Release);
-        }
-        drop(waiting);
-        self.shared.arrived.notify_one();
-        first
+    /// one's first sequence number. Does not wait for the disk.
+    pub fn append(&self, entries: &[Entry<'_>], durability: Durability) -> u64 {
+        self.shared.append(entries, durability)
     }
 
-    /// The last sequence number that is safe: after any crash, it and all before it are there.
+    /// The last sequence number that is committed.
     pub fn committed(&self) -> u64 {
         self.shared.committed.load(Ordering::Acquire)
     }
@@ -166,103 +277,200 @@ impl Store {
     pub fn congested(&self) -> bool {
         self.shared.congested.load(Ordering::Acquire)
     }
+
+    /// Reads what a holder holds, from the sequence number `from` on and before `to`, all of it in sealed segments:
+    /// about `bytes` of bodies, or the first if that is longer, and at most `count`. If `only` is not empty, nothing but
+    /// these sequence numbers is read, which are in order.
+    ///
+    /// # Errors
+    /// If the disk refuses, or what it gives is not what was written.
+    pub fn read(
+        &self,
+        holder: u64,
+        from: u64,
+        to: u64,
+        only: &[u64],
+        count: usize,
+        bytes: usize,
+    ) -> Result<Page, ReadError> {
+        reader::read(&self.shared, Wanted { holder, from, to, only }, count, bytes)
+    }
+
+    /// The sequence numbers of all that a holder holds in sealed segments, from `from` on and before `to`, in order.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn members(&self, holder: u64, from: u64, to: u64) -> Result<Vec<u64>, ReadError> {
+        reader::members(&self.shared, Wanted { holder, from, to, only: &[] })
+    }
+
+    /// Has the segment that is being written sealed, so that what is in it can be read.
+    pub fn seal(&self) {
+        self.shared.request_roll();
+    }
+
+    /// What the store uses.
+    pub fn usage(&self) -> Usage {
+        let ledger = self.shared.ledger.lock();
+        let mut usage = Usage {
+            segments: ledger.accounts.len(),
+            full: self.shared.full.load(Ordering::Relaxed),
+            syncs: self.shared.syncs.load(Ordering::Relaxed),
+            written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
+            rewritten_bytes: self.shared.rewritten_bytes.load(Ordering::Relaxed),
+            ..Usage::default()
+        };
+        for account in ledger.accounts.values() {
+            usage.disk_bytes += account.file_bytes;
+            usage.live_bytes += account.live_bytes;
+            usage.holds += account.live;
+        }
+        usage
+    }
+
+    /// Copies the log as it is now into `target`, a directory that is not there or empty, while the store goes on.
+    /// `progress` is told how many of how many segments are copied.
+    ///
+    /// # Errors
+    /// If the target is in use, or a file cannot be copied.
+    pub fn backup(&self, target: &Path, progress: &mut dyn FnMut(usize, usize)) -> Result<Backup, BackupError> {
+        backup::run(&self.shared, target, progress)
+    }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
         self.shared.waiting.lock().closed = true;
         self.shared.arrived.notify_one();
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
+        self.shared.wake_keeper();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }
 
 impl Waiting {
-    fn push(&mut self, entries: &[Entry<'_>]) -> u64 {
+    fn push(&mut self, entries: &[Entry<'_>], checks: &[u32], durability: Durability, room: usize) -> u64 {
         let first = self.next_sequence;
-        writer::encode(&mut self.block, entries);
-        self.count += entries.len() as u32;
-        self.next_sequence += entries.len() as u64;
+        if self.blocks.back().is_none_or(|block| block.bytes.len() >= BLOCK_BYTES) {
+            let mut bytes = std::mem::take(&mut self.spare);
+            bytes.clear();
+            bytes.resize(BLOCK_HEADER, 0);
+            self.blocks.push_back(Block { bytes, first_sequence: first, end: first, count: 0, sync: false });
+        }
+        let Some(block) = self.blocks.back_mut() else { return first };
+        let before = block.bytes.len();
+        for (entry, &check) in entries.iter().zip(checks) {
+            put_entry(&mut block.bytes, entry, self.next_sequence, check, room);
+            self.next_sequence += entry.sequences();
+        }
+        block.count += entries.len() as u32;
+        block.end = self.next_sequence;
+        block.sync |= durability == Durability::Fsync;
+        self.bytes += block.bytes.len() - before;
         first
     }
 }
 
 impl Shared {
-    /// Waits for entries and takes all of them. The empty `block` becomes the one that gathers next. Returns nothing
-    /// once the store is closed and all is written.
-    pub(crate) fn next_batch(&self, block: &mut Vec<u8>) -> Option<Batch> {
+    pub(crate) fn append(&self, entries: &[Entry<'_>], durability: Durability) -> u64 {
+        let checks: Vec<u32> = entries.iter().map(content_check).collect();
+        let room = if self.options.keys.encrypts() { crate::cipher::TAG_LEN } else { 0 };
         let mut waiting = self.waiting.lock();
-        while waiting.count == 0 {
-            if waiting.closed {
-                return None;
-            }
-            self.arrived.wait(&mut waiting);
+        let first = waiting.push(entries, &checks, durability, room);
+        if waiting.bytes > self.options.waiting_bytes_max {
+            self.congested.store(true, Ordering::Release);
         }
-        block.clear();
-        if block.capacity() > 4 * 1024 * 1024 {
-            *block = Vec::new();
+        if cfg!(feature = "sabotage") {
+            self.committed.store(waiting.next_sequence - 1, Ordering::Release);
         }
-        std::mem::swap(block, &mut waiting.block);
-        let count = std::mem::take(&mut waiting.count);
-        self.congested.store(false, Ordering::Release);
-        Some(Batch { first_sequence: waiting.next_sequence - u64::from(count), count })
+        drop(waiting);
+        self.arrived.notify_one();
+        first
     }
 
-    /// All up to `sequence` is safe.
-    pub(crate) fn commit(&self, sequence: u64) {
-        self.committed.store(sequence, Ordering::Release);
+    /// Takes what the writer is to do. With `wait` it waits for something, else there may be nothing.
+    pub(crate) fn next_task(&self, wait: bool, unsynced: bool) -> Task {
+        let mut waiting = self.waiting.lock();
+        loop {
+            if let Some(block) = waiting.blocks.pop_front() {
+                waiting.bytes = waiting.bytes.saturating_sub(block.bytes.len());
+                return Task::Write(block);
+            }
+            if std::mem::take(&mut waiting.roll) {
+                return Task::Roll;
+            }
+            if waiting.closed {
+                return Task::Close;
+            }
+            if !wait {
+                return Task::Idle;
+            }
+            if unsynced {
+                if self.arrived.wait_for(&mut waiting, SYNC_WITHIN).timed_out() {
+                    return Task::Sync;
+                }
+            } else {
+                self.arrived.wait(&mut waiting);
+            }
+        }
+    }
+
+    /// Asks for a new segment, and returns the sequence number that it will begin with or after.
+    pub(crate) fn request_roll(&self) -> u64 {
+        let mut waiting = self.waiting.lock();
+        waiting.roll = true;
+        let sequence = waiting.next_sequence;
+        drop(waiting);
+        self.arrived.notify_one();
+        sequence
+    }
+
+    /// A written block's buffer gathers what comes next, unless it has grown out of measure.
+    pub(crate) fn recycle(&self, bytes: Vec<u8>) {
+        if bytes.capacity() <= 4 * 1024 * 1024 {
+            self.waiting.lock().spare = bytes;
+        }
+    }
+
+    /// All before `end` is committed.
+    pub(crate) fn commit(&self, end: u64) {
+        self.committed.store(end - 1, Ordering::Release);
         let wakers = std::mem::take(&mut *self.wakers.lock());
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Appends entries if nothing else waits. Returns whether it did.
-    pub(crate) fn append_if_idle(&self, entries: &[Entry<'_>]) -> bool {
-        let mut waiting = self.waiting.lock();
-        if waiting.count == 0 && !entries.is_empty() {
-            waiting.push(entries);
-            return true;
+    /// Says whether publishers have to wait, now that the writer has taken what waited.
+    pub(crate) fn update_congestion(&self) {
+        let unindexed = |ledger: &Ledger| ledger.accounts.values().rev().skip(1).take_while(|a| !a.indexed).count();
+        let congested = unindexed(&self.ledger.lock()) > UNINDEXED_MAX
+            || self.waiting.lock().bytes > self.options.waiting_bytes_max;
+        self.congested.store(congested, Ordering::Release);
+    }
+
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.waiting.lock().closed
+    }
+
+    pub(crate) fn wake_keeper(&self) {
+        *self.keeper_due.lock() = true;
+        self.keeper_wake.notify_one();
+    }
+
+    /// Waits until the keeper is wanted, or `limit` has passed.
+    pub(crate) fn wait_for_keeper(&self, limit: Duration) {
+        let mut due = self.keeper_due.lock();
+        if !*due {
+            self.keeper_wake.wait_for(&mut due, limit);
         }
-        entries.is_empty()
+        *due = false;
     }
 
     pub(crate) fn fail(&self, error: WriteError) {
-        (self.on_failure)(error);
+        (self.hooks.on_failure)(error);
     }
-}
-
-fn lock(data: &Path) -> Result<File, OpenError> {
-    let path = data.join("lock");
-    let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(OpenError::io("cannot open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::InUse(data.into())),
-        Err(fs::TryLockError::Error(source)) => Err(OpenError::Io { what: "cannot lock", path, source }),
-    }
-}
-
-/// Counts up the epoch, in place: the file never changes its size.
-fn next_epoch(data: &Path) -> Result<u64, OpenError> {
-    let path: PathBuf = data.join("epoch");
-    let attempt = || -> io::Result<u64> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let epoch = 1 + match bytes.split_at_checked(8) {
-            None => 0,
-            Some((epoch, crc)) if crc32fast::hash(epoch).to_le_bytes() == *crc => {
-                u64::from_le_bytes(epoch.try_into().unwrap_or_default())
-            }
-            Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the epoch file is damaged")),
-        };
-        let mut bytes = epoch.to_le_bytes().to_vec();
-        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-        file.write_all_at(&bytes, 0)?;
-        file.sync_all()?;
-        segment::sync_directory(data)?;
-        Ok(epoch)
-    };
-    attempt().map_err(OpenError::io("cannot count up the epoch in", &path))
 }

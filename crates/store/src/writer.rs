@@ -1,106 +1,163 @@
 //! The thread that writes: it takes all that has gathered, writes it as one block, waits for the disk, tells everybody.
 
-use std::{path::PathBuf, sync::Arc, thread};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
 
 use crate::{
     error::WriteError,
-    format::{BLOCK_HEADER, Entry, SegmentId, put_entry},
-    ledger::Ledger,
-    segment::{self, Segment},
-    store::{Batch, Shared},
+    format::{BLOCK_HEADER, SEGMENT_HEADER, SegmentId},
+    segment::Tail,
+    store::{Block, Shared, Task},
 };
 
 /// Bytes of the first segment of a run, which nothing was made ready for: small, so that starting is quick.
 const FIRST_SEGMENT_BYTES: u64 = 1024 * 1024;
 
-pub(crate) struct Writer {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) directory: PathBuf,
-    pub(crate) epoch: u64,
-    pub(crate) next_number: u64,
-    pub(crate) segment_bytes: u64,
-    pub(crate) ledger: Ledger,
-    pub(crate) segment: Option<Segment>,
-    pub(crate) spare: Option<thread::JoinHandle<()>>,
-    /// Whether values may be left behind in sealed segments.
-    pub(crate) rescue_due: bool,
+/// How often a full disk is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(50);
+
+/// What a step of the writer or the keeper came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It did something.
+    Done,
+    /// There was nothing to do.
+    Idle,
+    /// It cannot go on for now: the disk is full.
+    Stalled,
+    /// It is over.
+    Ended,
+}
+
+/// Writes the log.
+pub struct Writer {
+    shared: Arc<Shared>,
+    next_number: u64,
+    tail: Tail,
+    /// All before this sequence number is safe.
+    safe: u64,
+    /// One past the last sequence number written.
+    written: u64,
+    /// What could not be written yet because the disk is full.
+    waiting: Option<Block>,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("safe", &self.safe).finish_non_exhaustive()
+    }
 }
 
 impl Writer {
+    pub(crate) fn begin(shared: Arc<Shared>, number: u64, first: u64) -> Result<Self, WriteError> {
+        let bytes = FIRST_SEGMENT_BYTES.min(shared.options.segment_bytes);
+        let tail = begin_segment(&shared, number, first, bytes)?;
+        Ok(Self { shared, next_number: number + 1, tail, safe: first, written: first, waiting: None })
+    }
+
     /// Runs until the store is closed or the disk fails.
     pub(crate) fn run(mut self) {
-        let mut block = Vec::new();
-        while let Some(batch) = self.shared.next_batch(&mut block) {
-            if let Err(error) = self.commit(&mut block, &batch) {
-                self.shared.fail(error);
-                return;
+        loop {
+            match self.step(true) {
+                Ok(Step::Stalled) => thread::sleep(FULL_RETRY),
+                Ok(Step::Ended) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    self.shared.fail(error);
+                    return;
+                }
             }
-            self.shared.commit(batch.first_sequence + u64::from(batch.count) - 1);
-            self.ledger.record(batch.first_sequence, &block[BLOCK_HEADER..]);
-            self.rescue_stranded();
-            self.reclaim();
-        }
-        if let Some(spare) = self.spare.take() {
-            let _ = spare.join();
         }
     }
 
-    fn commit(&mut self, block: &mut [u8], batch: &Batch) -> Result<(), WriteError> {
-        if !self.segment.as_ref().is_some_and(|segment| segment.has_room(block.len())) {
-            self.roll(batch.first_sequence)?;
+    /// Does one thing: with `wait` it waits for something to do.
+    ///
+    /// # Errors
+    /// If the disk fails. Nothing may be called after that.
+    pub fn step(&mut self, wait: bool) -> Result<Step, WriteError> {
+        let task = match self.waiting.take() {
+            Some(block) => Task::Write(block),
+            None => self.shared.next_task(wait, self.safe < self.written),
+        };
+        match task {
+            Task::Write(block) => self.write(block),
+            Task::Roll => {
+                // Without room there will be no new segment now; whoever wants it asks again.
+                let rolled = self.tail.offset == SEGMENT_HEADER as u64 || self.roll(0)?;
+                Ok(if rolled { Step::Done } else { Step::Stalled })
+            }
+            Task::Sync => self.sync().map(|()| Step::Done),
+            Task::Idle => Ok(Step::Idle),
+            Task::Close => self.sync().map(|()| Step::Ended),
         }
-        let Some(segment) = &mut self.segment else { return Ok(()) };
-        segment.id.seal_block(block, batch.first_sequence, batch.count);
-        segment.write(block).map_err(|source| WriteError { file: segment.path.clone(), source })
     }
 
-    /// Begins the next segment.
-    pub(crate) fn roll(&mut self, first_sequence: u64) -> Result<(), WriteError> {
-        if let Some(spare) = self.spare.take() {
-            let _ = spare.join();
+    fn write(&mut self, mut block: Block) -> Result<Step, WriteError> {
+        if !self.tail.has_room(block.bytes.len()) && !self.roll(block.bytes.len())? {
+            self.waiting = Some(block);
+            return Ok(Step::Stalled);
         }
-        let id = SegmentId { epoch: self.epoch, number: self.next_number };
-        let bytes = FIRST_SEGMENT_BYTES.min(self.segment_bytes);
-        let segment = Segment::begin(&self.directory, id, first_sequence, bytes)
-            .map_err(|source| WriteError { file: self.directory.join(id.file_name()), source })?;
-        self.next_number += 1;
-        self.ledger.begin(id, first_sequence);
-        self.segment = Some(segment);
-        self.rescue_due = true;
-        self.prepare_spare();
+        let segment = Arc::clone(&self.tail.segment);
+        segment.encrypt(&mut block.bytes[BLOCK_HEADER..], block.first_sequence);
+        segment.id.seal_block(segment.salt, &mut block.bytes, block.first_sequence, self.safe, block.count);
+        let base = self.tail.offset + BLOCK_HEADER as u64;
+        self.tail.write(&block.bytes).map_err(|source| self.error(source))?;
+        self.written = block.end;
+        self.shared.written_bytes.fetch_add(block.bytes.len() as u64, Ordering::Relaxed);
+        if block.sync {
+            self.sync()?;
+        }
+        self.shared.commit(block.end);
+        self.shared.ledger.lock().record(base, &block.bytes[BLOCK_HEADER..], block.first_sequence);
+        self.shared.recycle(block.bytes);
+        self.shared.update_congestion();
+        Ok(Step::Done)
+    }
+
+    fn sync(&mut self) -> Result<(), WriteError> {
+        if self.safe < self.written {
+            self.tail.sync().map_err(|source| self.error(source))?;
+            self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+            self.safe = self.written;
+        }
         Ok(())
     }
 
-    /// After a roll, appends again the values that are all that keeps a sealed segment. The account is complete only
-    /// while nothing waits: what waits may change the very same keys, and then the next block tries again.
-    fn rescue_stranded(&mut self) {
-        if !self.rescue_due {
-            return;
+    /// Begins the next segment, with room for a block of `bytes`. Returns whether the disk had room.
+    fn roll(&mut self, bytes: usize) -> Result<bool, WriteError> {
+        // What the next segment's existence says is safe must be.
+        self.sync()?;
+        let bytes = self.shared.options.segment_bytes.max((bytes + SEGMENT_HEADER) as u64);
+        match begin_segment(&self.shared, self.next_number, self.written, bytes) {
+            Ok(tail) => self.tail = tail,
+            Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
+                if !self.shared.full.swap(true, Ordering::Relaxed) {
+                    (self.shared.hooks.on_trouble)(format!("{error}; the log waits for room"));
+                }
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
         }
-        let stranded = self.ledger.stranded();
-        let entries: Vec<_> = stranded.iter().map(|(key, value)| Entry::Put { key, value }).collect();
-        self.rescue_due = !self.shared.append_if_idle(&entries);
+        self.shared.full.store(false, Ordering::Relaxed);
+        self.next_number += 1;
+        self.shared.wake_keeper();
+        Ok(true)
     }
 
-    fn prepare_spare(&mut self) {
-        let (directory, bytes) = (self.directory.clone(), self.segment_bytes);
-        // If there is no room for a spare, the roll that needs it will say so.
-        let prepare = move || drop(segment::prepare_spare(&directory, bytes));
-        self.spare = thread::Builder::new().name("log-spare".into()).spawn(prepare).ok();
-    }
-
-    fn reclaim(&mut self) {
-        for id in self.ledger.retire() {
-            // A file that stays is read again at the next start, and found to be no longer needed.
-            let _ = segment::retire(&self.directory, id, self.segment_bytes);
-        }
+    fn error(&self, source: io::Error) -> WriteError {
+        WriteError { file: self.shared.disk.path(&self.tail.segment.id.file_name()), source }
     }
 }
 
-/// Encodes entries behind what `block` holds.
-pub(crate) fn encode(block: &mut Vec<u8>, entries: &[Entry<'_>]) {
-    if block.is_empty() {
-        block.resize(BLOCK_HEADER, 0);
-    }
-    entries.iter().for_each(|entry| put_entry(block, entry));
+fn begin_segment(shared: &Shared, number: u64, first: u64, bytes: u64) -> Result<Tail, WriteError> {
+    let id = SegmentId { first: number, number, generation: 0, epoch: shared.epoch };
+    let previous_end = shared.ledger.lock().end;
+    let tail = Tail::begin(&*shared.disk, &shared.options.keys, id, first, previous_end, bytes);
+    let tail = tail.map_err(|source| WriteError { file: shared.disk.path(&id.file_name()), source })?;
+    shared.ledger.lock().begin(Arc::clone(&tail.segment), tail.file_bytes());
+    Ok(tail)
 }

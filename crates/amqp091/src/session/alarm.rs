@@ -1,4 +1,4 @@
-//! Publishing while queued messages take more memory than they may.
+//! Publishing while there is too little memory or disk.
 //!
 //! A channel that publishes is held back from that publish on: its frames wait, unread, in the order in which they came.
 //! Other channels go on, and settlements are taken on every channel, because they are what frees memory. Only when too much
@@ -20,14 +20,14 @@ pub(super) const HELD_BYTES_MAX: usize = 256 * 1024;
 impl AmqpSession {
     /// Whether a publish has to wait for the alarm to end. The client is told once.
     pub(super) fn is_alarmed(&mut self) -> bool {
-        let alarm = self.broker.alarm();
-        if alarm && !self.blocked {
+        let alarms = self.broker.alarms();
+        if alarms.any() && !self.blocked {
             self.blocked = true;
             if self.client.wants_blocked {
-                self.outgoing.send(0, &Method::ConnectionBlocked { reason: "low on memory" });
+                self.outgoing.send(0, &Method::ConnectionBlocked { reason: alarms.reason() });
             }
         }
-        alarm
+        alarms.any()
     }
 
     /// Holds a frame back if its channel is held back, or is from now on. Returns whether it did.
@@ -62,7 +62,7 @@ impl AmqpSession {
             if !std::mem::replace(&mut self.waits_for_alarm, true) {
                 self.broker.wake_after_alarm(waker);
             }
-            if self.broker.alarm() {
+            if self.broker.alarms().any() {
                 return;
             }
             self.blocked = false;

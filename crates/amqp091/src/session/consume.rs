@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use broker::{Attachment, Consumer, ConsumerKey, Name, Outlet, Settlement, Table, publish::Batch};
+use broker::{Attachment, Consumer, ConsumerKey, Name, Outlet, Settlement, Table, broker::Fetch, publish::Batch};
 
-use super::{AmqpSession, publish::REPLY_TO};
+use super::{AmqpSession, Stalled, publish::REPLY_TO};
 use crate::{
     mapping::{Code, Exception},
     method::{Bits, Method},
@@ -226,15 +226,21 @@ impl AmqpSession {
         }
     }
 
-    fn get(&mut self, number: u16, queue: &str, no_ack: bool) -> Result<(), Exception> {
+    pub(super) fn get(&mut self, number: u16, queue: &str, no_ack: bool) -> Result<(), Exception> {
         let queue = self.queue_name(number, queue)?;
         let Some(caller) = self.caller.clone() else { return Ok(()) };
-        let Some(broker::broker::Fetched { queue: info, slot, queued, left }) =
-            self.broker.fetch(&caller, &queue, no_ack)?
-        else {
-            self.outgoing.send(number, &Method::BasicGetEmpty { reserved_1: "" });
-            return Ok(());
-        };
+        let broker::broker::Fetched { queue: info, slot, queued, left } =
+            match self.broker.fetch(&caller, &queue, no_ack)? {
+                Fetch::Message(fetched) => fetched,
+                Fetch::Empty => {
+                    self.outgoing.send(number, &Method::BasicGetEmpty { reserved_1: "" });
+                    return Ok(());
+                }
+                Fetch::Loading => {
+                    self.stalled = Some(Stalled::Get { channel: number, queue: queue.as_str().into(), no_ack });
+                    return Ok(());
+                }
+            };
         let fetched = Fetched {
             queue: &info,
             held: (!no_ack).then_some((slot, queued.record)),

@@ -97,7 +97,7 @@ impl AmqpSession {
         }
         if self.broker.log().congested() {
             let position = broker::Position(self.broker.committed().0 + 1);
-            self.stalled = Some(super::Stalled { position, reply: Vec::new() });
+            self.stalled = Some(super::Stalled::Reply { position, reply: Vec::new() });
             return true;
         }
         false

@@ -49,7 +49,7 @@ impl AmqpSession {
 
     pub(super) fn tx_commit(&mut self, number: u16) -> Result<(), Exception> {
         let transaction = self.take_transaction(number)?;
-        let mut batch = Batch::default();
+        let mut batch = Batch::transaction();
         for (route, message, mandatory) in transaction.published {
             if route.queues.is_empty() {
                 if mandatory {

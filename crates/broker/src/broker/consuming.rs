@@ -1,10 +1,10 @@
 //! Getting messages out: consumers, and one message at a time.
 
-use super::{Attachment, Broker, Caller, DeleteRule, Fetched};
+use super::{Attachment, Broker, Caller, DeleteRule, Fetch, Fetched};
 use crate::{
     arguments,
     identity::Access,
-    queue::{Aftermath, Consumer},
+    queue::{self, Consumer},
     refusal::Refusal,
     topology::QueueKind,
     value::Table,
@@ -55,7 +55,7 @@ impl Broker {
 
     /// Gives a consumer what waits for it: when it is new, when its connection keeps up again, when its limit changed.
     pub fn resume(&self, attachment: &Attachment) {
-        let mut after = Aftermath::default();
+        let mut after = self.aftermath();
         let queue = &attachment.queue;
         self.shards[self.shard_index(queue.id)].lock().resume(queue, attachment.consumer, &mut after);
         self.finish(after);
@@ -65,16 +65,21 @@ impl Broker {
     /// Takes one message, if there is one.
     ///
     /// # Errors
-    /// If the queue does not exist or the caller may not.
-    pub fn fetch(&self, caller: &Caller, name: &str, settled: bool) -> Result<Option<Fetched>, Refusal> {
+    /// If the queue does not exist, the caller may not, or the log cannot give the message.
+    pub fn fetch(&self, caller: &Caller, name: &str, settled: bool) -> Result<Fetch, Refusal> {
         self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))?;
         let info = self.queue(caller, name)?;
-        let mut after = Aftermath::default();
+        let mut after = self.aftermath();
         let mut shard = self.shards[self.shard_index(info.id)].lock();
         let fetched = shard.fetch(&info, settled, &mut after);
         let left = shard.queue(&info).map_or(0, |queue| queue.backlog().ready());
         drop(shard);
         self.finish(after);
-        Ok(fetched.map(|(slot, queued)| Fetched { queue: info, slot, queued, left }))
+        Ok(match fetched {
+            queue::Fetch::Empty => Fetch::Empty,
+            queue::Fetch::Message(slot, queued) => Fetch::Message(Fetched { queue: info, slot, queued, left }),
+            queue::Fetch::Loading => Fetch::Loading,
+            queue::Fetch::Unreadable(problem) => return Err(Refusal::Unreadable { queue: info.resource(), problem }),
+        })
     }
 }

@@ -4,7 +4,7 @@ use super::{Broker, Caller, DeleteRule};
 use crate::{
     arguments,
     identity::Access,
-    log::{Entry, Position},
+    log::{Durability, Entry, Position},
     record::State,
     refusal::Refusal,
     topology::{ExchangeDeclaration, Removed, Vhost},
@@ -97,7 +97,7 @@ impl Broker {
             return Position(0);
         }
         let entries: Vec<_> = keys.iter().map(|key| Entry::Remove { key }).collect();
-        let first = self.log.append(&entries);
+        let first = self.log.append(&entries, Durability::Fsync);
         Position(first.0 + entries.len() as u64 - 1)
     }
 }

@@ -9,9 +9,9 @@ use super::{Broker, Caller, DeleteRule, QueueCounts, QueueDeclaration};
 use crate::{
     arguments,
     identity::Access,
-    log::{Entry, Position},
+    log::{Durability, Entry, Position},
     outlet::{ConsumerKey, Outlet},
-    queue::Aftermath,
+    queue::Purged,
     record::State,
     refusal::Refusal,
     topology::{QueueId, QueueInfo, QueueKind, Vhost, VhostState},
@@ -79,6 +79,7 @@ impl Broker {
             durable: declaration.durable && !declaration.exclusive,
             auto_delete: declaration.auto_delete,
             owner: declaration.exclusive.then_some(caller.session),
+            durability: QueueInfo::durability_of(&declaration.arguments),
             arguments: declaration.arguments,
             kind: QueueKind::Queue,
             slot: AtomicU32::new(0),
@@ -131,6 +132,7 @@ impl Broker {
             auto_delete: true,
             owner: None,
             arguments: Table::default(),
+            durability: Durability::Fsync,
             kind: QueueKind::Direct(outlet, key),
             slot: AtomicU32::new(u32::MAX),
         });
@@ -157,7 +159,7 @@ impl Broker {
         info: &Arc<QueueInfo>,
         rule: DeleteRule,
     ) -> Result<(usize, Position), Refusal> {
-        let mut after = Aftermath::default();
+        let mut after = self.aftermath();
         let mut shard = self.shards[self.shard_index(info.id)].lock();
         let Some(queue) = shard.queue(info) else {
             let removed = state.remove_queue(info);
@@ -172,13 +174,16 @@ impl Broker {
         }
         let queue = shard.remove(info, &mut after);
         drop(shard);
-        drop(queue);
+        let is_logged = queue.is_some_and(|queue| queue.is_logged());
         let removed = state.remove_queue(info);
         let mut position = self.forget(vhost, removed);
+        let drop = Entry::Drop { holder: info.id.0, from: 0, before: u64::MAX, except: &[] };
         if info.durable {
             let key = queue_state(info).key();
-            let entries = [Entry::Remove { key: &key }, Entry::Drop { holder: info.id.0 }];
-            position = Position(self.log.append(&entries).0 + 1);
+            let entries = [Entry::Remove { key: &key }, drop];
+            position = Position(self.log.append(&entries, Durability::Fsync).0 + 1);
+        } else if is_logged {
+            self.log.append(&[drop], Durability::Os);
         }
         if let Some(owner) = info.owner
             && let Some(owned) = self.owned.lock().get_mut(&owner)
@@ -210,9 +215,20 @@ impl Broker {
     pub fn purge(&self, caller: &Caller, name: &str) -> Result<(usize, Position), Refusal> {
         self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))?;
         let info = self.queue(caller, name)?;
-        let mut after = Aftermath::default();
-        let count = self.shards[self.shard_index(info.id)].lock().purge(&info, &mut after);
-        Ok((count, self.finish(after)))
+        let purged = self.shards[self.shard_index(info.id)].lock().purge(&info);
+        let Purged { count, records, range, except } = purged;
+        let mut entries = Vec::new();
+        if !records.is_empty() {
+            entries.push(Entry::Release { holder: info.id.0, positions: &records });
+        }
+        if let Some((from, before)) = range {
+            entries.push(Entry::Drop { holder: info.id.0, from, before, except: &except });
+        }
+        if entries.is_empty() {
+            return Ok((count, Position(0)));
+        }
+        let first = self.log.append(&entries, Durability::Fsync);
+        Ok((count, Position(first.0 + entries.len() as u64 - 1)))
     }
 }
 

@@ -2,18 +2,25 @@
 //!
 //! Messages stand in slots that are numbered as they arrive, so a message that comes back takes its original place.
 //! Slots live in chunks; a chunk without messages is freed wherever it lies, so one old message pins one chunk.
+//!
+//! What lies deep in a queue is not in memory but in the log alone: a [`Run`] stands for it between two slot numbers,
+//! however long it is. It comes back page by page as consumers get nearer.
+
+mod run;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use crate::{log::Position, message::Message};
+pub use self::run::Purged;
+use self::run::Run;
+use crate::{limits, log::Position, message::Message};
 
 const CHUNK_SLOTS: u64 = 64;
 
 /// A message in a queue.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Queued {
     /// The message.
     pub message: Arc<Message>,
@@ -25,8 +32,13 @@ pub struct Queued {
 
 #[derive(Debug)]
 struct Slot {
-    queued: Queued,
+    /// Nothing if it is in the log alone, to be read again if it comes back.
+    message: Option<Arc<Message>>,
+    record: Position,
+    redelivered: bool,
     held: bool,
+    /// Whether the log can give it again.
+    readable: bool,
 }
 
 #[derive(Debug)]
@@ -41,22 +53,38 @@ impl Chunk {
     }
 }
 
+/// What a queue wants to have read from the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The first record.
+    pub first: Position,
+    /// One past the last record.
+    pub end: Position,
+    /// Only these records, in order; all if there are none.
+    pub only: Vec<u64>,
+}
+
 /// The messages of a queue.
 #[derive(Debug, Default)]
 pub struct Backlog {
-    chunks: VecDeque<Option<Box<Chunk>>>,
-    /// Number of the first chunk in `chunks`.
-    first_chunk: u64,
+    chunks: BTreeMap<u64, Box<Chunk>>,
     /// The next free slot.
     tail: u64,
     /// Every ready slot at or after the cursor has never been held.
     cursor: u64,
     /// Ready slots before the cursor: messages that came back.
     returned: BTreeSet<u64>,
+    /// One past the last slot that was filled without a record.
+    unlogged_end: u64,
     ready: usize,
     held: usize,
     memory_bytes: usize,
     spare: Option<Box<Chunk>>,
+    run: Run,
+    /// Whether something is being read from the log.
+    loading: bool,
+    /// Counts what makes a reading under way worthless.
+    generation: u64,
 }
 
 impl Backlog {
@@ -75,10 +103,18 @@ impl Backlog {
         self.memory_bytes
     }
 
-    /// Appends a message that waits.
-    pub fn push_ready(&mut self, queued: Queued) {
+    /// Whether what comes to the end now will not be wanted soon, so that it may have to leave memory.
+    pub fn is_deep(&self) -> bool {
+        !self.run.is_empty() || self.ready > limits::NEAR_MESSAGES || self.memory_bytes > limits::NEAR_BYTES
+    }
+
+    /// Appends a message that waits, and returns its slot.
+    pub fn push_ready(&mut self, queued: Queued) -> u64 {
         self.ready += 1;
-        self.push(queued, false);
+        if queued.record == Position(0) {
+            self.unlogged_end = self.tail + 1;
+        }
+        self.push(queued, false)
     }
 
     /// Appends a message that goes straight to a consumer, and returns its slot. Nothing may be ready before it.
@@ -90,53 +126,82 @@ impl Backlog {
         slot
     }
 
+    /// A message that had no record has got one. Returns whether it still waits: who holds it knows it without.
+    pub fn set_record(&mut self, number: u64, record: Position) -> bool {
+        let Some(slot) = self.slot_mut(number).filter(|slot| !slot.held && slot.record == Position(0)) else {
+            return false;
+        };
+        slot.record = record;
+        if self.unlogged_end == number + 1 {
+            self.unlogged_end = 0;
+        }
+        true
+    }
+
     fn push(&mut self, queued: Queued, held: bool) -> u64 {
-        self.memory_bytes += queued.message.memory_bytes();
         let number = self.tail;
         self.tail += 1;
-        if self.chunks.is_empty() {
-            self.first_chunk = number / CHUNK_SLOTS;
-        }
-        let at = (number / CHUNK_SLOTS - self.first_chunk) as usize;
-        if at == self.chunks.len() {
-            self.chunks.push_back(None);
-        }
-        let spare = &mut self.spare;
-        let chunk = self.chunks[at].get_or_insert_with(|| spare.take().unwrap_or_else(Chunk::new));
-        chunk.slots[(number % CHUNK_SLOTS) as usize] = Some(Slot { queued, held });
-        chunk.live += 1;
+        let Queued { message, record, redelivered } = queued;
+        self.insert(number, Slot { message: Some(message), record, redelivered, held, readable: false });
         number
     }
 
-    /// The first ready message's slot, if there is one. Skips what was settled or purged meanwhile.
+    fn insert(&mut self, number: u64, slot: Slot) {
+        self.memory_bytes += slot.message.as_ref().map_or(0, |message| message.memory_bytes());
+        let spare = &mut self.spare;
+        let chunk = self.chunks.entry(number / CHUNK_SLOTS);
+        let chunk = chunk.or_insert_with(|| spare.take().unwrap_or_else(Chunk::new));
+        chunk.slots[(number % CHUNK_SLOTS) as usize] = Some(slot);
+        chunk.live += 1;
+    }
+
+    /// The first ready message's slot, if there is one and it is in memory. Skips what was settled meanwhile.
     fn next_ready(&mut self) -> Option<u64> {
         if self.ready == 0 {
             return None;
         }
         if let Some(&slot) = self.returned.first() {
-            return Some(slot);
+            return self.slot(slot).is_some_and(|slot| slot.message.is_some()).then_some(slot);
         }
-        while self.slot(self.cursor).is_none_or(|slot| slot.held) {
-            self.cursor += 1;
+        if self.ready as u64 > self.run.count {
+            while self.cursor != self.run.slot && self.slot(self.cursor).is_none_or(|slot| slot.held) {
+                self.cursor += 1;
+            }
+        } else {
+            self.cursor = self.run.slot;
         }
-        Some(self.cursor)
+        let in_memory = self.run.is_empty() || self.cursor < self.run.slot;
+        in_memory.then_some(self.cursor)
     }
 
-    /// Hands out the first ready message, which stays in its slot until it is settled.
-    pub fn hold_next(&mut self) -> Option<(u64, &Queued)> {
+    /// Whether the first ready message is in memory.
+    pub fn has_next(&mut self) -> bool {
+        self.next_ready().is_some()
+    }
+
+    /// Hands out the first ready message, which keeps its slot until it is settled.
+    pub fn hold_next(&mut self) -> Option<(u64, Queued)> {
         let number = self.next_ready()?;
         self.leave_ready(number);
         self.held += 1;
         let slot = self.slot_mut(number)?;
         slot.held = true;
-        Some((number, &slot.queued))
+        let message = slot.message.clone()?;
+        let queued = Queued { message, record: slot.record, redelivered: slot.redelivered };
+        if slot.readable {
+            // Who holds it has it; should it come back, the log has it too.
+            slot.message = None;
+            self.memory_bytes -= queued.message.memory_bytes();
+        }
+        Some((number, queued))
     }
 
     /// Removes the first ready message.
     pub fn take_next(&mut self) -> Option<Queued> {
         let number = self.next_ready()?;
         self.leave_ready(number);
-        self.remove(number).map(|slot| slot.queued)
+        let Slot { message, record, redelivered, .. } = self.remove(number)?;
+        Some(Queued { message: message?, record, redelivered })
     }
 
     fn leave_ready(&mut self, number: u64) {
@@ -147,53 +212,53 @@ impl Backlog {
     }
 
     /// Removes a held message. Returns whether it was held.
-    pub fn settle(&mut self, number: u64) -> Option<Queued> {
-        if !self.slot(number).is_some_and(|slot| slot.held) {
-            return None;
+    pub fn settle(&mut self, number: u64) -> bool {
+        let held = self.slot(number).is_some_and(|slot| slot.held);
+        if held {
+            self.held -= 1;
+            self.remove(number);
         }
-        self.held -= 1;
-        self.remove(number).map(|slot| slot.queued)
+        held
     }
 
     /// Puts a held message back into its place. Returns whether it was held.
     pub fn requeue(&mut self, number: u64) -> bool {
         let Some(slot) = self.slot_mut(number).filter(|slot| slot.held) else { return false };
         slot.held = false;
-        slot.queued.redelivered = true;
+        slot.redelivered = true;
         self.held -= 1;
         self.ready += 1;
         self.returned.insert(number);
         true
     }
 
-    fn position(&self, number: u64) -> Option<(usize, usize)> {
-        let chunk = (number / CHUNK_SLOTS).checked_sub(self.first_chunk)?;
-        Some((chunk as usize, (number % CHUNK_SLOTS) as usize))
-    }
-
     fn slot(&self, number: u64) -> Option<&Slot> {
-        let (chunk, slot) = self.position(number)?;
-        self.chunks.get(chunk)?.as_ref()?.slots[slot].as_ref()
+        self.chunks.get(&(number / CHUNK_SLOTS))?.slots[(number % CHUNK_SLOTS) as usize].as_ref()
     }
 
     fn slot_mut(&mut self, number: u64) -> Option<&mut Slot> {
-        let (chunk, slot) = self.position(number)?;
-        self.chunks.get_mut(chunk)?.as_mut()?.slots[slot].as_mut()
+        self.chunks.get_mut(&(number / CHUNK_SLOTS))?.slots[(number % CHUNK_SLOTS) as usize].as_mut()
+    }
+
+    /// All slots with something in them from a number on, in order.
+    fn slots_from(&self, first: u64) -> impl Iterator<Item = (u64, &Slot)> {
+        let chunks = self.chunks.range(first / CHUNK_SLOTS..);
+        let slots = chunks.flat_map(|(number, chunk)| {
+            let slots = chunk.slots.iter().enumerate();
+            slots.filter_map(move |(at, slot)| Some((number * CHUNK_SLOTS + at as u64, slot.as_ref()?)))
+        });
+        slots.skip_while(move |(number, _)| *number < first)
     }
 
     fn remove(&mut self, number: u64) -> Option<Slot> {
-        let (at, slot) = self.position(number)?;
-        let chunk = self.chunks.get_mut(at)?.as_mut()?;
-        let removed = chunk.slots[slot].take()?;
+        let key = number / CHUNK_SLOTS;
+        let chunk = self.chunks.get_mut(&key)?;
+        let removed = chunk.slots[(number % CHUNK_SLOTS) as usize].take()?;
         chunk.live -= 1;
-        self.memory_bytes -= removed.queued.message.memory_bytes();
+        self.memory_bytes -= removed.message.as_ref().map_or(0, |message| message.memory_bytes());
         // The chunk that the tail still grows into is kept: it is filled again at once.
-        if chunk.live == 0 && number / CHUNK_SLOTS != self.tail / CHUNK_SLOTS {
-            self.spare = self.chunks[at].take();
-            while let Some(None) = self.chunks.front() {
-                self.chunks.pop_front();
-                self.first_chunk += 1;
-            }
+        if chunk.live == 0 && key != self.tail / CHUNK_SLOTS {
+            self.spare = self.chunks.remove(&key);
         }
         Some(removed)
     }
@@ -204,6 +269,7 @@ mod tests {
     use super::*;
     use crate::{
         message::{MessageView, Origin},
+        queue::Near,
         value::Name,
     };
 
@@ -227,7 +293,9 @@ mod tests {
     #[test]
     fn a_requeued_message_takes_its_original_place() {
         let mut backlog = Backlog::default();
-        (0..200).for_each(|n| backlog.push_ready(queued(n)));
+        for n in 0..200 {
+            backlog.push_ready(queued(n));
+        }
         let held: Vec<_> = (0..150).map(|_| backlog.hold_next().unwrap().0).collect();
         for slot in [held[140], held[3], held[70]] {
             assert!(backlog.requeue(slot));
@@ -244,10 +312,10 @@ mod tests {
         let (old, _) = backlog.hold_next().unwrap();
         for n in 1..100_000 {
             let slot = backlog.push_held(queued(n));
-            assert!(backlog.settle(slot).is_some());
+            assert!(backlog.settle(slot));
         }
-        assert!(backlog.chunks.iter().flatten().count() <= 2);
-        assert!(backlog.settle(old).is_some());
+        assert!(backlog.chunks.len() <= 2);
+        assert!(backlog.settle(old));
         assert!(backlog.chunks.len() <= 1);
         assert_eq!(backlog.memory_bytes(), 0);
     }
@@ -267,7 +335,7 @@ mod tests {
                     }
                     2 => {
                         let expected = ready.pop_first();
-                        let got = backlog.hold_next().map(|(slot, queued)| (slot, number(queued)));
+                        let got = backlog.hold_next().map(|(slot, queued)| (slot, number(&queued)));
                         proptest::prop_assert_eq!(got.map(|(_, n)| n), expected);
                         held.extend(got);
                     }
@@ -277,14 +345,148 @@ mod tests {
                         ready.insert(n);
                     }
                     4 if pick < held.len() => {
-                        let (slot, n) = held.remove(pick);
-                        proptest::prop_assert_eq!(backlog.settle(slot).as_ref().map(number), Some(n));
-                        proptest::prop_assert!(backlog.settle(slot).is_none());
+                        let (slot, _) = held.remove(pick);
+                        proptest::prop_assert!(backlog.settle(slot));
+                        proptest::prop_assert!(!backlog.settle(slot));
                     }
                     _ => {}
                 }
                 proptest::prop_assert_eq!((backlog.ready(), backlog.held()), (ready.len(), held.len()));
             }
+        }
+    }
+
+    /// A queue with a log: records of several publishers arrive in an order that is not quite that of the log.
+    struct Paged {
+        backlog: Backlog,
+        /// What the log has of the queue: all records that were ever appended and not let go of.
+        log: BTreeMap<u64, u64>,
+        appended: u64,
+        wanted: Option<(Wanted, u64)>,
+    }
+
+    const NEAR: Near = Near { messages: 3, bytes: usize::MAX };
+
+    impl Paged {
+        fn append(&mut self, n: u64) -> u64 {
+            self.appended += 1;
+            self.log.insert(self.appended, n);
+            self.appended
+        }
+
+        fn push(&mut self, n: u64, record: u64) {
+            self.backlog.push_ready(Queued { record: Position(record), ..queued(n) });
+        }
+
+        fn page_out(&mut self, end: u64) {
+            if let Some(from) = self.backlog.page_out_from(Position(end), NEAR) {
+                let members: Vec<u64> = self.log.range(from.0..end.max(from.0)).map(|(record, _)| *record).collect();
+                self.backlog.page_out(from, Position(end), &members, NEAR);
+            }
+        }
+
+        fn load(&mut self, count: usize) {
+            if self.wanted.is_none() {
+                let generation = self.backlog.generation();
+                self.wanted = self.backlog.want().map(|wanted| (wanted, generation));
+            }
+            let Some((wanted, generation)) = self.wanted.take() else { return };
+            let asked = self.log.range(wanted.first.0..wanted.end.0);
+            let asked = asked.filter(|(record, _)| wanted.only.is_empty() || wanted.only.contains(record));
+            let asked: Vec<_> = asked.map(|(&record, &n)| (Position(record), queued(n).message)).collect();
+            let page: Vec<_> = if wanted.only.is_empty() { asked.into_iter().take(count).collect() } else { asked };
+            let next = page.last().filter(|_| page.len() == count).map_or(wanted.end, |(last, _)| Position(last.0 + 1));
+            self.backlog.page_in(generation, page, next, &wanted, Position(0));
+            assert!(!self.backlog.is_missing_some());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn paging_loses_nothing_and_keeps_each_publishers_order(
+            steps in proptest::collection::vec((0u8..8, 0usize..30), 1..300)
+        ) {
+            let mut queue =
+                Paged { backlog: Backlog::default(), log: BTreeMap::new(), appended: 0, wanted: None };
+            // Two publishers; the second may be overtaken between its append and its arrival in the queue.
+            let mut late: Option<(u64, u64)> = None;
+            let mut next = [0, 1_000_000];
+            let mut ready = BTreeSet::new();
+            let mut held: Vec<(u64, u64, u64)> = Vec::new();
+            let mut highest = [None, None];
+            for (step, pick) in steps {
+                match step {
+                    0 | 1 => {
+                        let n = next[0];
+                        next[0] += 1;
+                        let record = queue.append(n);
+                        queue.push(n, record);
+                        ready.insert(n);
+                    }
+                    2 => {
+                        if let Some((n, record)) = late.take() {
+                            queue.push(n, record);
+                            ready.insert(n);
+                        }
+                        let n = next[1];
+                        next[1] += 1;
+                        late = Some((n, queue.append(n)));
+                    }
+                    3 => queue.page_out(queue.appended + 1 - (pick as u64).min(queue.appended)),
+                    4 => queue.load(1 + pick),
+                    5 => {
+                        // Whatever is ready and in memory comes, in the order of its publisher unless it came before.
+                        let Some((slot, got)) = queue.backlog.hold_next() else { continue };
+                        let n = number(&got);
+                        proptest::prop_assert!(ready.remove(&n), "{} was not ready", n);
+                        let publisher = usize::from(n >= 1_000_000);
+                        if !got.redelivered {
+                            proptest::prop_assert!(highest[publisher] < Some(n), "{} out of order", n);
+                            highest[publisher] = Some(n);
+                        }
+                        held.push((slot, n, got.record.0));
+                    }
+                    6 if pick < held.len() => {
+                        let (slot, n, _) = held.remove(pick);
+                        proptest::prop_assert!(queue.backlog.requeue(slot));
+                        ready.insert(n);
+                    }
+                    7 if pick < held.len() => {
+                        let (slot, _, record) = held.remove(pick);
+                        proptest::prop_assert!(queue.backlog.settle(slot));
+                        queue.log.remove(&record);
+                    }
+                    7 if pick == 29 => {
+                        let purged = queue.backlog.purge();
+                        proptest::prop_assert_eq!(purged.count, ready.len());
+                        queue.wanted = None;
+                        let kept = |record: &u64| {
+                            !purged.records.contains(record)
+                                && (purged.range.is_none_or(|(from, before)| !(from..before).contains(record))
+                                    || purged.except.contains(record))
+                        };
+                        queue.log.retain(|record, _| kept(record));
+                        ready.clear();
+                        // What is held, and what has not arrived yet, is still in the log.
+                        let expected: BTreeSet<u64> =
+                            held.iter().map(|(_, _, record)| *record).chain(late.map(|(_, record)| record)).collect();
+                        proptest::prop_assert_eq!(queue.log.keys().copied().collect::<BTreeSet<_>>(), expected);
+                    }
+                    _ => {}
+                }
+                proptest::prop_assert_eq!((queue.backlog.ready(), queue.backlog.held()), (ready.len(), held.len()));
+            }
+            // In the end everything comes.
+            for _ in 0..10_000 {
+                if let Some(got) = queue.backlog.take_next() {
+                    proptest::prop_assert!(ready.remove(&number(&got)));
+                } else if ready.is_empty() {
+                    break;
+                } else {
+                    queue.load(7);
+                }
+            }
+            proptest::prop_assert!(ready.is_empty(), "{:?} never came", ready);
         }
     }
 }

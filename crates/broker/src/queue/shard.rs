@@ -1,8 +1,11 @@
 //! A share of the broker's queues, guarded by one lock.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
-use super::{Aftermath, Consumer, ConsumerId, Queue, Queued, Settlement};
+use super::{Aftermath, Consumer, ConsumerId, Fetch, Purged, Queue, Settlement};
 use crate::{refusal::Refusal, topology::QueueInfo};
 
 /// A share of the queues. A queue stands at the index that its [`QueueInfo`] carries.
@@ -10,6 +13,8 @@ use crate::{refusal::Refusal, topology::QueueInfo};
 pub struct Shard {
     queues: Vec<Option<Box<Queue>>>,
     free: Vec<u32>,
+    /// Where a queue stands, by its identity: for what comes from the log.
+    places: HashMap<u64, u32>,
 }
 
 impl Shard {
@@ -27,6 +32,19 @@ impl Shard {
             }
         };
         info.slot.store(slot, Ordering::Release);
+        self.places.insert(info.id.0, slot);
+    }
+
+    /// The queue that the log knows by `holder`.
+    pub fn holder(&mut self, holder: u64) -> Option<&mut Queue> {
+        let slot = *self.places.get(&holder)?;
+        self.queues.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// The queues of which something is in memory, as the log knows them.
+    pub fn holders_in_memory(&self) -> Vec<u64> {
+        let queues = self.queues.iter().flatten().filter(|queue| queue.backlog.memory_bytes() > 0);
+        queues.map(|queue| queue.info.id.0).collect()
     }
 
     /// The queue, unless it has been deleted.
@@ -41,6 +59,7 @@ impl Shard {
         let slot = info.slot.load(Ordering::Acquire);
         let mut queue = self.queues[slot as usize].take()?;
         self.free.push(slot);
+        self.places.remove(&info.id.0);
         queue.cancel_consumers(after);
         Some(queue)
     }
@@ -81,13 +100,13 @@ impl Shard {
     }
 
     /// Takes one message out.
-    pub fn fetch(&mut self, info: &QueueInfo, settled: bool, after: &mut Aftermath) -> Option<(u64, Queued)> {
-        self.queue(info)?.fetch(settled, after)
+    pub fn fetch(&mut self, info: &QueueInfo, settled: bool, after: &mut Aftermath) -> Fetch {
+        self.queue(info).map_or(Fetch::Empty, |queue| queue.fetch(settled, after))
     }
 
-    /// Removes all messages that wait, and returns how many there were.
-    pub fn purge(&mut self, info: &QueueInfo, after: &mut Aftermath) -> usize {
-        self.queue(info).map_or(0, |queue| queue.purge(after))
+    /// Removes all messages that wait.
+    pub fn purge(&mut self, info: &QueueInfo) -> Purged {
+        self.queue(info).map(Queue::purge).unwrap_or_default()
     }
 
     /// Memory that the messages of all queues take.

@@ -18,10 +18,11 @@ pub use self::{
     vhost::{Binding, Removed, Vhost, VhostState},
 };
 use crate::{
+    log::Durability,
     outlet::{ConsumerKey, Outlet},
     refusal::Resource,
     session::SessionId,
-    value::{Name, Table},
+    value::{Name, Table, Value},
 };
 
 /// A queue's identity. It is never used twice, so a queue declared anew never sees what its namesake left in the log.
@@ -54,6 +55,8 @@ pub struct QueueInfo {
     pub owner: Option<SessionId>,
     /// The arguments of its declaration.
     pub arguments: Table,
+    /// When a message in it counts as safe.
+    pub durability: Durability,
     /// What stands behind the name.
     pub kind: QueueKind,
     /// Index in its shard; see [`crate::queue::Shard`].
@@ -70,6 +73,14 @@ pub enum QueueKind {
 }
 
 impl QueueInfo {
+    /// The choice of durability in a queue's arguments.
+    pub(crate) fn durability_of(arguments: &Table) -> Durability {
+        match arguments.get("x-durability").and_then(Value::as_text) {
+            Some("os") => Durability::Os,
+            _ => Durability::Fsync,
+        }
+    }
+
     /// The queue as error texts name it.
     pub fn resource(&self) -> Resource {
         Resource { kind: "queue", name: self.name.clone(), vhost: self.vhost.clone() }

@@ -1,0 +1,245 @@
+//! The part of a backlog that is in the log alone.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Backlog, Slot, Wanted};
+use crate::{limits, log::Position, message::Message, queue::Near};
+
+/// Messages that are in the log alone: everything that the queue holds there between two records, but for a few that are
+/// still in memory. None of them has ever been handed out in this run of the broker.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    /// The first record that may belong to it.
+    first: u64,
+    /// The last record that may belong to it.
+    last: u64,
+    pub(super) count: u64,
+    /// Records in between that do not belong to it.
+    except: BTreeSet<u64>,
+    /// The slot that its first message will have. Without messages, it has no meaning.
+    pub(super) slot: u64,
+    /// The slot behind those that its messages had.
+    end_slot: u64,
+}
+
+impl Run {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// What purging leaves to be recorded: single records, and all between two records but for some.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many messages there were.
+    pub count: usize,
+    /// Records that are let go of.
+    pub records: Vec<u64>,
+    /// Everything from the first and before the second of these is let go of.
+    pub range: Option<(u64, u64)>,
+    /// What is not, in order.
+    pub except: Vec<u64>,
+}
+
+impl Backlog {
+    /// Puts back what was in the queue when the broker stopped, behind everything else.
+    pub fn restore(&mut self, first: Position, last: Position, count: u64) {
+        let slot = self.tail;
+        self.tail += count;
+        self.ready += count as usize;
+        self.run = Run { first: first.0, last: last.0, count, except: BTreeSet::new(), slot, end_slot: self.tail };
+    }
+
+    /// The first slot that may leave memory: behind what consumers get next, and behind what the log does not have.
+    fn leave_from(&self, near: Near) -> u64 {
+        if !self.run.is_empty() {
+            return self.run.end_slot;
+        }
+        let (mut messages, mut bytes) = (0, 0);
+        let mut start = self.cursor;
+        for (number, slot) in self.slots_from(self.cursor) {
+            if messages >= near.messages || bytes >= near.bytes {
+                break;
+            }
+            messages += 1;
+            bytes += slot.message.as_ref().map_or(0, |message| message.memory_bytes());
+            start = number + 1;
+        }
+        start.max(self.unlogged_end)
+    }
+
+    /// The first record about which [`Backlog::page_out`] would have to know, if anything before `end` can leave memory.
+    pub fn page_out_from(&self, end: Position, near: Near) -> Option<Position> {
+        let start = self.leave_from(near);
+        let (_, slot) = self.slots_from(start).next()?;
+        if slot.held || slot.record == Position(0) || slot.record >= end {
+            return None;
+        }
+        if !self.run.is_empty() {
+            return Some(Position(self.run.last + 1));
+        }
+        let records = self.slots_from(start).take_while(|(_, slot)| !slot.held && slot.record != Position(0));
+        records.map(|(_, slot)| slot.record).filter(|record| *record < end).min()
+    }
+
+    /// Lets messages leave memory that lie deep in the queue and in the log between `from` and `end`. `members` are all
+    /// records of the queue there. Returns how many left.
+    pub fn page_out(&mut self, from: Position, end: Position, members: &[u64], near: Near) -> usize {
+        self.forget_held(end);
+        let start = self.leave_from(near);
+        let empty = self.run.is_empty();
+        if !empty && self.run.last + 1 < from.0 {
+            return 0;
+        }
+        let mut leaving = Vec::new();
+        for (number, slot) in self.slots_from(start) {
+            let record = slot.record.0;
+            let known = record >= from.0 && record < end.0 && (empty || record > self.run.last);
+            let excepted = !empty && record >= self.run.first && self.run.except.contains(&record);
+            if slot.held || !(known || excepted) {
+                break;
+            }
+            leaving.push((number, record));
+        }
+        let (Some(&(first_slot, _)), Some(&(last_slot, _))) = (leaving.first(), leaving.last()) else { return 0 };
+        let mut records: Vec<u64> = leaving.iter().map(|(_, record)| *record).collect();
+        records.sort_unstable();
+        let lowest = records.first().copied().unwrap_or_default();
+        let last = records.last().copied().unwrap_or_default();
+        if empty {
+            let base = lowest.saturating_sub(1);
+            self.run = Run { first: lowest, last: base, slot: first_slot, ..Run::default() };
+        }
+        let new_last = last.max(self.run.last);
+        let between = members.iter().filter(|&&member| member > self.run.last && member <= new_last);
+        self.run.except.extend(between);
+        self.run.except.retain(|record| records.binary_search(record).is_err());
+        self.run.last = new_last;
+        self.run.count += records.len() as u64;
+        self.run.end_slot = last_slot + 1;
+        leaving.iter().for_each(|(number, _)| drop(self.remove(*number)));
+        records.len()
+    }
+
+    /// Forgets the bodies of messages that consumers hold and that the log can give again.
+    fn forget_held(&mut self, end: Position) {
+        if self.held == 0 {
+            return;
+        }
+        for slot in self.chunks.values_mut().flat_map(|chunk| chunk.slots.iter_mut().flatten()) {
+            if slot.record != Position(0) && slot.record < end {
+                slot.readable = true;
+                if slot.held {
+                    self.memory_bytes -= slot.message.take().map_or(0, |message| message.memory_bytes());
+                }
+            }
+        }
+    }
+
+    /// What is to be read from the log next, as consumers get near to it; nothing while something is being read.
+    pub fn want(&mut self) -> Option<Wanted> {
+        if self.loading {
+            return None;
+        }
+        let absent = |number: &u64| self.slot(*number).filter(|slot| slot.message.is_none()).map(|slot| slot.record.0);
+        if self.returned.first().is_some_and(|number| absent(number).is_some()) {
+            let near = self.returned.iter().take(limits::NEAR_MESSAGES);
+            let mut only: Vec<u64> = near.filter_map(absent).collect();
+            only.sort_unstable();
+            self.loading = true;
+            let (first, last) = (only.first().copied()?, only.last().copied()?);
+            return Some(Wanted { first: Position(first), end: Position(last + 1), only });
+        }
+        let near = self.returned.len() as u64 + self.run.slot.saturating_sub(self.cursor);
+        if self.run.is_empty() || near > limits::NEAR_MESSAGES as u64 / 2 {
+            return None;
+        }
+        self.loading = true;
+        Some(Wanted { first: Position(self.run.first), end: Position(self.run.last + 1), only: Vec::new() })
+    }
+
+    /// The mark of a reading that is asked for now.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Takes what was read for [`Backlog::want`]. `next` is the record where reading goes on. Messages from before
+    /// `restart` may have been handed out by an earlier run of the broker. Returns whether it was still wanted.
+    pub fn page_in(
+        &mut self,
+        generation: u64,
+        messages: Vec<(Position, Arc<Message>)>,
+        next: Position,
+        wanted: &Wanted,
+        restart: Position,
+    ) -> bool {
+        if generation != self.generation {
+            return false;
+        }
+        self.loading = false;
+        if !wanted.only.is_empty() {
+            self.fill_returned(messages);
+            return true;
+        }
+        for (record, message) in messages {
+            if self.run.except.remove(&record.0) || self.run.is_empty() {
+                continue;
+            }
+            let number = self.run.slot;
+            self.run.slot += 1;
+            self.run.count -= 1;
+            let redelivered = record < restart;
+            self.insert(number, Slot { message: Some(message), record, redelivered, held: false, readable: true });
+        }
+        self.run.first = next.0;
+        self.run.except = self.run.except.split_off(&next.0);
+        true
+    }
+
+    fn fill_returned(&mut self, messages: Vec<(Position, Arc<Message>)>) {
+        let near: Vec<u64> = self.returned.iter().take(2 * limits::NEAR_MESSAGES).copied().collect();
+        for number in near {
+            let Some(slot) = self.slot_mut(number).filter(|slot| slot.message.is_none()) else { continue };
+            let Ok(at) = messages.binary_search_by_key(&slot.record, |(record, _)| *record) else { continue };
+            slot.message = Some(Arc::clone(&messages[at].1));
+            self.memory_bytes += messages[at].1.memory_bytes();
+        }
+    }
+
+    /// Whether the log must have lost something: everything was read, and not everything has come.
+    pub fn is_missing_some(&self) -> bool {
+        !self.run.is_empty() && self.run.first > self.run.last
+    }
+
+    /// Removes all messages that wait.
+    pub fn purge(&mut self) -> Purged {
+        let mut purged = Purged { count: self.ready, ..Purged::default() };
+        let ready: Vec<u64> = self.slots_from(0).filter(|(_, slot)| !slot.held).map(|(number, _)| number).collect();
+        for number in ready {
+            if let Some(slot) = self.remove(number)
+                && slot.record != Position(0)
+            {
+                purged.records.push(slot.record.0);
+            }
+        }
+        if !self.run.is_empty() {
+            let (from, before) = (self.run.first, self.run.last + 1);
+            let held = self.slots_from(0).map(|(_, slot)| slot.record.0);
+            let mut except: Vec<u64> = held.filter(|&record| (from..before).contains(&record)).collect();
+            except.extend(&self.run.except);
+            except.sort_unstable();
+            except.dedup();
+            except.retain(|record| !purged.records.contains(record));
+            purged.except = except;
+            purged.range = Some((from, before));
+            self.run = Run::default();
+        }
+        self.ready = 0;
+        self.returned.clear();
+        self.cursor = self.tail;
+        // A reading under way is for messages that are gone.
+        self.generation += 1;
+        self.loading = false;
+        purged
+    }
+}
