@@ -1,6 +1,5 @@
 //! What one client can't do to the others: too many connections, too many messages, silence, reading nothing.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -107,36 +106,78 @@ fn a_client_that_never_reads_is_dropped() {
     assert!(queue(&mut publisher, "bulk").0 > 0, "more was sent to the client than it could have taken");
 }
 
-/// Publishes a message of `size` bytes until the broker says that it is blocked; how many it took.
-fn publish_until_blocked(publisher: &mut Connection, size: usize) -> usize {
+/// A consumer without a prefetch limit that reads everything and acknowledges nothing. Messages that need not survive a
+/// restart and that a consumer holds are what takes memory without a way out.
+struct Hoarder {
+    connection: Connection,
+    channel: u16,
+    holds: u64,
+}
+
+impl Hoarder {
+    fn new(mut connection: Connection, channel: u16) -> Self {
+        connection.call(channel, "basic.consume", "queue=bulk");
+        Self { connection, channel, holds: 0 }
+    }
+
+    /// Takes a message and keeps it; or what else the broker says.
+    fn hoard(&mut self, patience: Duration) -> Event {
+        let event = self.connection.next(patience);
+        self.holds += u64::from(event.method_name() == Some("basic.deliver"));
+        event
+    }
+
+    fn acknowledge_all(&mut self) {
+        let fields = Fields::parse("multiple").with("delivery_tag", self.holds.to_string());
+        self.connection.send(self.channel, "basic.ack", &fields);
+    }
+}
+
+/// Publishes messages of `size` bytes and has them hoarded until the publisher is told that it is blocked; how many were
+/// published. With a short `group`, little is on its way when the block comes.
+fn publish_until_blocked(publisher: &mut Connection, hoarder: &mut Hoarder, size: usize, group: u64) -> u64 {
     let body = vec![7; size];
-    for count in 1..=512 * MIB / size {
-        publisher.publish(1, &Fields::parse("routing_key=bulk"), &body);
-        if count % 64 == 0 {
-            let event = publisher.next(Duration::from_millis(1));
-            if event.method_name() == Some("connection.blocked") {
-                return count;
+    let mut published = 0;
+    while published * size as u64 <= 512 * MIB as u64 {
+        for _ in 0..group {
+            publisher.publish(1, &Fields::parse("routing_key=bulk"), &body);
+        }
+        published += group;
+        while hoarder.holds < published {
+            let heard = hoarder.hoard(Duration::from_millis(2));
+            assert!(heard.is_silence() || heard.method_name() == Some("basic.deliver"), "{heard} to a consumer");
+            if heard.is_silence() && is_blocked(publisher, "low on memory") {
+                return published;
             }
-            assert!(event.is_silence(), "{event} while publishing");
         }
     }
     panic!("512 MiB were taken, and the publisher isn't blocked");
 }
 
+fn is_blocked(publisher: &mut Connection, reason: &str) -> bool {
+    let event = publisher.next(Duration::from_millis(1));
+    if event.is_silence() {
+        return false;
+    }
+    let method = event.method().unwrap_or_else(|| panic!("{event} to a publisher"));
+    assert_eq!((method.name, method.text("reason").as_str()), ("connection.blocked", reason), "{event}");
+    true
+}
+
 #[test]
 fn a_full_broker_blocks_publishers_until_it_is_drained() {
-    const LIMIT: usize = 32 * MIB;
+    const LIMIT: u64 = 32 * MIB as u64;
     const SIZE: usize = 4096;
-    const MORE: usize = 32 * MIB / SIZE;
+    const MORE: u64 = 32 * MIB as u64 / SIZE as u64;
     let server = with_limits(&format!("memory_bytes = {LIMIT}"));
     let mut publisher = Connection::ready(&address(&server));
     publisher.call(1, "queue.declare", "queue=bulk");
-    let mut slow = Connection::ready(&address(&server));
-    slow.call(1, "basic.consume", "queue=bulk no_ack");
+    let mut hoarder = Hoarder::new(Connection::ready(&address(&server)), 1);
 
-    let published = publish_until_blocked(&mut publisher, SIZE);
-    assert!(published * SIZE > LIMIT, "blocked at {published} messages of {SIZE} bytes, below the limit of {LIMIT}");
-    let before = resident_bytes(server.pid());
+    let published = publish_until_blocked(&mut publisher, &mut hoarder, SIZE, 64);
+    // A message takes a little more than its body.
+    assert!(published * (SIZE as u64 + 512) > LIMIT, "blocked at {published} messages of {SIZE} bytes below {LIMIT}");
+    let before = server.resident_bytes();
     let pushing = thread::spawn(move || {
         let body = vec![7; SIZE];
         for _ in 0..MORE {
@@ -144,80 +185,121 @@ fn a_full_broker_blocks_publishers_until_it_is_drained() {
         }
         publisher
     });
+    // The socket and what the broker holds back for a blocked publisher take far less than is published.
     thread::sleep(Duration::from_secs(2));
     assert!(!pushing.is_finished(), "{MORE} messages were taken from a blocked publisher");
-    let grown = resident_bytes(server.pid()).saturating_sub(before);
-    assert!(grown < 16 * MIB, "the server grew by {grown} bytes while its publisher was blocked");
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 16 * MIB as u64, "the server grew by {grown} bytes while its publisher was blocked");
     // Only publishers wait.
     Connection::ready(&address(&server)).call(1, "queue.declare", "exclusive");
 
+    hoarder.acknowledge_all();
     let start = Instant::now();
-    for count in 0..published + MORE {
-        let event = slow.next(PATIENCE);
-        assert_eq!(event.body().len(), SIZE, "{event} after {count} messages");
+    while hoarder.holds < published + MORE {
+        let event = hoarder.hoard(PATIENCE);
+        assert_eq!(event.body().len(), SIZE, "{event} after {} messages", hoarder.holds);
+        if hoarder.holds % 64 == 0 {
+            hoarder.acknowledge_all();
+        }
     }
     let mut publisher = pushing.join().expect("the publisher has not panicked");
     let event = publisher.next(PATIENCE);
     assert_eq!(event.method_name(), Some("connection.unblocked"), "{event} after {:?}", start.elapsed());
     publisher.publish(1, &Fields::parse("routing_key=bulk"), b"after");
-    assert_eq!(slow.next(PATIENCE).body(), b"after");
+    assert_eq!(hoarder.hoard(PATIENCE).body(), b"after");
 }
 
 /// Settlements are always taken: who publishes and consumes on one connection gets out of it by himself.
 #[test]
 fn a_blocked_publisher_can_consume_on_its_own_connection() {
+    const GROUP: u64 = 64;
     let server = with_limits(&format!("memory_bytes = {}", 4 * MIB));
     let mut connection = Connection::ready(&address(&server));
     connection.call(1, "queue.declare", "queue=bulk");
     connection.call(2, "channel.open", "");
-    // Small ones, so that what is on its way when the block comes is far less than a connection may have held back.
-    let published = publish_until_blocked(&mut connection, 256);
-    connection.call(2, "basic.qos", "prefetch_count=10");
-    connection.call(2, "basic.consume", "queue=bulk");
-    let (mut unblocked, mut taken) = (false, 0);
-    while taken < published {
-        let event = connection.next(PATIENCE);
-        match event.method_name() {
-            Some("basic.deliver") => {
-                taken += 1;
-                connection.send(2, "basic.ack", &Fields::parse(&format!("delivery_tag={taken}")));
-            }
-            Some("connection.unblocked") => unblocked = true,
-            _ => panic!("{event} after {taken} messages"),
+    let mut hoarder = Hoarder::new(connection, 2);
+    // Small ones in small groups: what is on its way when the block comes is far less than a connection may have held back.
+    let mut published = 0;
+    let mut blocked = false;
+    while !blocked {
+        for _ in 0..GROUP {
+            hoarder.connection.publish(1, &Fields::parse("routing_key=bulk"), &[7; 256]);
+        }
+        published += GROUP;
+        while !blocked && hoarder.holds < published {
+            let event = hoarder.hoard(PATIENCE);
+            blocked = event.method_name() == Some("connection.blocked");
+            assert!(blocked || event.body().len() == 256, "{event} after {published} messages");
         }
     }
-    let last = if unblocked { None } else { connection.next(PATIENCE).method_name() };
-    assert!(unblocked || last == Some("connection.unblocked"), "all is consumed, and the publisher still waits");
+    let mut unblocked = false;
+    while !unblocked || hoarder.holds < published {
+        hoarder.acknowledge_all();
+        let event = hoarder.hoard(PATIENCE);
+        unblocked |= event.method_name() == Some("connection.unblocked");
+        let expected = event.method_name() == Some("basic.deliver") || unblocked;
+        assert!(expected, "{event} to a publisher who acknowledges, after {} of {published}", hoarder.holds);
+    }
 }
 
 #[test]
 fn a_blocked_publisher_is_not_taken_for_a_silent_one() {
     let server = with_limits("memory_bytes = 1048576");
-    let mut consumer = Connection::ready(&address(&server));
-    consumer.call(1, "queue.declare", "queue=bulk");
+    let mut declarer = Connection::ready(&address(&server));
+    declarer.call(1, "queue.declare", "queue=bulk");
     let heartbeats = Fields::parse("heartbeat=1");
     let mut publisher = Connection::open(&address(&server), &heartbeats).unwrap_or_else(|e| panic!("{e}"));
     publisher.call(1, "channel.open", "");
-    let published = publish_until_blocked(&mut publisher, 65_536);
+    let mut hoarder = Hoarder::new(declarer, 1);
+    let published = publish_until_blocked(&mut publisher, &mut hoarder, 65_536, 4);
     // What it sends from now on stays in the socket, also its heartbeats.
+    for _ in 0..16 {
+        publisher.publish(1, &Fields::parse("routing_key=bulk"), &[7; 65_536]);
+    }
     let end = Instant::now() + Duration::from_secs(5);
     while Instant::now() < end {
         publisher.send_bytes(HEARTBEAT);
         let event = publisher.next(Duration::from_millis(500));
         assert!(is_heartbeat(&event) || event.is_silence(), "{event} to a blocked publisher");
     }
-    consumer.call(1, "queue.purge", "queue=bulk");
+    hoarder.acknowledge_all();
     wait_until(PATIENCE.as_secs(), &format!("the publisher of {published} messages goes on"), || {
         publisher.next(PATIENCE).method_name() == Some("connection.unblocked")
     });
-    publisher.call(1, "queue.declare", "exclusive");
+    let event = hoarder.hoard(PATIENCE);
+    assert_eq!(event.body().len(), 65_536, "{event} after the block");
 }
 
-fn resident_bytes(pid: u32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the broker runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says how much is resident");
-    let kib: usize = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("it is a number");
-    kib * 1024
+#[test]
+fn a_disk_with_too_little_room_blocks_publishers_alone() {
+    let mut server = Server::builder().config("[limits]\ndisk_free_bytes = 0\n").start();
+    let mut setup = Connection::ready(&address(&server));
+    setup.call(1, "queue.declare", "queue=stock durable");
+    setup.call(1, "confirm.select", "");
+    for number in 0..3 {
+        setup.publish(1, &Fields::parse("routing_key=stock delivery_mode=2"), &[number]);
+        assert_eq!(setup.next(PATIENCE).method_name(), Some("basic.ack"));
+    }
+    server.configure("[limits]\ndisk_free_bytes = 9000000000000000000\n");
+    server.restart();
+
+    let mut publisher = Connection::ready(&address(&server));
+    let mut other = Connection::ready(&address(&server));
+    wait_until(5, "the publisher is blocked", || {
+        publisher.publish(1, &Fields::parse("routing_key=stock"), b"refused");
+        is_blocked(&mut publisher, "low on disk")
+    });
+    assert_eq!(other.call(1, "basic.get", "queue=stock no_ack").body(), [0]);
+    other.call(1, "queue.declare", "queue=another durable");
+    other.call(1, "queue.bind", "queue=another exchange=amq.fanout");
+    other.call(1, "basic.consume", "queue=stock");
+    for number in 1..3 {
+        let event = other.next(PATIENCE);
+        assert_eq!(event.body(), [number], "{event}");
+    }
+    other.send(1, "basic.ack", &Fields::parse("delivery_tag=2 multiple"));
+    other.call(1, "queue.delete", "queue=another");
+    assert!(server.log().contains("less room than it should"), "the log doesn't tell why");
 }
 
 #[test]

@@ -6,3 +6,4 @@ mod conversations;
 mod crash;
 mod lifecycle;
 mod limits;
+mod store;

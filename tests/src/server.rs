@@ -1,10 +1,11 @@
 //! One broker under test: the real binary, as a process of its own on a port that the system chose.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -28,6 +29,7 @@ pub struct Builder {
     environment: Vec<(OsString, OsString)>,
     arguments: Vec<OsString>,
     bind: Vec<String>,
+    prefix: Vec<OsString>,
 }
 
 impl Default for Builder {
@@ -39,6 +41,7 @@ impl Default for Builder {
             environment: Vec::new(),
             arguments: Vec::new(),
             bind: vec!["127.0.0.1".to_owned()],
+            prefix: Vec::new(),
         }
     }
 }
@@ -70,6 +73,12 @@ impl Builder {
     /// The addresses to listen on, instead of 127.0.0.1; with none the broker decides.
     pub fn bind(mut self, addresses: &[&str]) -> Self {
         self.bind = addresses.iter().map(|address| (*address).to_owned()).collect();
+        self
+    }
+
+    /// What to start the binary with, such as `nsenter`. It must become the broker by exec, because signals go to it.
+    pub fn prefix<A: Into<OsString>>(mut self, words: impl IntoIterator<Item = A>) -> Self {
+        self.prefix = words.into_iter().map(Into::into).collect();
         self
     }
 
@@ -177,6 +186,12 @@ impl Server {
         }
     }
 
+    /// Other text for `--config`, from the next start on.
+    pub fn configure(&mut self, text: &str) {
+        assert!(self.options.config.is_some(), "the server was started without a configuration");
+        fs::write(self.directory.path().join("roadstead.toml"), text).expect("a file can be written");
+    }
+
     /// The port for AMQP without TLS.
     pub fn port(&self) -> u16 {
         self.port_of("amqp")
@@ -207,6 +222,35 @@ impl Server {
 
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// `roadstead ctl`, asking this broker.
+    pub fn ctl(&self, arguments: &[&str]) -> Said {
+        let words = ["ctl", "--data"].iter().map(OsStr::new).chain([self.data.as_os_str()]);
+        roadstead(words.chain(arguments.iter().map(OsStr::new)))
+    }
+
+    /// One number of `roadstead ctl status`.
+    pub fn status(&self, name: &str) -> u64 {
+        let said = self.ctl(&["--json", "status"]);
+        assert!(said.status.success(), "{said:?}");
+        let status: serde_json::Value = serde_json::from_str(&said.out).expect("it is JSON");
+        status[name].as_u64().unwrap_or_else(|| panic!("{name} is no number in {status}"))
+    }
+
+    /// Memory that the broker takes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the broker runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says how much is resident");
+        let kib: u64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("it is a number");
+        kib * 1024
+    }
+
+    /// What the log takes on the disk.
+    pub fn disk_bytes(&self) -> u64 {
+        let files = fs::read_dir(self.data.join("log")).expect("the log is a directory");
+        // A file that goes meanwhile takes nothing.
+        files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.blocks() * 512).sum()
     }
 
     /// A directory for what a test writes, removed with the server.
@@ -243,10 +287,7 @@ impl Server {
 
     fn command(&self, port: u16) -> Command {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be written");
-        let mut command = Command::new(&self.binary);
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROADSTEAD_")) {
-            command.env_remove(name);
-        }
+        let mut command = bare(&self.options.prefix, &self.binary);
         command.env("ROADSTEAD_AMQP_PORT", port.to_string()).env("RUST_BACKTRACE", "1");
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--data"]).arg(&self.data);
@@ -269,6 +310,33 @@ impl Drop for Server {
             println!("the end of the broker's log:\n{}", last_lines(&self.log(), LOG_LINES_SHOWN));
         }
     }
+}
+
+/// A command for the binary, without settings in its environment.
+fn bare(prefix: &[OsString], binary: &Path) -> Command {
+    let mut words = prefix.iter().cloned().chain([binary.into()]);
+    let mut command = Command::new(words.next().expect("the binary is there at least"));
+    command.args(words);
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROADSTEAD_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// What another command of the binary than `serve` has printed.
+#[derive(Debug)]
+pub struct Said {
+    pub status: ExitStatus,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs a command of the binary, such as `doctor`, to its end.
+pub fn roadstead<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Said {
+    let output = bare(&[], &binary()).args(arguments).stdin(Stdio::null()).output();
+    let output = output.expect("the binary can be executed");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said { status: output.status, out: text(&output.stdout), err: text(&output.stderr) }
 }
 
 /// The broker that was built with the running tests, or the one that `ROADSTEAD_TEST_BINARY` names.

@@ -33,6 +33,12 @@ pub const UNFINISHED_MESSAGES: u64 = 4;
 /// Routes that one channel remembers.
 pub const ROUTES_CACHED: usize = 256;
 
+/// Messages in a queue above which one more that has no record gets one, so that it can leave memory.
+pub const DEEP_MESSAGES: usize = 64 * 1024;
+
+/// Bytes of messages in a queue above which one more that has no record gets one.
+pub const DEEP_BYTES: usize = 16 * 1024 * 1024;
+
 /// Messages at the front of a queue that stay in memory, and that are read from the log ahead of its consumers.
 pub const NEAR_MESSAGES: usize = 2048;
 

@@ -1,7 +1,8 @@
 //! What the model asks of the disk: an append-only log of entries, and to be told when they are safe.
 
-use std::{collections::BTreeMap, sync::Arc, task::Waker};
+use std::{ops::Range, sync::Arc, task::Waker};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::{queue::Wanted, topology::QueueInfo};
@@ -102,8 +103,10 @@ pub struct Load {
 /// Bodies read from the log.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
-    /// Positions and bodies, in order.
-    pub bodies: Vec<(u64, Vec<u8>)>,
+    /// Positions, and where in `bytes` the bodies are, in order.
+    pub bodies: Vec<(u64, Range<usize>)>,
+    /// The bodies. Messages share it: a page of messages is one allocation.
+    pub bytes: Bytes,
     /// The position where reading goes on.
     pub next: Position,
 }
@@ -119,6 +122,20 @@ pub struct Recovered {
     pub state: Vec<(Vec<u8>, Vec<u8>)>,
     /// What the queues hold.
     pub held: Vec<Held>,
+}
+
+impl Loaded {
+    /// What was read, body by body.
+    pub fn new(bodies: impl IntoIterator<Item = (u64, Vec<u8>)>, next: Position) -> Self {
+        let mut bytes = Vec::new();
+        let mut put = |(position, body): (u64, Vec<u8>)| {
+            let start = bytes.len();
+            bytes.extend_from_slice(&body);
+            (position, start..bytes.len())
+        };
+        let bodies = bodies.into_iter().map(&mut put).collect();
+        Self { bodies, bytes: bytes.into(), next }
+    }
 }
 
 /// The log. The server implements it over the store; [`MemoryLog`] implements it for tests.
@@ -140,7 +157,7 @@ pub trait Log: Send + Sync {
     fn load(&self, load: Load);
 }
 
-/// A log in memory that commits at once, or only when told to, and reads only when told to.
+/// A log that keeps nothing and commits at once, or only when told to. Nothing can be read from it.
 #[derive(Debug, Default)]
 pub struct MemoryLog {
     state: Mutex<MemoryState>,
@@ -152,36 +169,12 @@ struct MemoryState {
     committed: u64,
     manual: bool,
     wakers: Vec<Waker>,
-    bodies: BTreeMap<(u64, u64), Vec<u8>>,
-    loads: Vec<Load>,
 }
 
 impl MemoryLog {
     /// A log that commits only in [`MemoryLog::commit`].
     pub fn manual() -> Self {
         Self { state: Mutex::new(MemoryState { manual: true, ..MemoryState::default() }) }
-    }
-
-    /// What was asked for, with the answers. Nothing is ever forgotten here, released or not.
-    pub fn answers(&self, count: usize) -> Vec<(Load, Loaded)> {
-        let mut state = self.state.lock();
-        let loads = std::mem::take(&mut state.loads);
-        let answer = |load: Load| {
-            let Wanted { first, end, only } = &load.wanted;
-            let holder = load.queue.id.0;
-            let all = state.bodies.range((holder, first.0)..(holder, end.0));
-            let asked = all.filter(|((_, position), _)| only.is_empty() || only.contains(position));
-            let bodies: Vec<_> = asked.take(count).map(|((_, position), body)| (*position, body.clone())).collect();
-            let last = bodies.last().filter(|_| bodies.len() == count).map(|(position, _)| Position(position + 1));
-            let next = last.unwrap_or(*end);
-            (load, Loaded { bodies, next })
-        };
-        loads.into_iter().map(answer).collect()
-    }
-
-    /// The positions of what a queue was given to hold.
-    pub fn members(&self, holder: u64) -> Vec<u64> {
-        self.state.lock().bodies.range((holder, 0)..(holder + 1, 0)).map(|((_, position), _)| *position).collect()
     }
 
     /// Commits all that was appended.
@@ -196,16 +189,7 @@ impl Log for MemoryLog {
     fn append(&self, entries: &[Entry<'_>], _: Durability) -> Position {
         let mut state = self.state.lock();
         let first = state.last + 1;
-        for entry in entries {
-            if let Entry::Hold { holders, parts } = entry {
-                let body = parts.concat();
-                for (at, holder) in holders.iter().enumerate() {
-                    let position = state.last + 1 + at as u64;
-                    state.bodies.insert((holder & !UNTIL_RESTART, position), body.clone());
-                }
-            }
-            state.last += entry.positions();
-        }
+        state.last += entries.iter().map(Entry::positions).sum::<u64>();
         if !state.manual {
             state.committed = state.last;
         }
@@ -224,7 +208,5 @@ impl Log for MemoryLog {
         false
     }
 
-    fn load(&self, load: Load) {
-        self.state.lock().loads.push(load);
-    }
+    fn load(&self, _: Load) {}
 }

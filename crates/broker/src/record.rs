@@ -5,15 +5,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::{
+    log::{Loaded, Position},
     message::{Message, MessageView, Origin},
     topology::{Binding, Destination, ExchangeDeclaration, ExchangeKind, QueueId},
     value::{Name, Table, Value},
 };
 
-const MESSAGE_VERSION: u8 = 1;
+const MESSAGE_VERSION: u8 = 2;
 
 /// A record that cannot be read: written by a newer version, or damaged in a way that its checksum does not show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -172,7 +171,7 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
 
 /// Appends all of a message but its payload, which follows it in the record.
 pub fn put_message_head(out: &mut Vec<u8>, message: &MessageView<'_>) {
-    out.extend_from_slice(&[MESSAGE_VERSION, message.origin.0]);
+    out.extend_from_slice(&[MESSAGE_VERSION, message.origin.0, message.durable.into()]);
     put_text(out, message.exchange);
     out.extend_from_slice(&(message.routing_key.len() as u16).to_be_bytes());
     out.extend_from_slice(&(message.properties.len() as u32).to_be_bytes());
@@ -180,24 +179,36 @@ pub fn put_message_head(out: &mut Vec<u8>, message: &MessageView<'_>) {
     out.extend_from_slice(message.properties);
 }
 
-/// Reads a message.
+/// Reads a page of messages, which share its bytes.
 ///
 /// # Errors
-/// If the bytes are not a message of a known version.
-pub fn message(body: &[u8]) -> Result<Arc<Message>, Unreadable> {
-    let mut reader = Reader::new(body);
-    if reader.u8()? != MESSAGE_VERSION {
-        return Err(Unreadable("a message has an unknown version"));
+/// If one of them is not a message of a known version.
+pub fn messages(loaded: &Loaded) -> Result<Vec<(Position, Arc<Message>)>, Unreadable> {
+    let mut messages = Vec::with_capacity(loaded.bodies.len());
+    // Neighbours have mostly come by the same exchange.
+    let mut exchange = Name::from("");
+    for (position, range) in &loaded.bodies {
+        let body = loaded.bytes.get(range.clone()).ok_or(Unreadable("a page is too short"))?;
+        let mut reader = Reader::new(body);
+        if reader.u8()? != MESSAGE_VERSION {
+            return Err(Unreadable("a message has an unknown version"));
+        }
+        let (origin, durable) = (Origin(reader.u8()?), reader.flag()?);
+        let name = reader.text()?;
+        if *name != *exchange {
+            exchange = name.into();
+        }
+        let (routing_key_len, properties_len) = (reader.u16()?, reader.u32()?);
+        let block = loaded.bytes.slice_ref(reader.0);
+        if block.len() < routing_key_len as usize + properties_len as usize {
+            return Err(Unreadable("a message is too short"));
+        }
+        std::str::from_utf8(&block[..routing_key_len as usize])
+            .map_err(|_| Unreadable("a routing key is not UTF-8"))?;
+        let message = Message::from_block(exchange.clone(), block, routing_key_len, properties_len, origin, durable);
+        messages.push((Position(*position), Arc::new(message)));
     }
-    let origin = Origin(reader.u8()?);
-    let exchange = reader.name()?;
-    let (routing_key_len, properties_len) = (reader.u16()?, reader.u32()?);
-    let block = Bytes::copy_from_slice(reader.0);
-    if block.len() < routing_key_len as usize + properties_len as usize {
-        return Err(Unreadable("a message is too short"));
-    }
-    std::str::from_utf8(&block[..routing_key_len as usize]).map_err(|_| Unreadable("a routing key is not UTF-8"))?;
-    Ok(Arc::new(Message::from_block(exchange, block, routing_key_len, properties_len, origin, true)))
+    Ok(messages)
 }
 
 /// An entry of the state table.
@@ -416,9 +427,11 @@ mod tests {
             block: None,
         };
         put_message_head(&mut body, &view);
-        assert_eq!(message(&body).unwrap().view().properties, b"props");
+        let read = |bytes: &[u8]| messages(&Loaded::new([(5, bytes.to_vec())], Position(6)));
+        let read_back = read(&body).unwrap();
+        assert_eq!((read_back[0].0, read_back[0].1.view().properties), (Position(5), &b"props"[..]));
         for len in 0..body.len() {
-            assert!(message(&body[..len]).is_err(), "cut at {len}");
+            assert!(read(&body[..len]).is_err(), "cut at {len}");
         }
     }
 }

@@ -105,7 +105,7 @@ impl ScriptLog {
             drop(state);
             self.journal.lock().push(format!("log reads {} for {}", bodies.len(), short(holder)));
             let next = if bodies.len() == 2 { Position(bodies[1].0 + 1) } else { *end };
-            broker.loaded(load, Ok(Loaded { bodies, next }));
+            broker.loaded(load, Ok(Loaded::new(bodies, next)));
         }
         !loads.is_empty()
     }
@@ -283,18 +283,7 @@ impl World {
                 });
             }
             ["memory", how] => self.broker.set_tight(*how == "short"),
-            ["page-out"] => {
-                let end = Position(self.log.state.lock().last + 1);
-                let count: usize = self
-                    .broker
-                    .holders_in_memory()
-                    .into_iter()
-                    .map(|holder| {
-                        self.broker.page_out(holder, end, &mut |from, end| Some(self.log.members(holder, from, end)))
-                    })
-                    .sum();
-                self.journal.lock().push(format!("{count} leave memory"));
-            }
+            ["page-out"] => self.page_out(),
             ["get", queue] => {
                 let fetched = self.broker.fetch(&self.caller, queue, true).unwrap();
                 self.journal.lock().push(match fetched {
@@ -313,6 +302,14 @@ impl World {
             }
             _ => panic!("no such command: {words:?}"),
         }
+    }
+
+    fn page_out(&self) {
+        let end = Position(self.log.state.lock().last + 1);
+        let page_out =
+            |holder| self.broker.page_out(holder, end, &mut |from, end| Some(self.log.members(holder, from, end)));
+        let count: usize = self.broker.holders_in_memory().into_iter().map(page_out).sum();
+        self.journal.lock().push(format!("{count} leave memory"));
     }
 
     fn publish(&self, exchange: &str, key: &str, body: &str, durable: bool) {

@@ -182,7 +182,7 @@ impl Worker {
         let (first, end) = (wanted.first.0, wanted.end.0);
         let page = self.store.read(holder, first, end, &wanted.only, limits::NEAR_MESSAGES, limits::NEAR_BYTES);
         let outcome = match page {
-            Ok(page) => Ok(Loaded { bodies: page.bodies, next: Position(page.next) }),
+            Ok(page) => Ok(Loaded::new(page.bodies, Position(page.next))),
             Err(error) => {
                 tracing::error!(
                     vhost = &*load.queue.vhost,

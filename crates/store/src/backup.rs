@@ -1,6 +1,7 @@
 //! Copying a log while it is in use.
 
 use std::{
+    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
     thread,
@@ -37,11 +38,17 @@ pub(crate) fn run(
     }
     let directory = target.join(DIRECTORY);
     fs::create_dir_all(&directory).map_err(failed(&directory))?;
+    // From here on nothing is removed or replaced, so that no file knows of anything that comes after the copy's end: an
+    // index may leave out, and an inventory not list, what only a later entry has let go of. Indexes still appear, so
+    // only those are copied that are there already.
+    let _files = shared.files.lock();
+    let indexed: HashSet<SegmentId> = {
+        let ledger = shared.ledger.lock();
+        ledger.accounts.values().filter(|account| account.indexed).map(|account| account.segment.id).collect()
+    };
     // What was appended before this call is in a segment that is not written to any more once the next has begun.
     let sequence = shared.request_roll();
     wait_for_roll(shared, sequence)?;
-    // Nothing is removed or replaced meanwhile.
-    let _files = shared.files.lock();
     let ids: Vec<SegmentId> = {
         let ledger = shared.ledger.lock();
         let sealed = ledger.accounts.values().take_while(|account| account.segment.first < sequence);
@@ -54,9 +61,8 @@ pub(crate) fn run(
         backup.segments += 1;
         backup.linked += usize::from(linked);
         backup.bytes += bytes;
-        match copy(shared, target, &id.index_name()) {
-            Err(BackupError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            other => drop(other?),
+        if indexed.contains(id) {
+            copy(shared, target, &id.index_name())?;
         }
     }
     match copy(shared, target, snapshot::NAME) {

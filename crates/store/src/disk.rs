@@ -4,10 +4,18 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
+
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+
+/// What direct writes are multiples of, in bytes.
+pub const DIRECT_ALIGNMENT: usize = 4096;
 
 /// A directory of files, and one level of directories in it. Names are relative, as `log/spare`.
 pub trait Disk: Send + Sync {
@@ -98,6 +106,23 @@ pub trait DiskFile: Send + Sync {
     /// If the disk refuses.
     fn size(&self) -> io::Result<u64>;
 
+    /// Writes straight to the disk, past the system's cache, which large writes would only fill. Address, length and
+    /// offset must be multiples of [`DIRECT_ALIGNMENT`]. Returns false, and writes nothing, where that is not possible.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    fn write_direct_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Reserves room for the file's first `bytes` without writing it. Returns false where that is not possible.
+    ///
+    /// # Errors
+    /// If there is not enough room.
+    fn allocate(&self, _bytes: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Writes all of `bytes`.
     ///
     /// # Errors
@@ -135,6 +160,18 @@ pub trait DiskFile: Send + Sync {
     }
 }
 
+/// Writes a file in one piece or not at all, in place of the former one.
+pub(crate) fn replace(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = format!("{name}.new");
+    let file = disk.create(&unfinished)?;
+    if let Err(error) = file.write_all_at(bytes, 0).and_then(|()| file.sync()) {
+        let _ = disk.remove(&unfinished);
+        return Err(error);
+    }
+    disk.rename(&unfinished, name)?;
+    disk.sync_directory(name.rsplit_once('/').map_or("", |(directory, _)| directory))
+}
+
 /// A file as bytes.
 pub(crate) fn read_all(file: &dyn DiskFile) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; file.size()? as usize];
@@ -162,12 +199,14 @@ impl Disk for OsDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(self.path(name))?))
+        let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
+        Ok(Arc::new(OsFile { file, direct: OnceLock::new() }))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        Ok(Arc::new(options.read(true).write(true).create(true).truncate(true).open(self.path(name))?))
+        let file = options.read(true).write(true).create(true).truncate(true).open(self.path(name))?;
+        Ok(Arc::new(OsFile { file, direct: OnceLock::new() }))
     }
 
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
@@ -214,20 +253,64 @@ impl Disk for OsDisk {
     }
 }
 
-impl DiskFile for File {
+/// A file of the operating system.
+#[derive(Debug)]
+struct OsFile {
+    file: File,
+    /// The same file, opened for direct writes; nothing where the file system has none.
+    direct: OnceLock<Option<File>>,
+}
+
+impl OsFile {
+    fn direct(&self) -> Option<&File> {
+        let open = || {
+            // By its descriptor: the file may have another name by now.
+            let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(path).ok()
+        };
+        self.direct.get_or_init(open).as_ref()
+    }
+}
+
+impl DiskFile for OsFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        FileExt::read_at(self, buffer, offset)
+        FileExt::read_at(&self.file, buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        FileExt::write_at(self, bytes, offset)
+        FileExt::write_at(&self.file, bytes, offset)
+    }
+
+    fn write_direct_at(&self, bytes: &[u8], offset: u64) -> io::Result<bool> {
+        let Some(direct) = self.direct() else { return Ok(false) };
+        let mut written = 0;
+        while written < bytes.len() {
+            match FileExt::write_at(direct, &bytes[written..], offset + written as u64) {
+                // What was written up to a place that is not aligned is written again.
+                Ok(some) if some >= DIRECT_ALIGNMENT => written += some - some % DIRECT_ALIGNMENT,
+                Ok(some) if written + some == bytes.len() => written += some,
+                Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput && written == 0 => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<bool> {
+        match fallocate(&self.file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => Ok(true),
+            Err(error) if error == rustix::io::Errno::OPNOTSUPP => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 }

@@ -41,7 +41,7 @@
 //! entries before this sequence number were safe when the block was written (8), number of entries (4), CRC (4) of the
 //! segment's identity and salt and of the header up to here, CRC (4) of that CRC and the payload. The salt makes sure that
 //! no message can contain what looks like a block. A place that is not a valid block is damage if a later block says
-//! that what stood there was safe, else a torn tail.
+//! that what stood there was safe, else a torn tail. When the log is closed, an empty block says that of the last one.
 //!
 //! # Entry
 //!
@@ -79,7 +79,6 @@
 //! | holds, in the order of the groups, by sequence number | sequence number less the first (4), offset in the segment (4), length of the entry (4, bit 31: only until the log is opened again) |
 //! | releases | sequence number of the entry less the first (4), sequence number let go of (8) |
 //! | notes: drops, puts, removes, inventories | sequence number less the first (4), offset (4), length (4) |
-
 //!
 //! # State
 //!
@@ -108,6 +107,12 @@ const SEGMENT_MAGIC: &[u8; 8] = b"RDSTSEG2";
 
 /// Bytes of a hold before its holders.
 const HOLD_HEAD: usize = 11;
+
+/// Bytes of a release before its list.
+pub(crate) const RELEASE_HEAD: usize = 13;
+
+/// Bytes of a skip.
+pub(crate) const SKIP: usize = 9;
 
 /// Bytes of an entry before its check that the check covers, if it is no hold.
 const CHECK_HEAD: usize = 5;
@@ -186,7 +191,7 @@ pub enum Fields<'a> {
     Hold(&'a [u8], u32, &'a [u8]),
     /// Holder, sequence numbers.
     Release(u64, &'a [u8]),
-    /// Holder, the first sequence number and one past the last, sequence numbers kept.
+    /// Holder, the first sequence number and one past the last, check, sequence numbers kept.
     Drop(u64, (u64, u64), u32, &'a [u8]),
     /// Length of the key, check, key and value.
     Put(usize, u32, &'a [u8]),

@@ -1,6 +1,6 @@
 //! Where the entries of a sealed segment lie, so that neither starting nor reading has to search for them.
 
-use crate::format::{Fields, RawEntry, SegmentId, UNTIL_RESTART, get_u32, get_u64, numbers};
+use crate::format::{Fields, RELEASE_HEAD, RawEntry, SKIP, SegmentId, UNTIL_RESTART, get_u32, get_u64, numbers};
 
 const HEADER: usize = 128;
 const MAGIC: &[u8; 8] = b"RDSTIDX2";
@@ -143,22 +143,25 @@ impl Index {
         &places[places.partition_point(|place| u64::from(place.relative) < relative)..]
     }
 
-    /// Bytes of the holds of which `is_gone` does not tell, each counted once, whoever holds it.
+    /// Bytes that rewriting would leave of the holds of which `is_gone` does not tell, at most: each body counts once,
+    /// whoever holds it.
     pub(crate) fn hold_bytes(&self, is_gone: impl Fn(u64, Place) -> bool) -> u64 {
         let live = self.groups().flat_map(|(holder, places)| places.iter().map(move |&place| (holder, place)));
-        let live =
-            live.filter(|&(holder, place)| !is_gone(holder, place)).map(|(_, place)| (place.offset, place.len()));
-        let mut places: Vec<_> = live.collect();
+        let live = live.filter(|&(holder, place)| !is_gone(holder, place));
+        let mut places: Vec<_> = live.map(|(_, place)| (place.offset, place.len())).collect();
+        let indexed = places.len() * 12 + self.groups.len() * 16;
         if self.groups.len() > 1 {
             places.sort_unstable();
             places.dedup_by_key(|(offset, _)| *offset);
         }
-        places.iter().map(|(_, len)| *len as u64).sum()
+        indexed as u64 + places.iter().map(|(_, len)| (len + SKIP) as u64).sum::<u64>()
     }
 
-    /// Bytes of what is in the segment beside holds.
+    /// The same of what is in the segment beside holds.
     pub(crate) fn kept_bytes(&self) -> u64 {
-        self.notes.iter().map(|place| place.len() as u64).sum::<u64>() + self.releases.len() as u64 * 8
+        let notes: usize = self.notes.iter().map(|place| place.len() + SKIP + 12).sum();
+        let entries = self.releases.chunk_by(|one, next| one.0 == next.0).count();
+        (notes + self.releases.len() * 20 + entries * (RELEASE_HEAD + SKIP)) as u64
     }
 
     /// Bytes of its file.

@@ -11,6 +11,7 @@ use std::{
 use roaring::RoaringBitmap;
 
 use crate::{
+    disk::{Disk, replace},
     format::{Entry, SegmentId},
     index::{Facts, Gathered, Index},
     ledger::{Account, Ledger},
@@ -88,13 +89,21 @@ impl Keeper {
     }
 
     fn attempt(&mut self) -> io::Result<bool> {
-        Ok(self.retire() || self.tend()? || self.snapshot()? || rewrite::step(self)?)
+        if self.retire() || self.tend()? || self.snapshot()? {
+            return Ok(true);
+        }
+        // Until it is committed that a segment goes, what takes back from it must stay.
+        Ok(self.removals.is_empty() && rewrite::step(self)?)
     }
 
     /// What cannot wait: a file for the next segment, indexes, and removing what is not needed.
     pub(crate) fn tend(&mut self) -> io::Result<bool> {
         let removed = self.remove()?;
-        segment::prepare_spare(&*self.shared.disk, self.shared.options.segment_bytes)?;
+        // Not earlier: a segment that is no longer needed may become the spare.
+        if self.shared.spare_due.load(Ordering::Relaxed) {
+            let large = self.shared.large.load(Ordering::Relaxed);
+            segment::prepare_spare(&*self.shared.disk, self.shared.options.segment_bytes, large)?;
+        }
         Ok(self.index()? || removed)
     }
 
@@ -102,7 +111,8 @@ impl Keeper {
     fn index(&mut self) -> io::Result<bool> {
         let shared = Arc::clone(&self.shared);
         let Some((segment, index, left_out)) = self.make_index() else { return Ok(false) };
-        if let Err(error) = write_index(&shared, &index) {
+        let written = shared.make_safe(index.facts.pruned_at).and_then(|()| write_index(&shared, &index));
+        if let Err(error) = written {
             // The segment is read as a whole at the next start; now it has to be tried again.
             let mut ledger = shared.ledger.lock();
             if let Some(account) = ledger.accounts.get_mut(&segment.first) {
@@ -115,11 +125,11 @@ impl Keeper {
         {
             let mut ledger = shared.ledger.lock();
             ledger.pruned(segment.first, index.facts.pruned_at, &left_out);
+            let horizon = ledger.horizon;
             if let Some(account) = ledger.accounts.get_mut(&segment.first) {
                 account.indexed = true;
                 account.file_bytes = size + index.file_bytes();
-                account.live_bytes = index.hold_bytes(|_, _| false) + index.kept_bytes();
-                account.recount(&index);
+                account.recount(&index, horizon);
             }
         }
         shared.update_congestion();
@@ -158,6 +168,8 @@ impl Keeper {
 
     /// Takes superfluous segments out of the account; their files go once that is committed.
     fn retire(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let Some(_files) = shared.files.try_lock() else { return false };
         let (accounts, numbers) = {
             let mut ledger = self.shared.ledger.lock();
             let accounts = ledger.retire();
@@ -174,7 +186,7 @@ impl Keeper {
     fn remove(&mut self) -> io::Result<bool> {
         let committed = self.shared.committed();
         let Some(at) = self.removals.iter().position(|removal| removal.after <= committed) else { return Ok(false) };
-        let _files = self.shared.files.lock();
+        let Some(_files) = self.shared.files.try_lock() else { return Ok(false) };
         for account in self.removals.swap_remove(at).accounts {
             // While somebody still reads the file it must not get other content.
             let alone = Arc::strong_count(&account.segment) == 1;
@@ -188,6 +200,8 @@ impl Keeper {
 
     /// Writes the state table, if enough of it has changed or changes are all that keeps a segment.
     fn snapshot(&mut self) -> io::Result<bool> {
+        let shared = Arc::clone(&self.shared);
+        let Some(_files) = shared.files.try_lock() else { return Ok(false) };
         let (horizon, table, bytes) = {
             let ledger = self.shared.ledger.lock();
             let due = ledger.note_bytes >= self.snapshot_due
@@ -198,11 +212,9 @@ impl Keeper {
             (ledger.end, ledger.state.clone(), ledger.note_bytes)
         };
         // The table has everything that was committed, and nothing else, because the ledger records after the commit.
+        self.shared.make_safe(horizon)?;
         let size: usize = table.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
-        {
-            let _files = self.shared.files.lock();
-            snapshot::write(&*self.shared.disk, &self.shared.options.keys, horizon, &table)?;
-        }
+        snapshot::write(&*self.shared.disk, &self.shared.options.keys, horizon, &table)?;
         self.snapshot_due = NOTES_BYTES.max(size as u64);
         let mut ledger = self.shared.ledger.lock();
         ledger.horizon = horizon;
@@ -251,13 +263,8 @@ pub(crate) fn write_index(shared: &Shared, index: &Index) -> io::Result<()> {
 }
 
 /// The same, before there is a store.
-pub(crate) fn write_index_on(disk: &dyn crate::disk::Disk, id: SegmentId, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = "log/index.new";
-    let file = disk.create(unfinished)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync()?;
-    disk.rename(unfinished, &id.index_name())?;
-    disk.sync_directory(DIRECTORY)
+pub(crate) fn write_index_on(disk: &dyn Disk, id: SegmentId, bytes: &[u8]) -> io::Result<()> {
+    replace(disk, &id.index_name(), bytes)
 }
 
 /// A rate, kept by resting.

@@ -87,7 +87,7 @@ pub(crate) struct Account {
     pub(crate) changes: u64,
     /// How many there were when the keeper looked last.
     pub(crate) noticed: u64,
-    /// Live bytes as counted last.
+    /// Bytes that rewriting would leave, as counted last.
     pub(crate) live_bytes: u64,
     /// Whether something in it could not be read.
     pub(crate) damaged: bool,
@@ -118,8 +118,8 @@ impl Account {
         }
     }
 
-    /// Counts the live holds anew.
-    pub(crate) fn recount(&mut self, index: &Index) {
+    /// Counts anew what is live.
+    pub(crate) fn recount(&mut self, index: &Index, horizon: u64) {
         let count = |(holder, places): (u64, &[Place])| {
             let live = places.iter().filter(|&&place| !self.is_gone(holder, place)).count() as u32;
             (holder, live)
@@ -127,6 +127,9 @@ impl Account {
         self.holders = index.groups().map(count).collect();
         self.live = self.holders.values().map(|&live| u64::from(live)).sum();
         self.changes = 0;
+        let is_kept = !self.takes_back_from.is_empty() || self.last_note >= horizon.max(1);
+        let kept = if is_kept { index.kept_bytes() } else { 0 };
+        self.live_bytes = kept + index.hold_bytes(|holder, place| self.is_gone(holder, place));
     }
 
     /// Whether a hold has been let go of.

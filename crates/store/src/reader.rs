@@ -131,7 +131,7 @@ pub(crate) fn members(shared: &Shared, wanted: Wanted<'_>) -> Result<Vec<u64>, R
         let rest = Wanted { from, ..wanted };
         let found = unless_replaced(shared, &segment, || {
             let index = index(shared, segment.id)?;
-            Ok((live_places(shared, &segment, &index, rest, usize::MAX), index.facts.end))
+            Ok((live_places(shared, &segment, &index, rest, usize::MAX)?, index.facts.end))
         })?;
         let Some((places, end)) = found else { continue };
         members.extend(places.iter().map(|place| segment.first + u64::from(place.relative)));
@@ -181,7 +181,7 @@ fn read_segment(
     let name = segment.id.file_name();
     let io_error = |source| ReadError::Io { file: shared.disk.path(&name), source };
     let file = shared.disk.open(&name).map_err(io_error)?;
-    let places = live_places(shared, segment, &index, wanted, count);
+    let places = live_places(shared, segment, &index, wanted, count)?;
     let mut bodies = Vec::with_capacity(places.len());
     let mut buffer = Vec::new();
     let mut at = 0;
@@ -212,14 +212,24 @@ fn read_segment(
 }
 
 /// Where the first `count` holds of a range lie that have not been let go of.
-fn live_places(shared: &Shared, segment: &Segment, index: &Index, wanted: Wanted<'_>, count: usize) -> Vec<Place> {
+fn live_places(
+    shared: &Shared,
+    segment: &Segment,
+    index: &Index,
+    wanted: Wanted<'_>,
+    count: usize,
+) -> Result<Vec<Place>, ReadError> {
     let ledger = shared.ledger.lock();
     let account = ledger.accounts.get(&segment.first).filter(|account| account.segment.id == segment.id);
+    // Only its account knows what has been let go of.
+    let replaced =
+        || ReadError::Io { file: shared.disk.path(&segment.id.file_name()), source: io::ErrorKind::NotFound.into() };
+    let account = account.ok_or_else(replaced)?;
     let sequence = |place: &Place| segment.first + u64::from(place.relative);
     let places = index.holds_from(wanted.holder, wanted.from).iter().copied();
     let places =
         places.take_while(|place| sequence(place) < wanted.to).filter(|place| wanted.contains(sequence(place)));
-    places.filter(|&place| account.is_none_or(|account| !account.is_gone(wanted.holder, place))).take(count).collect()
+    Ok(places.filter(|&place| !account.is_gone(wanted.holder, place)).take(count).collect())
 }
 
 /// The places at the front that are worth one read.

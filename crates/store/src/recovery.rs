@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, sync::Arc};
 
 use crate::{
     cipher::{Cipher, Keys},
-    disk::{Disk, DiskFile, read_all},
+    disk::{Disk, DiskFile, read_all, replace},
     error::{Damage, OpenError},
     format::{Entries, Fields, SEGMENT_HEADER, SegmentHeader, SegmentId, numbers, pairs},
     index::{Facts, Index},
@@ -83,28 +83,23 @@ pub(crate) fn open(disk: &dyn Disk, options: &Options, hooks: &Hooks) -> Result<
     Ok(Opened { lock, epoch, ledger, contents, next_number: last_number + 1, next_sequence })
 }
 
-/// Counts up the epoch, in place: the file never changes its size.
+/// Counts up the epoch. The file is replaced as a whole: written in place, it could be torn.
 fn next_epoch(disk: &dyn Disk) -> io::Result<u64> {
-    let (file, bytes) = match disk.open("epoch") {
-        Ok(file) => {
-            let bytes = read_all(&*file)?;
-            (file, bytes)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (disk.create("epoch")?, Vec::new()),
+    let bytes = match disk.open("epoch") {
+        Ok(file) => read_all(&*file)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
     let epoch = 1 + match bytes.split_at_checked(8) {
-        None => 0,
+        None if bytes.is_empty() => 0,
         Some((epoch, crc)) if crc32fast::hash(epoch).to_le_bytes() == *crc => {
             u64::from_le_bytes(epoch.try_into().unwrap_or_default())
         }
-        Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "the epoch file is damaged")),
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "the epoch file is damaged")),
     };
     let mut bytes = epoch.to_le_bytes().to_vec();
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-    file.write_all_at(&bytes, 0)?;
-    file.sync()?;
-    disk.sync_directory("")?;
+    replace(disk, "epoch", &bytes)?;
     Ok(epoch)
 }
 
@@ -168,18 +163,20 @@ impl<'d> Recovery<'d> {
                     recovery.rescue(id)?
                 }
             };
-            if id.generation == 0 && loaded.index.facts.valid_bytes == SEGMENT_HEADER as u64 {
+            let is_empty = id.generation == 0 && loaded.index.facts.valid_bytes == SEGMENT_HEADER as u64;
+            if is_empty {
                 recovery.superfluous.push(id);
-                continue;
             }
             if id.first == recovery.last_number + 1 {
                 if let Err(error) = recovery.check_continuity(&loaded) {
                     recovery.tolerate(error)?;
                 }
-            } else {
+            } else if !is_empty {
                 gaps.push((recovery.last_number + 1, id.first - 1));
             }
-            recovery.add(loaded)?;
+            if !is_empty {
+                recovery.add(loaded)?;
+            }
         }
         recovery.check_inventory(&gaps)?;
         Ok(recovery)
@@ -366,8 +363,9 @@ impl<'d> Recovery<'d> {
             }
         }
         let listed = self.ledger.inventory.as_ref().map_or(&[][..], |(_, listed)| listed);
+        // A segment that was rewritten after the inventory may stand for some that had gone before it.
         let is_listed = |id: SegmentId| {
-            id.number > newest || listed.iter().any(|(first, last)| *first <= id.first && id.number <= *last)
+            id.number > newest || listed.iter().any(|(first, last)| *first <= id.number && id.first <= *last)
         };
         let removed: Vec<_> =
             self.ledger.accounts.values().map(|account| account.segment.id).filter(|id| !is_listed(*id)).collect();
@@ -386,6 +384,7 @@ impl<'d> Recovery<'d> {
     fn settle(&self, hooks: &Hooks) -> Result<(), OpenError> {
         for index in self.made.values() {
             let id = index.facts.id;
+            self.write_again(index).map_err(OpenError::io("cannot write", self.disk.path(&id.file_name())))?;
             let written = write_index_on(self.disk, id, &index.encode());
             written.map_err(OpenError::io("cannot write", self.disk.path(&id.index_name())))?;
             if self.torn.is_none() && id.number < self.last_number {
@@ -396,6 +395,16 @@ impl<'d> Recovery<'d> {
             }
         }
         Ok(())
+    }
+
+    /// Makes safe what was found in a segment. It is written again, because if an earlier run could not sync it, only
+    /// memory has it, and no sync would bring it to the disk any more.
+    fn write_again(&self, index: &Index) -> io::Result<()> {
+        let file = self.disk.open(&index.facts.id.file_name())?;
+        let mut bytes = vec![0; index.facts.valid_bytes as usize];
+        let read = file.read_full_at(&mut bytes, 0)?;
+        file.write_all_at(&bytes[..read], 0)?;
+        file.sync()
     }
 
     /// Removes files that are not needed. What an interrupted run left half made goes too.
@@ -437,8 +446,7 @@ impl<'d> Recovery<'d> {
                     held.count += 1;
                 }
             }
-            account.recount(&index);
-            account.live_bytes = index.hold_bytes(|holder, place| account.is_gone(holder, place)) + index.kept_bytes();
+            account.recount(&index, self.ledger.horizon);
         }
         Ok(all.into_values().collect())
     }
@@ -447,6 +455,16 @@ impl<'d> Recovery<'d> {
 fn invalid_index(disk: &dyn Disk, id: SegmentId) -> OpenError {
     let problem = "the index is not valid".into();
     OpenError::Damaged(Damage { file: disk.path(&id.index_name()), offset: 0, problem })
+}
+
+/// The index of a segment; nothing if it has none. A damaged one cannot be made anew: what had been let go of when it
+/// was made is told nowhere else.
+pub(crate) fn load_index(disk: &dyn Disk, id: SegmentId) -> Result<Option<Index>, OpenError> {
+    let index = read_index(disk, id)?;
+    if index.is_none() && disk.open(&id.index_name()).is_ok() {
+        return Err(invalid_index(disk, id));
+    }
+    Ok(index)
 }
 
 /// The index of a segment; nothing if it has none or a damaged one.
@@ -483,7 +501,7 @@ pub(crate) fn open_segment(
 /// Loads a segment: its index, or the segment as a whole where it has none.
 pub(crate) fn load(disk: &dyn Disk, keys: &Keys, id: SegmentId) -> Result<Loaded, OpenError> {
     let (segment, header, file) = open_segment(disk, keys, id)?;
-    if let Some(index) = read_index(disk, id)? {
+    if let Some(index) = load_index(disk, id)? {
         return Ok(Loaded { segment, header, index, file, torn: None, is_new: false });
     }
     let path = disk.path(&id.file_name());

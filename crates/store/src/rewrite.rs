@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
     sync::Arc,
+    time::Duration,
 };
 
 use roaring::RoaringBitmap;
@@ -38,6 +39,9 @@ const MERGE: usize = 8;
 /// A rewritten block has about this many bytes.
 const BLOCK_BYTES: usize = 512 * 1024;
 
+/// How long a rewritten segment waits for a backup at a time.
+const BACKUP_WAIT: Duration = Duration::from_millis(100);
+
 const UNFINISHED: &str = "log/rewrite.new";
 
 /// A segment to be rewritten, as it is when that begins.
@@ -68,15 +72,21 @@ pub(crate) fn step(keeper: &mut Keeper) -> io::Result<bool> {
     if count(keeper)? {
         return Ok(true);
     }
-    let sources = {
+    // What was let go of, and up to where that is all, must be of the same moment.
+    let (sources, at, horizon) = {
         let ledger = keeper.shared.ledger.lock();
         let window = choose(&ledger, &keeper.shared.options);
-        window.iter().filter_map(|first| ledger.accounts.get(first)).map(Source::of).collect::<Vec<_>>()
+        let sources = window.iter().filter_map(|first| ledger.accounts.get(first)).map(Source::of).collect::<Vec<_>>();
+        (sources, ledger.end, ledger.horizon)
     };
     if sources.is_empty() {
         return Ok(false);
     }
-    Rewrite::new(keeper, sources)?.run()?;
+    let shared = Arc::clone(&keeper.shared);
+    if let Err(error) = Rewrite::new(keeper, sources, at, horizon).and_then(Rewrite::run) {
+        let _ = shared.disk.remove(UNFINISHED);
+        return Err(error);
+    }
     Ok(true)
 }
 
@@ -117,10 +127,9 @@ fn count(keeper: &mut Keeper) -> io::Result<bool> {
     let Some(segment) = chosen else { return Ok(false) };
     let index = reader::index(&keeper.shared, segment.id).map_err(into_io)?;
     let mut ledger = keeper.shared.ledger.lock();
+    let horizon = ledger.horizon;
     if let Some(account) = ledger.accounts.get_mut(&segment.first).filter(|a| a.segment.id == segment.id) {
-        let kept = if account.takes_back_from.is_empty() { 0 } else { index.kept_bytes() };
-        account.live_bytes = index.hold_bytes(|holder, place| account.is_gone(holder, place)) + kept;
-        account.recount(&index);
+        account.recount(&index, horizon);
     }
     Ok(true)
 }
@@ -209,12 +218,8 @@ struct Rewrite<'k> {
 }
 
 impl<'k> Rewrite<'k> {
-    fn new(keeper: &'k mut Keeper, sources: Vec<Source>) -> io::Result<Self> {
+    fn new(keeper: &'k mut Keeper, sources: Vec<Source>, at: u64, horizon: u64) -> io::Result<Self> {
         let shared = Arc::clone(&keeper.shared);
-        let (at, horizon) = {
-            let ledger = shared.ledger.lock();
-            (ledger.end, ledger.horizon)
-        };
         let ids = || sources.iter().map(|source| source.segment.id);
         let id = SegmentId {
             first: ids().map(|id| id.first).min().unwrap_or_default(),
@@ -270,7 +275,6 @@ impl<'k> Rewrite<'k> {
 
     /// A source that cannot be read is left alone from now on: `doctor` tells more about it.
     fn give_up(&mut self, error: &io::Error) {
-        let _ = self.shared.disk.remove(UNFINISHED);
         if error.kind() == io::ErrorKind::InvalidData
             && let Some(source) = self.sources.last()
             && let Some(account) = self.shared.ledger.lock().accounts.get_mut(&source.segment.first)
@@ -450,10 +454,19 @@ impl<'k> Rewrite<'k> {
         };
         let index = std::mem::take(&mut self.gathered).index(facts, |_, _| false);
         let shared = Arc::clone(&self.shared);
-        let _files = shared.files.lock();
+        // While a backup is made, segments that were filled meanwhile still need their indexes.
+        let _files = loop {
+            match shared.files.try_lock_for(BACKUP_WAIT) {
+                Some(files) => break files,
+                None => self.keeper.tend()?,
+            };
+        };
+        shared.make_safe(self.at)?;
         write_index(&shared, &index)?;
-        shared.disk.rename(UNFINISHED, &self.target.id.file_name())?;
-        shared.disk.sync_directory(DIRECTORY)?;
+        let name = self.target.id.file_name();
+        shared.disk.rename(UNFINISHED, &name)?;
+        // If it is not known which of the two will be found at the next start, nothing right can be written any more.
+        shared.disk.sync_directory(DIRECTORY).map_err(|source| shared.fail_at(&name, source))?;
         {
             let mut ledger = shared.ledger.lock();
             let account = self.account(&mut ledger, &index);
@@ -480,10 +493,6 @@ impl<'k> Rewrite<'k> {
         account.takes_back_from = std::mem::take(&mut self.takes_back_from);
         for source in &self.sources {
             let Some(old) = ledger.accounts.remove(&source.segment.first) else { continue };
-            account.live += old.live;
-            for (holder, live) in old.holders {
-                *account.holders.entry(holder).or_default() += live;
-            }
             for (holder, drops) in old.dropped {
                 let later = drops.into_iter().filter(|dropped| dropped.at >= self.at);
                 account.dropped.entry(holder).or_default().extend(later);
@@ -492,9 +501,7 @@ impl<'k> Rewrite<'k> {
             account.released.extend((&old.released - &source.released).iter().map(|relative| relative + shift));
         }
         account.dropped.retain(|_, drops| !drops.is_empty());
-        let dropped = &account.dropped;
-        account.holders.retain(|holder, live| *live > 0 || dropped.contains_key(holder));
-        account.live_bytes = index.hold_bytes(|holder, place| account.is_gone(holder, place)) + index.kept_bytes();
+        account.recount(index, ledger.horizon);
         account
     }
 }

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use crate::{
     cipher::{Cipher, Keys},
-    disk::{Disk, DiskFile},
+    disk::{DIRECT_ALIGNMENT, Disk, DiskFile},
     format::{SEGMENT_HEADER, SegmentHeader, SegmentId, secrets},
 };
 
@@ -12,6 +12,12 @@ use crate::{
 pub(crate) const DIRECTORY: &str = "log";
 
 const SPARE: &str = "log/spare";
+
+/// Blocks of this size on the average sync as fast in a file that was never written.
+const LARGE_BYTES: u64 = 512 * 1024;
+
+/// Most memory that is kept for direct writes.
+const STAGING_BYTES: usize = 16 * 1024 * 1024;
 
 /// What reading a segment takes.
 #[derive(Debug)]
@@ -81,6 +87,12 @@ pub(crate) struct Tail {
     /// Where the next block goes.
     pub(crate) offset: u64,
     size: u64,
+    /// What stands before the offset in its page: a direct write covers whole pages.
+    page: Vec<u8>,
+    /// Where direct writes are put together.
+    staging: Vec<u8>,
+    /// Blocks written.
+    blocks: u64,
 }
 
 impl Tail {
@@ -90,9 +102,9 @@ impl Tail {
         disk: &dyn Disk,
         keys: &Keys,
         id: SegmentId,
-        first: u64,
-        previous_end: u64,
+        (first, previous_end): (u64, u64),
         bytes: u64,
+        large: bool,
     ) -> io::Result<Self> {
         let header = SegmentHeader {
             first_sequence: first,
@@ -111,26 +123,79 @@ impl Tail {
         };
         let made_ready = file.size()?;
         if made_ready < bytes {
-            write_zeros(&*file, made_ready, bytes)?;
+            make_ready(&*file, made_ready, bytes, large)?;
         }
-        file.write_all_at(&id.header(&header), 0)?;
+        let page = id.header(&header).to_vec();
+        file.write_all_at(&page, 0)?;
         file.sync()?;
         disk.rename(unfinished, &id.file_name())?;
         disk.sync_directory(DIRECTORY)?;
-        let size = file.size()?;
-        Ok(Self { segment: Arc::new(segment), file, offset: SEGMENT_HEADER as u64, size })
+        let (size, offset) = (file.size()?, SEGMENT_HEADER as u64);
+        Ok(Self { segment: Arc::new(segment), file, offset, size, page, staging: Vec::new(), blocks: 0 })
     }
 
-    /// Whether a block of `len` bytes has room. A block always has room in an empty segment, which grows if it must.
+    /// Whether a block of `len` bytes has room.
     pub(crate) fn has_room(&self, len: usize) -> bool {
-        self.offset == SEGMENT_HEADER as u64 || self.offset + len as u64 <= self.size
+        self.offset + len as u64 <= self.size
+    }
+
+    /// Makes room for a block of `len` bytes.
+    pub(crate) fn grow(&mut self, len: usize) -> io::Result<()> {
+        write_zeros(&*self.file, self.size, self.offset + len as u64)?;
+        self.size = self.offset + len as u64;
+        Ok(())
     }
 
     /// Writes a block behind the last one.
     pub(crate) fn write(&mut self, block: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(block, self.offset)?;
+        self.blocks += 1;
+        if !self.write_direct(block)? {
+            self.file.write_all_at(block, self.offset)?;
+        }
         self.offset += block.len() as u64;
+        let in_page = self.offset as usize % DIRECT_ALIGNMENT;
+        if in_page <= block.len() {
+            self.page.clear();
+            self.page.extend_from_slice(&block[block.len() - in_page..]);
+        } else {
+            self.page.extend_from_slice(block);
+        }
         Ok(())
+    }
+
+    /// Writes a block with what stands before it in its page and zeros to the end of its last. Returns whether the file
+    /// system can do that.
+    fn write_direct(&mut self, block: &[u8]) -> io::Result<bool> {
+        let start = self.offset - self.page.len() as u64;
+        let len = (self.page.len() + block.len()).next_multiple_of(DIRECT_ALIGNMENT);
+        if self.staging.len() < len + DIRECT_ALIGNMENT {
+            self.staging = vec![0; (len + DIRECT_ALIGNMENT).next_power_of_two()];
+        }
+        let aligned = self.staging.as_ptr().align_offset(DIRECT_ALIGNMENT);
+        let Some(staged) = self.staging.get_mut(aligned..aligned + len) else { return Ok(false) };
+        let (before, rest) = staged.split_at_mut(self.page.len());
+        let (middle, behind) = rest.split_at_mut(block.len());
+        before.copy_from_slice(&self.page);
+        middle.copy_from_slice(block);
+        behind.fill(0);
+        let written = self.file.write_direct_at(staged, start)?;
+        if written {
+            self.size = self.size.max(start + len as u64);
+        }
+        if self.staging.len() > STAGING_BYTES {
+            self.staging = Vec::new();
+        }
+        Ok(written)
+    }
+
+    /// Whether it was written in blocks so large that it made no difference what the file was made of.
+    pub(crate) fn is_large(&self) -> bool {
+        self.offset / self.blocks.max(1) >= LARGE_BYTES
+    }
+
+    /// Whether half of it is used.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.offset * 2 > self.size
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {
@@ -143,14 +208,21 @@ impl Tail {
     }
 }
 
-/// Makes sure that a spare file is there for the next segment.
-pub(crate) fn prepare_spare(disk: &dyn Disk, bytes: u64) -> io::Result<()> {
+/// Makes sure that a spare file is there for the next segment, if there is room for one.
+pub(crate) fn prepare_spare(disk: &dyn Disk, bytes: u64, large: bool) -> io::Result<()> {
     if disk.open(SPARE).is_ok() {
         return Ok(());
     }
     let unfinished = "log/spare.new";
-    write_zeros(&*disk.create(unfinished)?, 0, bytes)?;
-    disk.rename(unfinished, SPARE)
+    let file = disk.create(unfinished)?;
+    match make_ready(&*file, 0, bytes, large) {
+        Ok(()) => disk.rename(unfinished, SPARE),
+        Err(error) => {
+            // What little room there is others need more.
+            disk.remove(unfinished)?;
+            if error.kind() == io::ErrorKind::StorageFull { Ok(()) } else { Err(error) }
+        }
+    }
 }
 
 /// Removes a segment that is no longer needed, with its index. Its file becomes the spare if there is none and nobody
@@ -184,7 +256,35 @@ pub(crate) fn list(disk: &dyn Disk) -> io::Result<(Vec<SegmentId>, Vec<SegmentId
     Ok((current, replaced))
 }
 
-/// Zeros that are really written: a file that is merely allocated syncs at less than half the speed.
+/// Gives a file its room: zeros that are really written, because a file that merely has its room syncs at half the speed,
+/// unless the blocks are `large`.
+fn make_ready(file: &dyn DiskFile, from: u64, to: u64, large: bool) -> io::Result<()> {
+    if large && file.allocate(to)? || write_direct_zeros(file, from, to)? {
+        return file.sync();
+    }
+    write_zeros(file, from, to)
+}
+
+/// Writes zeros past the system's cache. Returns whether the file system can do that.
+fn write_direct_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<bool> {
+    let piece = 1024 * 1024;
+    if !(from | to).is_multiple_of(DIRECT_ALIGNMENT as u64) {
+        return Ok(false);
+    }
+    let zeros = vec![0; piece + DIRECT_ALIGNMENT];
+    let aligned = zeros.as_ptr().align_offset(DIRECT_ALIGNMENT);
+    let mut offset = from;
+    while offset < to {
+        let len = piece.min((to - offset) as usize);
+        let Some(zeros) = zeros.get(aligned..aligned + len) else { return Ok(false) };
+        if !file.write_direct_at(zeros, offset)? {
+            return Ok(false);
+        }
+        offset += len as u64;
+    }
+    Ok(true)
+}
+
 fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
     let zeros = vec![0; 256 * 1024];
     let mut offset = from;

@@ -4,9 +4,8 @@ use std::{collections::HashMap, io};
 
 use crate::{
     cipher::{Cipher, KeyError, Keys, TAG_LEN, WRAPPED_LEN},
-    disk::{Disk, read_all},
+    disk::{Disk, read_all, replace},
     format::{get_u32, get_u64},
-    segment::DIRECTORY,
 };
 
 const MAGIC: &[u8; 8] = b"RDSTSTA2";
@@ -53,12 +52,7 @@ pub(crate) fn write(disk: &dyn Disk, keys: &Keys, horizon: u64, table: &Table) -
     hasher.update(&data);
     bytes.extend_from_slice(&hasher.finalize().to_le_bytes());
     bytes.extend_from_slice(&data);
-    let unfinished = "log/state.new";
-    let file = disk.create(unfinished)?;
-    file.write_all_at(&bytes, 0)?;
-    file.sync()?;
-    disk.rename(unfinished, NAME)?;
-    disk.sync_directory(DIRECTORY)
+    replace(disk, NAME, &bytes)
 }
 
 /// Reads the snapshot and its horizon; an empty table if there is none.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     path::Path,
     sync::{
         Arc,
@@ -34,13 +35,13 @@ pub const WRITER_THREAD: &str = "log";
 pub const KEEPER_THREAD: &str = "log-keeper";
 
 /// A block grows no longer once it has this many bytes: what follows goes into the next one.
-const BLOCK_BYTES: usize = 8 * 1024 * 1024;
+const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 
 /// Sealed segments that may wait for their index before publishers have to wait.
-const UNINDEXED_MAX: usize = 4;
+const UNINDEXED_MAX: usize = 2;
 
-/// How often what was written without a sync is synced.
-const SYNC_WITHIN: Duration = Duration::from_secs(1);
+/// How long nothing has to come before what was written without a sync is synced, and buffers are given back.
+const REST: Duration = Duration::from_secs(1);
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            segment_bytes: 32 * 1024 * 1024,
+            segment_bytes: 16 * 1024 * 1024,
             waiting_bytes_max: 16 * 1024 * 1024,
             rewrite_bytes_per_second: 64 * 1024 * 1024,
             keys: Keys::default(),
@@ -140,12 +141,19 @@ pub(crate) struct Shared {
     committed: AtomicU64,
     congested: AtomicBool,
     pub(crate) full: AtomicBool,
+    /// Whether the next segment will soon be needed.
+    pub(crate) spare_due: AtomicBool,
+    /// Whether the log was written in large blocks lately.
+    pub(crate) large: AtomicBool,
+    /// All before this sequence number survives a power failure.
+    pub(crate) safe: AtomicU64,
+    failed: AtomicBool,
     wakers: Mutex<Vec<Waker>>,
     pub(crate) ledger: Mutex<Ledger>,
     keeper_due: Mutex<bool>,
     keeper_wake: Condvar,
     pub(crate) indexes: Mutex<IndexCache>,
-    /// Held while files are linked into a backup, and while files are removed or replaced.
+    /// Held while a backup is made, and while segments are given up, removed or replaced.
     pub(crate) files: Mutex<()>,
     pub(crate) syncs: AtomicU64,
     pub(crate) written_bytes: AtomicU64,
@@ -238,6 +246,10 @@ impl Store {
             committed: AtomicU64::new(next_sequence - 1),
             congested: AtomicBool::new(false),
             full: AtomicBool::new(false),
+            spare_due: AtomicBool::new(false),
+            large: AtomicBool::new(false),
+            safe: AtomicU64::new(next_sequence),
+            failed: AtomicBool::new(false),
             wakers: Mutex::default(),
             ledger: Mutex::new(ledger),
             keeper_due: Mutex::new(true),
@@ -406,12 +418,14 @@ impl Shared {
             if !wait {
                 return Task::Idle;
             }
-            if unsynced {
-                if self.arrived.wait_for(&mut waiting, SYNC_WITHIN).timed_out() {
+            if !unsynced && waiting.spare.capacity() == 0 {
+                self.arrived.wait(&mut waiting);
+            } else if self.arrived.wait_for(&mut waiting, REST).timed_out() {
+                // Who has nothing to do needs no buffer.
+                waiting.spare = Vec::new();
+                if unsynced {
                     return Task::Sync;
                 }
-            } else {
-                self.arrived.wait(&mut waiting);
             }
         }
     }
@@ -428,7 +442,7 @@ impl Shared {
 
     /// A written block's buffer gathers what comes next, unless it has grown out of measure.
     pub(crate) fn recycle(&self, bytes: Vec<u8>) {
-        if bytes.capacity() <= 4 * 1024 * 1024 {
+        if bytes.capacity() <= 2 * BLOCK_BYTES {
             self.waiting.lock().spare = bytes;
         }
     }
@@ -470,7 +484,35 @@ impl Shared {
         *due = false;
     }
 
+    /// Makes sure that everything before `end`, which has been written, survives a power failure: what is derived from
+    /// it and made safe must never be all that is left of it.
+    pub(crate) fn make_safe(&self, end: u64) -> io::Result<()> {
+        if self.safe.load(Ordering::Acquire) >= end {
+            return Ok(());
+        }
+        // All segments but the last are safe already.
+        let last = self.ledger.lock().accounts.values().next_back().map(|account| account.segment.id.file_name());
+        let Some(name) = last else { return Ok(()) };
+        self.disk.open(&name)?.sync().map_err(|source| self.fail_at(&name, source))?;
+        self.safe.fetch_max(end, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Whether the disk has failed, so that nothing may be committed any more.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
     pub(crate) fn fail(&self, error: WriteError) {
-        (self.hooks.on_failure)(error);
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            (self.hooks.on_failure)(error);
+        }
+    }
+
+    /// The same for a failure that is not the writer's. Returns the error.
+    pub(crate) fn fail_at(&self, name: &str, source: io::Error) -> io::Error {
+        let error = io::Error::new(source.kind(), source.to_string());
+        self.fail(WriteError { file: self.disk.path(name), source });
+        error
     }
 }

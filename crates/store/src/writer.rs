@@ -63,6 +63,8 @@ impl Writer {
     pub(crate) fn run(mut self) {
         loop {
             match self.step(true) {
+                // What finds no room is not committed, and closing does not wait for it.
+                Ok(Step::Stalled) if self.shared.is_closed() => return,
                 Ok(Step::Stalled) => thread::sleep(FULL_RETRY),
                 Ok(Step::Ended) => return,
                 Ok(_) => {}
@@ -92,12 +94,12 @@ impl Writer {
             }
             Task::Sync => self.sync().map(|()| Step::Done),
             Task::Idle => Ok(Step::Idle),
-            Task::Close => self.sync().map(|()| Step::Ended),
+            Task::Close => self.end().map(|()| Step::Ended),
         }
     }
 
     fn write(&mut self, mut block: Block) -> Result<Step, WriteError> {
-        if !self.tail.has_room(block.bytes.len()) && !self.roll(block.bytes.len())? {
+        if !self.make_room(block.bytes.len())? {
             self.waiting = Some(block);
             return Ok(Step::Stalled);
         }
@@ -111,10 +113,16 @@ impl Writer {
         if block.sync {
             self.sync()?;
         }
+        if self.shared.has_failed() {
+            return Err(self.error(io::Error::other("another file could not be made safe")));
+        }
         self.shared.commit(block.end);
         self.shared.ledger.lock().record(base, &block.bytes[BLOCK_HEADER..], block.first_sequence);
         self.shared.recycle(block.bytes);
         self.shared.update_congestion();
+        if self.tail.is_half_full() && !self.shared.spare_due.swap(true, Ordering::Relaxed) {
+            self.shared.wake_keeper();
+        }
         Ok(Step::Done)
     }
 
@@ -123,8 +131,50 @@ impl Writer {
             self.tail.sync().map_err(|source| self.error(source))?;
             self.shared.syncs.fetch_add(1, Ordering::Relaxed);
             self.safe = self.written;
+            self.shared.safe.fetch_max(self.safe, Ordering::AcqRel);
         }
         Ok(())
+    }
+
+    /// Says behind the last block that it is safe, so that later damage to it is not taken for a torn tail.
+    fn end(&mut self) -> Result<(), WriteError> {
+        self.sync()?;
+        if self.tail.offset > SEGMENT_HEADER as u64 {
+            let mut block = vec![0; BLOCK_HEADER];
+            let segment = &self.tail.segment;
+            segment.id.seal_block(segment.salt, &mut block, self.written, self.safe, 0);
+            // Nothing is lost without it.
+            let _ = self.tail.write(&block).and_then(|()| self.tail.sync());
+        }
+        Ok(())
+    }
+
+    /// Makes room for a block of `bytes` in this segment or the next. Returns whether the disk had room.
+    fn make_room(&mut self, bytes: usize) -> Result<bool, WriteError> {
+        if self.tail.has_room(bytes) {
+            return Ok(true);
+        }
+        if self.tail.offset > SEGMENT_HEADER as u64 {
+            return self.roll(bytes);
+        }
+        let grown = self.tail.grow(bytes).map_err(|source| self.error(source));
+        self.unless_full(grown).map(|grown| grown.is_some())
+    }
+
+    /// Nothing if the disk is full, which is told once.
+    fn unless_full<T>(&self, result: Result<T, WriteError>) -> Result<Option<T>, WriteError> {
+        match result {
+            Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
+                if !self.shared.full.swap(true, Ordering::Relaxed) {
+                    (self.shared.hooks.on_trouble)(format!("{error}; the log waits for room"));
+                }
+                Ok(None)
+            }
+            other => {
+                self.shared.full.store(false, Ordering::Relaxed);
+                other.map(Some)
+            }
+        }
     }
 
     /// Begins the next segment, with room for a block of `bytes`. Returns whether the disk had room.
@@ -132,18 +182,12 @@ impl Writer {
         // What the next segment's existence says is safe must be.
         self.sync()?;
         let bytes = self.shared.options.segment_bytes.max((bytes + SEGMENT_HEADER) as u64);
-        match begin_segment(&self.shared, self.next_number, self.written, bytes) {
-            Ok(tail) => self.tail = tail,
-            Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
-                if !self.shared.full.swap(true, Ordering::Relaxed) {
-                    (self.shared.hooks.on_trouble)(format!("{error}; the log waits for room"));
-                }
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
-        }
-        self.shared.full.store(false, Ordering::Relaxed);
+        self.shared.large.store(self.tail.is_large(), Ordering::Relaxed);
+        let begun = begin_segment(&self.shared, self.next_number, self.written, bytes);
+        let Some(tail) = self.unless_full(begun)? else { return Ok(false) };
+        self.tail = tail;
         self.next_number += 1;
+        self.shared.spare_due.store(false, Ordering::Relaxed);
         self.shared.wake_keeper();
         Ok(true)
     }
@@ -156,7 +200,8 @@ impl Writer {
 fn begin_segment(shared: &Shared, number: u64, first: u64, bytes: u64) -> Result<Tail, WriteError> {
     let id = SegmentId { first: number, number, generation: 0, epoch: shared.epoch };
     let previous_end = shared.ledger.lock().end;
-    let tail = Tail::begin(&*shared.disk, &shared.options.keys, id, first, previous_end, bytes);
+    let large = shared.large.load(Ordering::Relaxed);
+    let tail = Tail::begin(&*shared.disk, &shared.options.keys, id, (first, previous_end), bytes, large);
     let tail = tail.map_err(|source| WriteError { file: shared.disk.path(&id.file_name()), source })?;
     shared.ledger.lock().begin(Arc::clone(&tail.segment), tail.file_bytes());
     Ok(tail)

@@ -82,8 +82,9 @@ impl Frame {
 
 pub struct Connection {
     stream: TcpStream,
-    /// What was read and belongs to no complete frame yet.
+    /// What was read and not taken yet, from `taken` on.
     inbox: Vec<u8>,
+    taken: usize,
     /// Contents of which the header or the body is still to come, by channel.
     partial: HashMap<u16, Partial>,
     /// The largest frame that we send; set by the handshake.
@@ -99,7 +100,13 @@ impl Connection {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     stream.set_write_timeout(Some(PATIENCE))?;
-                    return Ok(Self { stream, inbox: Vec::new(), partial: HashMap::new(), frame_max: 131_072 });
+                    return Ok(Self {
+                        stream,
+                        inbox: Vec::new(),
+                        taken: 0,
+                        partial: HashMap::new(),
+                        frame_max: 131_072,
+                    });
                 }
                 Err(e) => error = e,
             }
@@ -155,12 +162,18 @@ impl Connection {
 
     /// A whole message; `fields` are those of basic.publish and the properties together.
     pub fn publish(&mut self, channel: u16, fields: &Fields, body: &[u8]) {
+        let bytes = self.message(channel, fields, body);
+        self.send_bytes(&bytes);
+    }
+
+    /// The bytes of [`Connection::publish`], for who sends many at once.
+    pub fn message(&self, channel: u16, fields: &Fields, body: &[u8]) -> Vec<u8> {
         let mut bytes = Frame::method(channel, "basic.publish", fields).to_bytes();
         bytes.extend(Frame::header(channel, body.len() as u64, fields).to_bytes());
         for chunk in body.chunks(self.frame_max - 8) {
             bytes.extend(Frame::body(channel, chunk).to_bytes());
         }
-        self.send_bytes(&bytes);
+        bytes
     }
 
     pub fn send_frame(&mut self, frame: &Frame) {
@@ -202,6 +215,7 @@ impl Connection {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let _ = self.stream.set_read_timeout(Some(left));
         let mut buffer = [0; 65_536];
+        self.inbox.drain(..std::mem::take(&mut self.taken));
         match self.stream.read(&mut buffer) {
             Ok(0) => Ok(false),
             Ok(length) => {
@@ -215,21 +229,21 @@ impl Connection {
     }
 
     fn take_frame(&mut self) -> Result<Option<Frame>, Event> {
-        if self.inbox.starts_with(b"AMQP") && self.inbox.len() >= 8 {
-            let header: Vec<u8> = self.inbox.drain(..8).collect();
+        let inbox = &self.inbox[self.taken..];
+        if inbox.starts_with(b"AMQP") && inbox.len() >= 8 {
+            let header = inbox[..8].to_vec();
+            self.taken += 8;
             return Err(Event::connection(Happening::ProtocolHeader(header)));
         }
-        if self.inbox.len() < 7 {
+        if inbox.len() < 7 {
             return Ok(None);
         }
-        let channel = u16::from_be_bytes([self.inbox[1], self.inbox[2]]);
-        let length = u32::from_be_bytes([self.inbox[3], self.inbox[4], self.inbox[5], self.inbox[6]]) as usize;
-        if self.inbox.len() < length + 8 {
-            return Ok(None);
-        }
-        let frame: Vec<u8> = self.inbox.drain(..length + 8).collect();
+        let channel = u16::from_be_bytes([inbox[1], inbox[2]]);
+        let length = u32::from_be_bytes([inbox[3], inbox[4], inbox[5], inbox[6]]) as usize;
+        let Some(frame) = inbox.get(..length + 8) else { return Ok(None) };
+        self.taken += frame.len();
         if frame[length + 7] != FRAME_END {
-            return Err(Event { channel, happening: Happening::Garbage(frame) });
+            return Err(Event { channel, happening: Happening::Garbage(frame.to_vec()) });
         }
         Ok(Some(Frame { kind: frame[0], channel, payload: frame[7..length + 7].to_vec() }))
     }

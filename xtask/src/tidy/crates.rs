@@ -48,7 +48,7 @@ pub const CRATES: [Crate; 8] = [
     Crate {
         folder: "crates/store",
         ours: Use::Only(&[]),
-        external: Use::Only(&["crc32fast", "parking_lot", "thiserror"]),
+        external: Use::Only(&["crc32fast", "parking_lot", "ring", "roaring", "rustix", "thiserror"]),
         never: &[
             Part("tokio"),
             Part("queue"),

@@ -48,11 +48,8 @@ impl Broker {
     /// messages stay where they are, for somebody to look at.
     pub fn loaded(&self, load: &Load, outcome: Result<Loaded, String>) {
         let outcome = outcome.and_then(|loaded| {
-            let read = |(position, body): &(u64, Vec<u8>)| {
-                record::message(body).map(|message| (Position(*position), message)).map_err(|error| error.to_string())
-            };
-            let messages: Result<Vec<_>, _> = loaded.bodies.iter().map(read).collect();
-            Ok((messages?, loaded.next))
+            let messages = record::messages(&loaded).map_err(|error| error.to_string())?;
+            Ok((messages, loaded.next))
         });
         let mut after = self.aftermath();
         let mut shard = self.shards[self.shard_index(load.queue.id)].lock();

@@ -105,7 +105,7 @@ impl Backlog {
 
     /// Whether what comes to the end now will not be wanted soon, so that it may have to leave memory.
     pub fn is_deep(&self) -> bool {
-        !self.run.is_empty() || self.ready > limits::NEAR_MESSAGES || self.memory_bytes > limits::NEAR_BYTES
+        !self.run.is_empty() || self.ready > limits::DEEP_MESSAGES || self.memory_bytes > limits::DEEP_BYTES
     }
 
     /// Appends a message that waits, and returns its slot.
@@ -401,6 +401,30 @@ mod tests {
         }
     }
 
+    impl Paged {
+        fn purge(&mut self) -> usize {
+            let purged = self.backlog.purge();
+            self.wanted = None;
+            self.log.retain(|record, _| {
+                let dropped = purged.range.is_some_and(|(from, before)| (from..before).contains(record));
+                !purged.records.contains(record) && (!dropped || purged.except.contains(record))
+            });
+            purged.count
+        }
+
+        /// All that is ready.
+        fn drain(&mut self) -> BTreeSet<u64> {
+            let mut got = BTreeSet::new();
+            for _ in 0..10_000 {
+                match self.backlog.take_next() {
+                    Some(queued) => assert!(got.insert(number(&queued)), "a message came twice"),
+                    None => self.load(7),
+                }
+            }
+            got
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn paging_loses_nothing_and_keeps_each_publishers_order(
@@ -439,11 +463,9 @@ mod tests {
                         let Some((slot, got)) = queue.backlog.hold_next() else { continue };
                         let n = number(&got);
                         proptest::prop_assert!(ready.remove(&n), "{} was not ready", n);
-                        let publisher = usize::from(n >= 1_000_000);
-                        if !got.redelivered {
-                            proptest::prop_assert!(highest[publisher] < Some(n), "{} out of order", n);
-                            highest[publisher] = Some(n);
-                        }
+                        let highest = &mut highest[usize::from(n >= 1_000_000)];
+                        proptest::prop_assert!(got.redelivered || *highest < Some(n), "{} out of order", n);
+                        *highest = (*highest).max(Some(n));
                         held.push((slot, n, got.record.0));
                     }
                     6 if pick < held.len() => {
@@ -457,36 +479,18 @@ mod tests {
                         queue.log.remove(&record);
                     }
                     7 if pick == 29 => {
-                        let purged = queue.backlog.purge();
-                        proptest::prop_assert_eq!(purged.count, ready.len());
-                        queue.wanted = None;
-                        let kept = |record: &u64| {
-                            !purged.records.contains(record)
-                                && (purged.range.is_none_or(|(from, before)| !(from..before).contains(record))
-                                    || purged.except.contains(record))
-                        };
-                        queue.log.retain(|record, _| kept(record));
+                        proptest::prop_assert_eq!(queue.purge(), ready.len());
                         ready.clear();
                         // What is held, and what has not arrived yet, is still in the log.
-                        let expected: BTreeSet<u64> =
-                            held.iter().map(|(_, _, record)| *record).chain(late.map(|(_, record)| record)).collect();
-                        proptest::prop_assert_eq!(queue.log.keys().copied().collect::<BTreeSet<_>>(), expected);
+                        let records = held.iter().map(|(_, _, record)| *record).chain(late.map(|(_, record)| record));
+                        proptest::prop_assert!(queue.log.keys().copied().eq(records.collect::<BTreeSet<_>>()));
                     }
                     _ => {}
                 }
                 proptest::prop_assert_eq!((queue.backlog.ready(), queue.backlog.held()), (ready.len(), held.len()));
             }
             // In the end everything comes.
-            for _ in 0..10_000 {
-                if let Some(got) = queue.backlog.take_next() {
-                    proptest::prop_assert!(ready.remove(&number(&got)));
-                } else if ready.is_empty() {
-                    break;
-                } else {
-                    queue.load(7);
-                }
-            }
-            proptest::prop_assert!(ready.is_empty(), "{:?} never came", ready);
+            proptest::prop_assert_eq!(queue.drain(), ready);
         }
     }
 }
