@@ -157,11 +157,19 @@ impl Index {
         indexed as u64 + places.iter().map(|(_, len)| (len + SKIP) as u64).sum::<u64>()
     }
 
-    /// The same of what is in the segment beside holds.
-    pub(crate) fn kept_bytes(&self) -> u64 {
-        let notes: usize = self.notes.iter().map(|place| place.len() + SKIP + 12).sum();
-        let entries = self.releases.chunk_by(|one, next| one.0 == next.0).count();
-        (notes + self.releases.len() * 20 + entries * (RELEASE_HEAD + SKIP)) as u64
+    /// The same of notes, if all of them stay.
+    pub(crate) fn note_bytes(&self) -> u64 {
+        self.notes.iter().map(|place| (place.len() + SKIP + 12) as u64).sum()
+    }
+
+    /// The same of the releases that are needed.
+    pub(crate) fn release_bytes(&self, is_needed: impl Fn(u32, u64) -> bool) -> u64 {
+        let (mut bytes, mut last) = (0, None);
+        for &(relative, _) in self.releases.iter().filter(|(relative, hold)| is_needed(*relative, *hold)) {
+            let is_new = last.replace(relative) != Some(relative);
+            bytes += 20 + if is_new { RELEASE_HEAD + SKIP } else { 0 };
+        }
+        bytes as u64
     }
 
     /// Bytes of its file.

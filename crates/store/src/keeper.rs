@@ -129,7 +129,7 @@ impl Keeper {
             if let Some(account) = ledger.accounts.get_mut(&segment.first) {
                 account.indexed = true;
                 account.file_bytes = size + index.file_bytes();
-                account.recount(&index, horizon);
+                account.recount(&index, horizon, None);
             }
         }
         shared.update_congestion();

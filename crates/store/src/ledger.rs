@@ -119,17 +119,30 @@ impl Account {
     }
 
     /// Counts anew what is live.
-    pub(crate) fn recount(&mut self, index: &Index, horizon: u64) {
+    pub(crate) fn recount(&mut self, index: &Index, horizon: u64, needs: Option<&Needs>) {
         let count = |(holder, places): (u64, &[Place])| {
             let live = places.iter().filter(|&&place| !self.is_gone(holder, place)).count() as u32;
             (holder, live)
         };
         self.holders = index.groups().map(count).collect();
         self.live = self.holders.values().map(|&live| u64::from(live)).sum();
-        self.changes = 0;
-        let is_kept = !self.takes_back_from.is_empty() || self.last_note >= horizon.max(1);
-        let kept = if is_kept { index.kept_bytes() } else { 0 };
-        self.live_bytes = kept + index.hold_bytes(|holder, place| self.is_gone(holder, place));
+        let takes_back = !self.takes_back_from.is_empty();
+        // As long as it is not known which of its releases are needed, all of them count.
+        self.changes = u64::from(takes_back && needs.is_none() && !index.releases.is_empty());
+        let first = self.segment.first;
+        let is_needed = |relative: u32, hold| {
+            takes_back && needs.is_none_or(|needs| needs.get(first + u64::from(relative), hold).is_some())
+        };
+        let notes = if takes_back || self.last_note >= horizon.max(1) { index.note_bytes() } else { 0 };
+        let holds = index.hold_bytes(|holder, place| self.is_gone(holder, place));
+        self.live_bytes = holds + notes + index.release_bytes(is_needed);
+    }
+
+    /// Nothing needs to be taken back from an older segment any more.
+    fn no_more_from(&mut self, older: u64) {
+        if self.takes_back_from.remove(&older) {
+            self.changes += 1;
+        }
     }
 
     /// Whether a hold has been let go of.
@@ -143,7 +156,32 @@ impl Account {
     }
 }
 
+/// What a segment takes back from older ones, as it was at some moment.
+pub(crate) struct Needs(BTreeMap<u64, Need>);
+
+struct Need {
+    end: u64,
+    pruned_at: u64,
+    released: RoaringBitmap,
+}
+
+impl Needs {
+    /// The older segment in which the release of a hold by the entry `at` has an effect.
+    pub(crate) fn get(&self, at: u64, hold: u64) -> Option<u64> {
+        let (&first, need) = self.0.range(..=hold).next_back()?;
+        let is_effective = hold < need.end && at >= need.pruned_at && need.released.contains((hold - first) as u32);
+        is_effective.then_some(first)
+    }
+}
+
 impl Ledger {
+    /// What a segment takes back from older ones.
+    pub(crate) fn needs(&self, account: &Account) -> Needs {
+        let older = account.takes_back_from.iter().filter_map(|first| Some((*first, self.accounts.get(first)?)));
+        let need = |old: &Account| Need { end: old.end, pruned_at: old.pruned_at, released: old.released.clone() };
+        Needs(older.map(|(first, account)| (first, need(account))).collect())
+    }
+
     /// A segment begins.
     pub(crate) fn begin(&mut self, segment: Arc<Segment>, file_bytes: u64) {
         self.accounts.insert(segment.first, Account::new(segment, file_bytes));
@@ -310,6 +348,9 @@ impl Ledger {
                 retired.extend(self.accounts.remove(&first));
             }
         }
+        for account in &retired {
+            self.accounts.values_mut().for_each(|other| other.no_more_from(account.segment.first));
+        }
         retired
     }
 
@@ -348,7 +389,7 @@ impl Ledger {
             account.holders.retain(|holder, live| *live > 0 || dropped.contains_key(holder));
         }
         for account in self.accounts.values_mut().filter(|account| account.end <= at) {
-            account.takes_back_from.remove(&first);
+            account.no_more_from(first);
         }
     }
 
@@ -358,7 +399,7 @@ impl Ledger {
         for other in self.accounts.values_mut() {
             let within: Vec<u64> = other.takes_back_from.range(first..end).copied().collect();
             for old in &within {
-                other.takes_back_from.remove(old);
+                other.no_more_from(*old);
             }
             // What it took back before that is not in the new segment any more.
             if !within.is_empty() && other.end > at {

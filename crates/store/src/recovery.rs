@@ -446,7 +446,7 @@ impl<'d> Recovery<'d> {
                     held.count += 1;
                 }
             }
-            account.recount(&index, self.ledger.horizon);
+            account.recount(&index, self.ledger.horizon, None);
         }
         Ok(all.into_values().collect())
     }

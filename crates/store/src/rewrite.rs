@@ -21,7 +21,7 @@ use crate::{
     },
     index::{Facts, Gathered, Index},
     keeper::{Keeper, write_index},
-    ledger::{Account, Dropped, Ledger},
+    ledger::{Account, Dropped, Ledger, Needs},
     reader,
     segment::{self, DIRECTORY, Segment},
     store::{Options, Shared},
@@ -48,6 +48,7 @@ const UNFINISHED: &str = "log/rewrite.new";
 struct Source {
     segment: Arc<Segment>,
     end: u64,
+    needs: Needs,
     released: RoaringBitmap,
     dropped: HashMap<u64, Vec<Arc<Dropped>>>,
 }
@@ -76,7 +77,11 @@ pub(crate) fn step(keeper: &mut Keeper) -> io::Result<bool> {
     let (sources, at, horizon) = {
         let ledger = keeper.shared.ledger.lock();
         let window = choose(&ledger, &keeper.shared.options);
-        let sources = window.iter().filter_map(|first| ledger.accounts.get(first)).map(Source::of).collect::<Vec<_>>();
+        let sources = window
+            .iter()
+            .filter_map(|first| ledger.accounts.get(first))
+            .map(|account| Source::of(account, &ledger))
+            .collect::<Vec<_>>();
         (sources, ledger.end, ledger.horizon)
     };
     if sources.is_empty() {
@@ -118,18 +123,20 @@ fn count(keeper: &mut Keeper) -> io::Result<bool> {
         for account in ledger.accounts.values_mut().filter(|account| account.indexed && account.changes > 0) {
             let quiet = std::mem::replace(&mut account.noticed, account.changes) == account.changes;
             let much = account.changes * 16 > account.live;
-            if chosen.is_none() && account.live > 0 && (quiet || (urgent && much)) {
-                chosen = Some(Arc::clone(&account.segment));
+            let stays = account.live > 0 || !account.takes_back_from.is_empty();
+            if chosen.is_none() && stays && (quiet || (urgent && much)) {
+                chosen = Some(account.segment.first);
             }
         }
-        chosen
+        let account = chosen.and_then(|first| ledger.accounts.get(&first));
+        account.map(|account| (Arc::clone(&account.segment), ledger.needs(account)))
     };
-    let Some(segment) = chosen else { return Ok(false) };
+    let Some((segment, needs)) = chosen else { return Ok(false) };
     let index = reader::index(&keeper.shared, segment.id).map_err(into_io)?;
     let mut ledger = keeper.shared.ledger.lock();
     let horizon = ledger.horizon;
     if let Some(account) = ledger.accounts.get_mut(&segment.first).filter(|a| a.segment.id == segment.id) {
-        account.recount(&index, horizon);
+        account.recount(&index, horizon, Some(&needs));
     }
     Ok(true)
 }
@@ -179,8 +186,9 @@ fn windows<'a>(ledger: &'a Ledger, options: &Options, is_such: impl Fn(&Account)
 }
 
 impl Source {
-    fn of(account: &Account) -> Self {
+    fn of(account: &Account, ledger: &Ledger) -> Self {
         Self {
+            needs: ledger.needs(account),
             segment: Arc::clone(&account.segment),
             end: account.end,
             released: account.released.clone(),
@@ -319,32 +327,22 @@ impl<'k> Rewrite<'k> {
             live.sort_by_key(|(_, sequence)| *sequence);
             items.push((live[0].1, Item::Hold { live, offset, len }));
         }
-        let shared = Arc::clone(&self.shared);
-        let ledger = shared.ledger.lock();
         let mut releases: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for &(relative, hold) in &index.releases {
             let at = first + u64::from(relative);
-            if let Some(older) = self.needs(&ledger, at, hold) {
+            // What is rewritten together needs nothing from each other.
+            let older = source.needs.get(at, hold).filter(|older| !(self.target.first..self.end).contains(older));
+            if let Some(older) = older {
                 self.takes_back_from.insert(older);
                 releases.entry(at).or_default().push(hold);
             }
         }
-        drop(ledger);
         items.extend(releases.into_iter().map(|(at, holds)| (at, Item::Release(holds))));
         for place in &index.notes {
             items.push((first + u64::from(place.relative), Item::Note { offset: place.offset, len: place.len() }));
         }
         items.sort_by_key(|(sequence, _)| *sequence);
         items
-    }
-
-    /// The older segment, not rewritten now, in which the release `at` still has an effect.
-    fn needs(&self, ledger: &Ledger, at: u64, hold: u64) -> Option<u64> {
-        let (&first, account) = ledger.accounts.range(..=hold).next_back()?;
-        let rewritten = (self.target.first..self.end).contains(&first);
-        let effective =
-            hold < account.end && at >= account.pruned_at && account.released.contains((hold - first) as u32);
-        (effective && !rewritten).then_some(first)
     }
 
     /// Keeps a hold for those that have not let go.
@@ -501,7 +499,8 @@ impl<'k> Rewrite<'k> {
             account.released.extend((&old.released - &source.released).iter().map(|relative| relative + shift));
         }
         account.dropped.retain(|_, drops| !drops.is_empty());
-        account.recount(index, ledger.horizon);
+        account.recount(index, ledger.horizon, None);
+        account.changes = 0;
         account
     }
 }

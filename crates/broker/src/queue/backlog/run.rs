@@ -65,7 +65,9 @@ impl Backlog {
             bytes += slot.message.as_ref().map_or(0, |message| message.memory_bytes());
             start = number + 1;
         }
-        start.max(self.unlogged_end)
+        // A run has no gaps: what the log does not have, and all that is before it, stays in memory.
+        let unlogged = self.slots_from(start).filter(|(_, slot)| slot.record == Position(0));
+        unlogged.last().map_or(start, |(number, _)| number + 1)
     }
 
     /// The first record about which [`Backlog::page_out`] would have to know, if anything before `end` can leave memory.
