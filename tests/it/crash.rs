@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use roadstead_tests::checker::{Counts, Kind, Verdict, check};
 use roadstead_tests::load::{Ending, Load, Random};
 use roadstead_tests::raw::Address;
-use roadstead_tests::server::Server;
+use roadstead_tests::server::{Builder, Server};
 
 const ROUNDS: usize = 20;
 const SEED: u64 = 0x0ad5_7ead;
@@ -26,6 +26,21 @@ fn rounds() -> usize {
 
 fn seed() -> u64 {
     wish("ROADSTEAD_TEST_CRASH_SEED", SEED)
+}
+
+/// The log as it is by default, and so small that in each round segments are sealed, indexed, paged out, rewritten and
+/// removed. Rounds take turns.
+const SHAPES: [&str; 2] =
+    ["[store]\n", "[store]\nsegment_bytes = 65536\nrewrite_bytes_per_second = 0\n[limits]\nmemory_bytes = 4194304\n"];
+
+/// What must have been in the log at one time, for each round, if it was at work.
+const SEGMENTS_PER_ROUND: u64 = 1;
+const MESSAGES_PER_ROUND: u64 = 100;
+
+fn start(builder: Builder) -> Server {
+    let server = builder.config(SHAPES[0]).start();
+    Load::declare(&Address::parse(&server.uri()));
+    server
 }
 
 /// Far less than is usual, and far more than nothing.
@@ -55,17 +70,28 @@ impl Lengths {
 
 #[test]
 fn nothing_promised_is_lost_by_a_kill() {
-    let (start, rounds) = (Instant::now(), rounds());
-    let mut server = Server::start();
-    Load::declare(&Address::parse(&server.uri()));
+    let (began, rounds) = (Instant::now(), rounds());
+    let mut server = start(Server::builder());
     let (mut load, mut lengths) = (Load::new(seed()), Lengths(Random::new(seed())));
-    for _ in 1..rounds {
-        load.round(&mut server, lengths.next(), Ending::Abrupt);
+    let (mut segments, mut messages) = (0, 0);
+    for round in 1..=rounds {
+        // The next start is with the other shape.
+        server.configure(SHAPES[round % SHAPES.len()]);
+        load.round(&mut server, lengths.next(), if round == rounds { Ending::Quiet } else { Ending::Abrupt });
+        segments = server.status("segments").max(segments);
+        messages = server.status("messages_on_disk").max(messages);
     }
-    load.round(&mut server, lengths.next(), Ending::Quiet);
     load.drain(&mut server);
+    assert!(!server.log().contains("ERROR"), "the broker complains");
+    let rounds_seen = rounds.min(ROUNDS) as u64;
+    assert!(segments >= SEGMENTS_PER_ROUND * rounds_seen, "the log had {segments} segments at most");
+    assert!(messages >= MESSAGES_PER_ROUND * rounds_seen, "the log had {messages} messages at most");
     let verdict = check(load.history(), &at_least(rounds));
-    println!("{rounds} rounds in {:?}: {:?}", start.elapsed(), verdict.counts);
+    println!(
+        "{rounds} rounds in {:?}: {:?}; {segments} segments and {messages} messages",
+        began.elapsed(),
+        verdict.counts
+    );
     verdict.assert_clean();
 }
 
@@ -73,11 +99,11 @@ fn nothing_promised_is_lost_by_a_kill() {
 #[test]
 fn a_broker_that_confirms_too_early_is_found_out() {
     let Some(binary) = sabotaged_binary() else { return };
-    let mut server = Server::builder().binary(binary).start();
-    Load::declare(&Address::parse(&server.uri()));
+    let mut server = start(Server::builder().binary(binary));
     let (mut load, mut lengths) = (Load::new(seed()), Lengths(Random::new(seed())));
     let mut verdict: Option<Verdict> = None;
     for round in 1..=ROUNDS {
+        server.configure(SHAPES[round % SHAPES.len()]);
         load.round(&mut server, lengths.next(), Ending::Abrupt);
         load.drain(&mut server);
         let latest = check(load.history(), &Counts::default());

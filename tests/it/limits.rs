@@ -198,7 +198,7 @@ fn a_full_broker_blocks_publishers_until_it_is_drained() {
     while hoarder.holds < published + MORE {
         let event = hoarder.hoard(PATIENCE);
         assert_eq!(event.body().len(), SIZE, "{event} after {} messages", hoarder.holds);
-        if hoarder.holds % 64 == 0 {
+        if hoarder.holds.is_multiple_of(64) {
             hoarder.acknowledge_all();
         }
     }

@@ -1,6 +1,12 @@
 //! What the log on disk is for: queues deeper than memory, restarts, copies, keys, damage and a full disk.
 
+mod backup;
+mod damage;
 mod deep;
+mod durability;
+mod encryption;
+mod full;
+mod space;
 
 use std::thread;
 use std::time::{Duration, Instant};

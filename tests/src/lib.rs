@@ -8,3 +8,4 @@ pub mod flow;
 pub mod load;
 pub mod raw;
 pub mod server;
+pub mod tmpfs;

@@ -23,6 +23,8 @@ pub use random::Random;
 const PATIENCE: Duration = Duration::from_millis(50);
 
 const SLEEPER_RUNS: u32 = 3;
+/// Fillers rest in one run of so many.
+const FILLER_RUNS: u32 = 2;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
@@ -37,15 +39,18 @@ const NEWS: Target = Target { exchange: "crash.news", key: "", queues: &["news.r
 const WORK: Target = Target { exchange: "", key: "work", queues: &["work"] };
 const ORDERS: Target = Target { exchange: "", key: "orders", queues: &["orders"] };
 const REQUESTS: Target = Target { exchange: "", key: "requests", queues: &["requests"] };
+const DEEP: Target = Target { exchange: "", key: "deep", queues: &["deep"] };
 const RESULTS: Target = Target { exchange: "", key: "results", queues: &["results"] };
 
-const QUEUES: [&str; 6] = ["work", "orders", "requests", "results", "news.read", "news.kept"];
+const QUEUES: [&str; 7] = ["work", "orders", "requests", "results", "news.read", "news.kept", "deep"];
 
 /// What one client does; its place among the roles is its number as a publisher.
 #[derive(Clone, Copy)]
 enum Role {
     /// Publishes to the targets in turn, with confirms.
     Publisher(&'static [Target]),
+    /// Publishes in every other run, as much as the broker takes, so that its queue gets deeper than memory.
+    Filler(&'static [Target]),
     /// Publishes in transactions, and rolls some back.
     Committer(&'static [Target]),
     /// Takes requests; publishes results and acknowledges the requests in one transaction.
@@ -55,7 +60,7 @@ enum Role {
     Sleeper(consumer::Habit),
 }
 
-const ROLES: [Role; 13] = [
+const ROLES: [Role; 15] = [
     Role::Publisher(&[WORK, NEWS]),
     Role::Publisher(&[ORDERS, WORK]),
     Role::Publisher(&[REQUESTS, NEWS]),
@@ -70,6 +75,8 @@ const ROLES: [Role; 13] = [
     Role::Consumer(consumer::Habit { queue: "news.read", ack: consumer::Ack::Commit(20), requeue_one_in: 0 }),
     // Its queue is taken from in one run of three, so that messages survive several kills.
     Role::Sleeper(consumer::Habit { queue: "news.kept", ack: consumer::Ack::Commit(5), requeue_one_in: 0 }),
+    Role::Filler(&[DEEP]),
+    Role::Sleeper(consumer::Habit { queue: "deep", ack: consumer::Ack::Each, requeue_one_in: 50 }),
 ];
 
 /// How a round ends.
@@ -192,7 +199,9 @@ impl Load {
             let mut client = Client { connection, recorder, random, publisher, sequence, over };
             ready.send(()).expect("the test waits for its clients");
             match ROLES[role] {
-                Role::Publisher(targets) => publisher::publish(&mut client, targets),
+                Role::Publisher(targets) => publisher::publish(&mut client, targets, &publisher::STEADY),
+                Role::Filler(_) if run.is_multiple_of(FILLER_RUNS) => {}
+                Role::Filler(targets) => publisher::publish(&mut client, targets, &publisher::HURRIED),
                 Role::Committer(targets) => worker::commit(&mut client, targets),
                 Role::Worker => worker::work(&mut client),
                 Role::Sleeper(_) if !run.is_multiple_of(SLEEPER_RUNS) => {}

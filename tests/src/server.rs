@@ -230,9 +230,14 @@ impl Server {
         roadstead(words.chain(arguments.iter().map(OsStr::new)))
     }
 
-    /// One number of `roadstead ctl status`.
+    /// One number of `roadstead ctl status`. That a broker that is ready answers at once has a test of its own.
     pub fn status(&self, name: &str) -> u64 {
-        let said = self.ctl(&["--json", "status"]);
+        let end = Instant::now() + START_LIMIT;
+        let mut said = self.ctl(&["--json", "status"]);
+        while said.err.contains("no broker answers") && Instant::now() < end {
+            thread::sleep(POLL);
+            said = self.ctl(&["--json", "status"]);
+        }
         assert!(said.status.success(), "{said:?}");
         let status: serde_json::Value = serde_json::from_str(&said.out).expect("it is JSON");
         status[name].as_u64().unwrap_or_else(|| panic!("{name} is no number in {status}"))

@@ -153,6 +153,11 @@ impl Cipher {
         Ok((cipher, wrapped))
     }
 
+    /// What stands for a data key that cannot be had any more: nothing opens with it.
+    pub(crate) fn lost() -> Self {
+        Self { key: aes(&[0; KEY_LEN]) }
+    }
+
     /// The data key of a segment that is read again.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::{
     format::{Entry, SEGMENT_HEADER, SegmentId},
     index::Place,
     reader,
-    recovery::{Held, Recovery, open_segment, read_index},
+    recovery::{Held, Recovery, open_segment, read_epoch, read_index},
     scan::Subject,
     store::{Durability, Hooks, Options, Store},
 };
@@ -73,6 +73,10 @@ pub fn check(data: &Path, keys: &Keys, progress: &mut dyn FnMut(usize, usize)) -
     let mut report = Report { torn: recovery.torn.clone(), ..Report::default() };
     let found = recovery.findings.take().unwrap_or_default();
     report.findings.extend(found.into_iter().map(|damage| Finding { damage, holders: Vec::new() }));
+    if let Err(error) = read_epoch(&disk) {
+        let damage = Damage { file: disk.path("epoch"), offset: 0, problem: error.to_string() };
+        report.findings.push(Finding { damage, holders: Vec::new() });
+    }
     report.held = recovery.held()?;
     report.bodies = report.held.iter().map(|held| held.count).sum();
     report.state = recovery.ledger.state.iter().map(|(key, value)| (key.clone(), value.clone())).collect();

@@ -94,6 +94,9 @@ use crate::cipher::{TAG_LEN, WRAPPED_LEN};
 /// Bytes of a segment's header.
 pub const SEGMENT_HEADER: usize = 256;
 
+/// Where the wrapped data key stands in a segment's header.
+pub(crate) const WRAPPED_KEY_OFFSET: u64 = 73;
+
 /// Bytes of a block's header.
 pub const BLOCK_HEADER: usize = 36;
 
@@ -720,6 +723,28 @@ mod tests {
         let read = |sequence| Entries::new(payload, sequence, false).next().unwrap().unwrap();
         assert!(read(77).is_intact());
         assert!(!read(78).is_intact(), "a stale entry of the same form must not pass");
+    }
+
+    #[test]
+    fn every_flipped_bit_of_an_entry_is_noticed() {
+        for entry in [
+            Entry::Hold { holders: &[1, 2], parts: [b"body", b""] },
+            Entry::Drop { holder: 7, from: 8, before: 70, except: &[9] },
+            Entry::Put { key: b"key", value: b"value" },
+            Entry::Remove { key: b"key" },
+            Entry::Inventory(&[(1, 3), (7, 7)]),
+        ] {
+            let mut bytes = Vec::new();
+            put_entry(&mut bytes, &entry, 77, content_check(&entry), 0);
+            for bit in 0..bytes.len() * 8 {
+                let mut damaged = bytes.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                let read = Entries::new(&damaged, 77, false).next().and_then(Result::ok);
+                // Kind 2 has no check, and is not looked for where another kind should be.
+                let is_other = |read: &RawEntry<'_>| matches!(read.fields, Fields::Release(..));
+                assert!(read.is_none_or(|read| is_other(&read) || !read.is_intact()), "{entry:?}: bit {bit}");
+            }
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
     index::{Facts, Gathered, Index},
     ledger::{Account, Ledger},
     rewrite,
-    segment::{self, DIRECTORY, Segment},
+    segment::{self, Segment},
     snapshot,
     store::{Durability, Sealed, Shared},
     writer::Step,
@@ -194,7 +194,7 @@ impl Keeper {
             // A file that stays is found to be superfluous at the next start.
             let _ = segment::remove(&*self.shared.disk, account.segment.id, recycle);
         }
-        self.shared.disk.sync_directory(DIRECTORY)?;
+        segment::sync_removals(&*self.shared.disk)?;
         Ok(true)
     }
 

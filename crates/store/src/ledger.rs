@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasherDefault, Hasher},
     ops::Range,
     sync::Arc,
 };
@@ -31,6 +32,28 @@ pub(crate) struct Ledger {
     pub(crate) end: u64,
     /// The newest inventory: where it is, and what it lists.
     pub(crate) inventory: Option<(u64, Vec<(u64, u64)>)>,
+}
+
+/// A table by holder.
+pub(crate) type ByHolder<T> = HashMap<u64, T, BuildHasherDefault<HolderHasher>>;
+
+/// Hashes holders, which count up and which nobody outside chooses, in next to no time.
+#[derive(Debug, Default)]
+pub(crate) struct HolderHasher(u64);
+
+impl Hasher for HolderHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let product = u128::from(number) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
 }
 
 /// What a holder keeps of what it let go of.
@@ -64,7 +87,7 @@ pub(crate) struct Account {
     /// What was let go of before this sequence number is not in the index any more.
     pub(crate) pruned_at: u64,
     /// Live holds by holder, zero for those that have let go since the index was made.
-    pub(crate) holders: HashMap<u64, u32>,
+    pub(crate) holders: ByHolder<u32>,
     /// Live holds.
     pub(crate) live: u64,
     /// Holds that were ever in it.
@@ -74,7 +97,7 @@ pub(crate) struct Account {
     /// Holds that were let go of, by sequence number less the first.
     pub(crate) released: RoaringBitmap,
     /// Holders that let go of much at once.
-    pub(crate) dropped: HashMap<u64, Vec<Arc<Dropped>>>,
+    pub(crate) dropped: ByHolder<Vec<Arc<Dropped>>>,
     /// The sequence number of its last put or remove.
     pub(crate) last_note: u64,
     /// First sequence numbers of older segments that it takes something back from.
@@ -101,12 +124,12 @@ impl Account {
             file_bytes,
             valid_bytes: 0,
             pruned_at: 0,
-            holders: HashMap::new(),
+            holders: ByHolder::default(),
             live: 0,
             holds: 0,
             rested: false,
             released: RoaringBitmap::new(),
-            dropped: HashMap::new(),
+            dropped: ByHolder::default(),
             last_note: 0,
             takes_back_from: BTreeSet::new(),
             gathered: Some(Gathered::default()),

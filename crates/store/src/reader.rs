@@ -110,14 +110,14 @@ pub(crate) fn read(shared: &Shared, wanted: Wanted<'_>, count: usize, bytes: usi
             break;
         };
         let rest = Wanted { from: page.next, ..wanted };
-        let Some((bodies, next)) = unless_replaced(shared, &segment, || {
+        let Some(found) = unless_replaced(shared, &segment, || {
             read_segment(shared, &segment, rest, count - page.bodies.len(), &mut left)
         })?
         else {
             continue;
         };
-        page.bodies.extend(bodies);
-        page.next = wanted.next_from(next);
+        page.bodies.extend(found.bodies);
+        page.next = wanted.next_from(found.next);
     }
     Ok(page)
 }
@@ -169,14 +169,14 @@ fn is_current(shared: &Shared, segment: &Segment) -> bool {
     shared.ledger.lock().accounts.get(&segment.first).is_some_and(|account| account.segment.id == segment.id)
 }
 
-/// Reads from one segment. Returns the bodies, and where to go on.
+/// Reads from one segment.
 fn read_segment(
     shared: &Shared,
     segment: &Segment,
     wanted: Wanted<'_>,
     count: usize,
     left: &mut usize,
-) -> Result<(Vec<(u64, Vec<u8>)>, u64), ReadError> {
+) -> Result<Page, ReadError> {
     let index = index(shared, segment.id)?;
     let name = segment.id.file_name();
     let io_error = |source| ReadError::Io { file: shared.disk.path(&name), source };
@@ -208,7 +208,7 @@ fn read_segment(
         }
         None => index.facts.end.min(wanted.to),
     };
-    Ok((bodies, next))
+    Ok(Page { bodies, next })
 }
 
 /// Where the first `count` holds of a range lie that have not been let go of.

@@ -6,7 +6,7 @@ use crate::{
     cipher::{Cipher, Keys},
     disk::{Disk, DiskFile, read_all, replace},
     error::{Damage, OpenError},
-    format::{Entries, Fields, SEGMENT_HEADER, SegmentHeader, SegmentId, numbers, pairs},
+    format::{Entries, Fields, SEGMENT_HEADER, SegmentHeader, SegmentId, WRAPPED_KEY_OFFSET, numbers, pairs},
     index::{Facts, Index},
     keeper::write_index_on,
     ledger::{Account, Ledger},
@@ -83,20 +83,25 @@ pub(crate) fn open(disk: &dyn Disk, options: &Options, hooks: &Hooks) -> Result<
     Ok(Opened { lock, epoch, ledger, contents, next_number: last_number + 1, next_sequence })
 }
 
-/// Counts up the epoch. The file is replaced as a whole: written in place, it could be torn.
-fn next_epoch(disk: &dyn Disk) -> io::Result<u64> {
+/// How often the log has been opened.
+pub(crate) fn read_epoch(disk: &dyn Disk) -> io::Result<u64> {
     let bytes = match disk.open("epoch") {
         Ok(file) => read_all(&*file)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
-    let epoch = 1 + match bytes.split_at_checked(8) {
-        None if bytes.is_empty() => 0,
+    match bytes.split_at_checked(8) {
+        None if bytes.is_empty() => Ok(0),
         Some((epoch, crc)) if crc32fast::hash(epoch).to_le_bytes() == *crc => {
-            u64::from_le_bytes(epoch.try_into().unwrap_or_default())
+            Ok(u64::from_le_bytes(epoch.try_into().unwrap_or_default()))
         }
-        _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "the epoch file is damaged")),
-    };
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the epoch file is damaged")),
+    }
+}
+
+/// Counts up the epoch. The file is replaced as a whole: written in place, it could be torn.
+fn next_epoch(disk: &dyn Disk) -> io::Result<u64> {
+    let epoch = 1 + read_epoch(disk)?;
     let mut bytes = epoch.to_le_bytes().to_vec();
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
     replace(disk, "epoch", &bytes)?;
@@ -199,7 +204,8 @@ impl<'d> Recovery<'d> {
         let (segment, header, file) = match open_segment(self.disk, self.keys, id) {
             Ok(opened) => opened,
             Err(OpenError::Damaged(_)) => {
-                // Without its header nothing tells blocks from anything else, but an index still leads to entries.
+                // Without its header nothing tells blocks from anything else, but an index still leads to entries. If
+                // they are encrypted, their key is lost.
                 let first = read_index(self.disk, id)?.map_or(self.ledger.end.max(1), |index| index.facts.first);
                 let header = SegmentHeader {
                     first_sequence: first,
@@ -209,7 +215,10 @@ impl<'d> Recovery<'d> {
                     wrapped_key: None,
                 };
                 let file = self.disk.open(&id.file_name()).map_err(OpenError::io("cannot open", &path))?;
-                (Segment::new(id, &header, None), header, file)
+                let mut key = [0; crate::cipher::WRAPPED_LEN];
+                file.read_full_at(&mut key, WRAPPED_KEY_OFFSET).map_err(OpenError::io("cannot read", &path))?;
+                let cipher = (key.iter().filter(|byte| **byte != 0).count() > 1).then(Cipher::lost);
+                (Segment::new(id, &header, cipher), header, file)
             }
             Err(error) => return Err(error),
         };
@@ -326,17 +335,19 @@ impl<'d> Recovery<'d> {
                     let concerned = self.ledger.mark_dropped(sequence, holder, from..before, numbers(list).collect());
                     takes_back_from.extend(concerned);
                 }
-                Fields::Put(key_len, _, data) => {
-                    let data = segment.decrypt(sequence, 4, data).ok_or_else(damage)?;
-                    let (key, value) = data.split_at(key_len.min(data.len()));
-                    self.note(first, sequence, place.len(), key, Some(value));
-                }
-                Fields::Remove(_, _, data) => {
-                    let key = segment.decrypt(sequence, 5, data).ok_or_else(damage)?;
-                    self.note(first, sequence, place.len(), &key, None);
-                }
+                Fields::Put(key_len, _, data) => match segment.decrypt(sequence, 4, data) {
+                    Some(data) => {
+                        let (key, value) = data.split_at(key_len.min(data.len()));
+                        self.note(first, sequence, place.len(), key, Some(value));
+                    }
+                    None => self.tolerate(damage())?,
+                },
+                Fields::Remove(_, _, data) => match segment.decrypt(sequence, 5, data) {
+                    Some(key) => self.note(first, sequence, place.len(), &key, None),
+                    None => self.tolerate(damage())?,
+                },
                 Fields::Inventory(_, list) => self.ledger.inventory = Some((sequence, pairs(list).collect())),
-                Fields::Hold(..) | Fields::Release(..) => return Err(damage()),
+                Fields::Hold(..) | Fields::Release(..) => self.tolerate(damage())?,
             }
         }
         Ok(())
@@ -374,8 +385,8 @@ impl<'d> Recovery<'d> {
         Ok(())
     }
 
-    /// One past every sequence number that anything refers to. The snapshot and the indexes may know of entries that the
-    /// log has lost, where these were not to be synced.
+    /// One past every sequence number that anything refers to. Snapshots and indexes should know of nothing that the log
+    /// has lost, but a number must not be used twice even if a disk has not kept what it promised.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.ledger.end.max(self.ledger.horizon).max(self.pruned_at).max(1)
     }

@@ -4,7 +4,7 @@
 //! whoever refers to it notices nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::Arc,
     time::Duration,
@@ -21,7 +21,7 @@ use crate::{
     },
     index::{Facts, Gathered, Index},
     keeper::{Keeper, write_index},
-    ledger::{Account, Dropped, Ledger, Needs},
+    ledger::{Account, ByHolder, Dropped, Ledger, Needs},
     reader,
     segment::{self, DIRECTORY, Segment},
     store::{Options, Shared},
@@ -50,7 +50,7 @@ struct Source {
     end: u64,
     needs: Needs,
     released: RoaringBitmap,
-    dropped: HashMap<u64, Vec<Arc<Dropped>>>,
+    dropped: ByHolder<Vec<Arc<Dropped>>>,
 }
 
 /// Something of a segment that stays.
@@ -476,7 +476,7 @@ impl<'k> Rewrite<'k> {
             let alone = Arc::strong_count(&source.segment) == 1;
             let _ = segment::remove(&*shared.disk, source.segment.id, alone.then_some(shared.options.segment_bytes));
         }
-        shared.disk.sync_directory(DIRECTORY)
+        segment::sync_removals(&*shared.disk)
     }
 
     /// The account of the new segment: that of its sources, less what is not in it.

@@ -13,6 +13,9 @@ pub(crate) const DIRECTORY: &str = "log";
 
 const SPARE: &str = "log/spare";
 
+/// What becomes the spare once its former name is surely gone.
+const RECYCLED: &str = "log/recycled.new";
+
 /// Blocks of this size on the average sync as fast in a file that was never written.
 const LARGE_BYTES: u64 = 512 * 1024;
 
@@ -225,18 +228,32 @@ pub(crate) fn prepare_spare(disk: &dyn Disk, bytes: u64, large: bool) -> io::Res
     }
 }
 
-/// Removes a segment that is no longer needed, with its index. Its file becomes the spare if there is none and nobody
-/// else refers to it: a backup may, by a hard link.
+/// Removes a segment that is no longer needed, with its index. Its file is recycled if there is no spare and nobody else
+/// refers to it: a backup may, by a hard link.
 pub(crate) fn remove(disk: &dyn Disk, id: SegmentId, recycle_bytes: Option<u64>) -> io::Result<()> {
     let name = id.file_name();
     // A segment that was needed for a short time only never got an index.
     let _ = disk.remove(&id.index_name());
     let fits = || disk.open(&name).and_then(|file| file.size()).is_ok_and(|size| Some(size) == recycle_bytes);
-    if recycle_bytes.is_some() && disk.open(SPARE).is_err() && fits() && disk.is_sole_link(&name) {
-        disk.rename(&name, SPARE)
+    if recycle_bytes.is_some()
+        && [SPARE, RECYCLED].iter().all(|name| disk.open(name).is_err())
+        && fits()
+        && disk.is_sole_link(&name)
+    {
+        disk.rename(&name, RECYCLED)
     } else {
         disk.remove(&name)
     }
+}
+
+/// Makes removals safe. Only then a recycled file may get other content: a power failure before that might bring its
+/// former name back, under which it would be damage.
+pub(crate) fn sync_removals(disk: &dyn Disk) -> io::Result<()> {
+    disk.sync_directory(DIRECTORY)?;
+    if disk.open(RECYCLED).is_ok() && disk.open(SPARE).is_err() {
+        disk.rename(RECYCLED, SPARE)?;
+    }
+    Ok(())
 }
 
 /// The segments of a log in the order of their numbers, and those that rewriting has made superfluous.

@@ -494,6 +494,9 @@ impl Shared {
         let last = self.ledger.lock().accounts.values().next_back().map(|account| account.segment.id.file_name());
         let Some(name) = last else { return Ok(()) };
         self.disk.open(&name)?.sync().map_err(|source| self.fail_at(&name, source))?;
+        if self.has_failed() {
+            return Err(io::Error::other("the log could not be made safe"));
+        }
         self.safe.fetch_max(end, Ordering::AcqRel);
         Ok(())
     }

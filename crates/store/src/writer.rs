@@ -113,9 +113,7 @@ impl Writer {
         if block.sync {
             self.sync()?;
         }
-        if self.shared.has_failed() {
-            return Err(self.error(io::Error::other("another file could not be made safe")));
-        }
+        self.check_others()?;
         self.shared.commit(block.end);
         self.shared.ledger.lock().record(base, &block.bytes[BLOCK_HEADER..], block.first_sequence);
         self.shared.recycle(block.bytes);
@@ -128,10 +126,21 @@ impl Writer {
 
     fn sync(&mut self) -> Result<(), WriteError> {
         if self.safe < self.written {
-            self.tail.sync().map_err(|source| self.error(source))?;
+            let name = self.tail.segment.id.file_name();
+            // The keeper has to know at once: the system might not tell it.
+            self.tail.sync().map_err(|source| self.error(self.shared.fail_at(&name, source)))?;
+            self.check_others()?;
             self.shared.syncs.fetch_add(1, Ordering::Relaxed);
             self.safe = self.written;
             self.shared.safe.fetch_max(self.safe, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// What the keeper could not make safe may be lost, and no sync would tell of it again.
+    fn check_others(&self) -> Result<(), WriteError> {
+        if self.shared.has_failed() {
+            return Err(self.error(io::Error::other("the keeper could not make the log safe")));
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! Queues that are deeper than memory.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 
 use roadstead_tests::flow::{Consumer, Load, Publisher, Taken, Tally, connect, depth};
+use roadstead_tests::raw::Fields;
 use roadstead_tests::server::Server;
 
 use super::{MIB, SMALL, SOON};
@@ -24,18 +25,18 @@ fn start() -> Server {
 
 /// Looks at the broker's memory while `work` is done; the most that it took.
 fn watched(server: &Server, work: impl FnOnce()) -> u64 {
-    let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let watch = scope.spawn(|| {
+        let (working, worked) = mpsc::channel::<()>();
+        let watch = scope.spawn(move || {
             let mut most = 0;
-            while !over.load(Ordering::Acquire) {
+            while worked.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout) {
                 most = most.max(server.resident_bytes());
-                thread::sleep(SOON);
             }
             most
         });
         work();
-        over.store(true, Ordering::Release);
+        // Watching ends with this, also if the work panics.
+        drop(working);
         watch.join().expect("watching does not panic")
     })
 }
@@ -112,7 +113,7 @@ fn get_reaches_the_whole_depth() {
         // One in a thousand goes back and is next again.
         if !automatic && left % 1000 == 1 {
             let tag = taken.tag.to_string();
-            connection.send(1, "basic.nack", &roadstead_tests::raw::Fields::parse("requeue").with("delivery_tag", tag));
+            connection.send(1, "basic.nack", &Fields::parse("requeue").with("delivery_tag", tag));
             tally.skip_to(1, taken.sequence - 1);
             let again = connection.call(1, "basic.get", "queue=deep no_ack");
             let again = Taken::of(&again).unwrap_or_else(|| panic!("{again} after it was put back"));
@@ -120,7 +121,7 @@ fn get_reaches_the_whole_depth() {
             tally.next(again);
         } else if !automatic {
             let tag = taken.tag.to_string();
-            connection.send(1, "basic.ack", &roadstead_tests::raw::Fields::default().with("delivery_tag", tag));
+            connection.send(1, "basic.ack", &Fields::default().with("delivery_tag", tag));
         }
     }
     assert_eq!(connection.call(1, "basic.get", "queue=deep").method_name(), Some("basic.get-empty"));

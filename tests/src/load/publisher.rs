@@ -8,30 +8,37 @@ use super::{Client, PATIENCE, Target, is_gone};
 use crate::checker::{Sent, What};
 use crate::raw::Happening;
 
-/// Publishes that may wait for an answer at a time.
-const WINDOW: usize = 256;
-const BURST: usize = 12;
-const PAUSE: Duration = Duration::from_millis(5);
+/// How quickly one publishes.
+pub(super) struct Pace {
+    /// Publishes that may wait for an answer at a time.
+    window: usize,
+    burst: usize,
+    pause: Duration,
+}
+
+pub(super) const STEADY: Pace = Pace { window: 256, burst: 12, pause: Duration::from_millis(5) };
+pub(super) const HURRIED: Pace = Pace { window: 1024, burst: 128, pause: Duration::from_millis(1) };
+
 /// How long a publisher waits for its last answers, before it complains.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Until the connection is gone, or publishing is over and everything is answered.
-pub(super) fn publish(client: &mut Client, targets: &[Target]) {
+pub(super) fn publish(client: &mut Client, targets: &[Target], pace: &Pace) {
     client.connection.call(1, "confirm.select", "");
     let mut outstanding = BTreeSet::new();
     let mut tag = 0;
     while !client.is_over() {
-        for _ in 0..=client.random.below(BURST) {
+        for _ in 0..=client.random.below(pace.burst) {
             tag += 1;
             outstanding.insert(tag);
             client.publish(&targets[tag as usize % targets.len()], Sent::Confirmed(tag));
         }
-        thread::sleep(PAUSE);
+        thread::sleep(pace.pause);
         loop {
-            let patience = if outstanding.len() < WINDOW { Duration::ZERO } else { PATIENCE };
+            let patience = if outstanding.len() < pace.window { Duration::ZERO } else { PATIENCE };
             match take_answer(client, &mut outstanding, patience) {
-                Answer::Taken if outstanding.len() > WINDOW / 4 => {}
-                Answer::None if outstanding.len() >= WINDOW => {}
+                Answer::Taken if outstanding.len() > pace.window / 4 => {}
+                Answer::None if outstanding.len() >= pace.window => {}
                 Answer::Gone => return,
                 Answer::Taken | Answer::None => break,
             }

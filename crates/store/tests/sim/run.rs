@@ -3,17 +3,22 @@
 //!
 //! Nothing here asserts: what is wrong is returned, so that a test can also demand that something is found.
 
-use std::{collections::BTreeSet, io::ErrorKind, mem, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io::ErrorKind,
+    mem,
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use roadstead_store::{
-    Durability, Entry, Hooks, Keeper, Keys, MasterKey, OpenError, Options, ReadError, Sealed, Step, Store,
-    UNTIL_RESTART, Writer,
+    Hooks, Keeper, Keys, MasterKey, OpenError, Options, ReadError, Sealed, Step, Store, UNTIL_RESTART, Writer,
 };
 
 use super::{
     disk::{Operation, Random, SimDisk},
-    model::{Append, Model, Op},
+    interleave::{self, Interleaved, Meanwhile},
+    model::{Append, Hold, Model, Op},
 };
 
 /// What a run did, to show that it did something.
@@ -52,7 +57,7 @@ struct Told {
 }
 
 struct Node {
-    store: Store,
+    store: Arc<Store>,
     writer: Writer,
     keeper: Keeper,
 }
@@ -80,6 +85,8 @@ pub struct Run {
     manner: Manner,
     node: Option<Node>,
     told: Arc<Mutex<Told>>,
+    /// What goes on while the keeper works.
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
     /// What was held when the store was opened last, what was appended since, and what that amounts to.
     base: Model,
     log: Vec<Append>,
@@ -149,6 +156,7 @@ impl Run {
             manner,
             node: None,
             told: Arc::default(),
+            meanwhile: Arc::default(),
             base: Model::default(),
             log: Vec::new(),
             appended: Model::default(),
@@ -263,8 +271,17 @@ impl Run {
         }
     }
 
-    /// The process ends as it should: nothing at all may be lost.
-    pub fn close(&mut self) -> Outcome {
+    /// The process ends as it should, and another one begins, perhaps after a power failure: nothing at all may be lost.
+    fn close(&mut self) -> Outcome {
+        self.shut()?;
+        if self.disk.has_crashed() || self.random.one_in(2) {
+            self.disk = self.disk.crash();
+            return self.open(true);
+        }
+        self.open(false)
+    }
+
+    fn shut(&mut self) -> Outcome {
         self.disk.set_capacity(1 << 30);
         let Some(Node { store, mut writer, keeper }) = self.node.take() else { return Ok(()) };
         self.take_stock(store.committed());
@@ -284,11 +301,26 @@ impl Run {
         if ended && let Some(last) = self.log.last() {
             (self.safe_end, self.written_end) = (last.end, last.end);
         }
-        if self.disk.has_crashed() || self.random.one_in(2) {
-            self.disk = self.disk.crash();
-            return self.open(true);
+        Ok(())
+    }
+
+    /// A log that was closed after `steps` without misfortune, with what its next opening must find. The keeper came to
+    /// rest before, or a while before that.
+    pub fn closed(seed: u64, steps: usize) -> Outcome<(Self, Model)> {
+        let mut run = Self::new(seed);
+        run.manner.misfortune = 0;
+        run.open(false)?;
+        for step in 0..steps {
+            run.step()?;
+            if step == steps - 30 {
+                run.rest()?;
+            }
         }
-        self.open(false)
+        run.shut()?;
+        let mut model = run.appended.clone();
+        model.restart();
+        run.options.keys = Keys::new(Some(master('a')), vec![master('b')]);
+        Ok((run, model))
     }
 
     /// Opens the store, and compares what it says with the model.
@@ -303,7 +335,8 @@ impl Run {
         let mut attempts = 0;
         let (store, contents, writer, keeper) = loop {
             attempts += 1;
-            match Store::open_on(Arc::new(self.disk.clone()), self.options.clone(), self.hooks()) {
+            let disk = Interleaved::new(self.disk.clone(), self.meanwhile.clone());
+            match Store::open_on(Arc::new(disk), self.options.clone(), self.hooks()) {
                 Ok(opened) => break opened,
                 Err(_) if self.disk.has_crashed() => {
                     self.disk = self.disk.restart();
@@ -335,14 +368,6 @@ impl Run {
         demand(contents.state.iter().cloned().eq(found.state.clone()), || {
             format!("the state table is {:?}\ninstead of {:?}", contents.state, found.state)
         })?;
-        if std::env::var("TRACE").is_ok() {
-            eprintln!(
-                "OPEN end {} state {} segs {:?}",
-                contents.end,
-                contents.state.len(),
-                self.disk.snapshot().iter().map(|(n, b)| (n.clone(), b.len())).collect::<Vec<_>>()
-            );
-        }
         let held = found.contents();
         demand(contents.held == held, || {
             let (only, missing) = difference(&contents.held, &held);
@@ -352,44 +377,32 @@ impl Run {
         (self.appended, self.recorded, self.recorded_count) = (self.base.clone(), self.base.clone(), 0);
         (self.safe_end, self.written_end, self.sealed_end) = (contents.end, contents.end, contents.end);
         *self.told.lock() = Told::default();
-        self.node = Some(Node { store, writer, keeper });
+        self.node = Some(Node { store: Arc::new(store), writer, keeper });
         self.read_all()
     }
 
     fn append(&mut self) {
-        let mut ops = Vec::new();
-        let mut used = BTreeSet::new();
-        for _ in 0..[1, 1, 1, 2, 4][self.random.below(5)] {
-            ops.extend(self.op(&mut used));
+        let Some((ops, is_synced)) = self.next_append(&mut BTreeSet::new()) else { return };
+        if let Some(node) = &self.node {
+            let append = interleave::append(&node.store, ops, is_synced);
+            self.note(append);
         }
-        if ops.is_empty() {
-            return;
-        }
-        let is_synced = self.random.below(100) < self.manner.fsync_percent;
-        let Some(node) = &self.node else { return };
-        let entries: Vec<Entry<'_>> = ops.iter().map(Op::entry).collect();
-        let durability = if is_synced { Durability::Fsync } else { Durability::Os };
-        let first = node.store.append(&entries, durability);
-        let end = first + entries.iter().map(Entry::sequences).sum::<u64>();
-        let append = Append { first, end, is_synced, ops };
-        if std::env::var("TRACE").is_ok() {
-            eprintln!(
-                "APPEND {} {} {:?}",
-                append.first,
-                append.is_synced,
-                append
-                    .ops
-                    .iter()
-                    .map(|o| match o {
-                        Op::Hold { holders, body } => format!("hold {holders:?} {}", body.len()),
-                        o => format!("{o:?}"),
-                    })
-                    .collect::<Vec<_>>()
-            );
-        }
+    }
+
+    /// Takes note of what was appended.
+    fn note(&mut self, append: Append) {
         self.appended.apply(&append);
         self.log.push(append);
         self.tally.appends += 1;
+    }
+
+    /// Entries to be appended as one, and whether they are to be synced. No holder in `used` is part of them.
+    fn next_append(&mut self, used: &mut BTreeSet<u64>) -> Option<(Vec<Op>, bool)> {
+        let mut ops = Vec::new();
+        for _ in 0..[1, 1, 1, 2, 4][self.random.below(5)] {
+            ops.extend(self.op(used));
+        }
+        (!ops.is_empty()).then(|| (ops, self.random.below(100) < self.manner.fsync_percent))
     }
 
     /// An entry of which no holder in `used` is part.
@@ -469,14 +482,19 @@ impl Run {
             Err(error) => {
                 let after = node.store.committed();
                 demand(after == before, || format!("{after} was committed in spite of {error}"))?;
-                if self.disk.has_crashed() {
-                    return self.crash().map(|()| Step::Done);
-                }
-                demand(self.may_fail, || format!("the writer failed: {error}"))?;
-                self.tally.failures += 1;
-                if self.random.one_in(2) { self.crash() } else { self.kill() }.map(|()| Step::Done)
+                self.after_failure(&error)
             }
         }
+    }
+
+    /// The writer cannot go on: another process has to.
+    fn after_failure(&mut self, error: &dyn std::fmt::Display) -> Outcome<Step> {
+        if self.disk.has_crashed() {
+            return self.crash().map(|()| Step::Done);
+        }
+        demand(self.may_fail, || format!("the log failed: {error}"))?;
+        self.tally.failures += 1;
+        if self.random.one_in(2) { self.crash() } else { self.kill() }.map(|()| Step::Done)
     }
 
     /// Follows what has been committed.
@@ -489,39 +507,54 @@ impl Run {
         }
     }
 
+    /// Lets the keeper do something, perhaps while others append and the writer writes.
     fn step_keeper(&mut self) -> Outcome<Step> {
-        let Some(node) = &mut self.node else { return Ok(Step::Idle) };
-        let before: Vec<String> = self.disk.files();
-        let step = node.keeper.step();
-        let after: Vec<String> = self.disk.files();
-        if std::env::var("TRACE").is_ok() {
-            let (a, b) = difference(&after, &before);
-            eprintln!("keeper {step:?} +{a:?} -{b:?} committed {}", node.store.committed());
+        let (mut ahead, mut used) = (VecDeque::new(), BTreeSet::new());
+        if self.manner.misfortune > 0 && self.random.one_in(2) {
+            ahead.extend((0..4).filter_map(|_| self.next_append(&mut used)));
         }
-        let usage = node.store.usage();
-        self.tally.most_segments = self.tally.most_segments.max(usage.segments);
+        let (before, unrecorded) = (self.recorded.clone(), self.recorded_count);
+        let random = Random(self.random.next());
+        let Some(Node { store, writer, mut keeper }) = self.node.take() else { return Ok(Step::Idle) };
+        let meanwhile = Meanwhile { store, writer, random, ahead, done: Vec::new(), error: None };
+        *self.meanwhile.lock() = Some(meanwhile);
+        let step = keeper.step();
+        let taken = self.meanwhile.lock().take();
+        let Some(Meanwhile { store, writer, done, error, .. }) = taken else { return Err("the writer is gone".into()) };
+        self.tally.most_segments = self.tally.most_segments.max(store.usage().segments);
+        self.node = Some(Node { store, writer, keeper });
+        done.into_iter().for_each(|append| self.note(append));
+        self.advance();
         let Told { sealed, failures } = mem::take(&mut *self.told.lock());
-        if self.disk.has_crashed() {
-            return self.crash().map(|()| Step::Done);
+        if let Some(error) = error {
+            return self.after_failure(&error);
         }
-        if !failures.is_empty() {
-            demand(self.may_fail, || format!("the keeper failed: {failures:?}"))?;
-            self.tally.failures += 1;
-            return if self.random.one_in(2) { self.crash() } else { self.kill() }.map(|()| Step::Done);
+        if self.disk.has_crashed() || !failures.is_empty() {
+            return self.after_failure(&format!("{failures:?}"));
         }
+        let since = self.log.get(unrecorded).map_or(u64::MAX, |append| append.first);
         for event in sealed {
-            let range = self.sealed_end..event.end;
-            let held = self.recorded.held.iter().map(|(&holder, held)| {
-                (holder, held.range(range.clone()).map(|(&hold, _)| hold).collect::<Vec<u64>>())
-            });
-            let held: Vec<(u64, Vec<u64>)> = held.filter(|(_, held)| !held.is_empty()).collect();
-            demand(event.holders == held, || {
-                let (only, missing) = difference(&event.holders, &held);
-                format!("sealed {range:?} with {only:?}\ninstead of {missing:?}")
-            })?;
-            self.sealed_end = event.end;
+            self.check_sealed(&event, &before, since)?;
         }
         Ok(step)
+    }
+
+    /// A sealed segment tells of all that is live in it now, and of nothing that was not live before or came since.
+    fn check_sealed(&mut self, event: &Sealed, before: &Model, since: u64) -> Outcome {
+        let range = self.sealed_end..event.end;
+        let told: BTreeSet<(u64, u64)> =
+            event.holders.iter().flat_map(|(holder, holds)| holds.iter().map(|hold| (*holder, *hold))).collect();
+        let is_told = |(holder, held): (&u64, &BTreeMap<u64, Hold>)| {
+            held.range(range.clone()).all(|(hold, _)| told.contains(&(*holder, *hold)))
+        };
+        demand(self.recorded.held.iter().all(is_told), || format!("sealed {range:?} without all that is live"))?;
+        let was_live = |(holder, hold): &(u64, u64)| {
+            range.contains(hold)
+                && (*hold >= since || before.held.get(holder).is_some_and(|held| held.contains_key(hold)))
+        };
+        demand(told.iter().all(was_live), || format!("sealed {range:?} with what is not live: {told:?}"))?;
+        self.sealed_end = event.end;
+        Ok(())
     }
 
     /// Reads a random part of what somebody holds.
