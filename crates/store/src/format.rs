@@ -11,6 +11,7 @@
 //! | `log/*.index` | where the entries of the segment of that name lie, written once it is sealed |
 //! | `log/state` | the state table up to some sequence number |
 //! | `log/spare` | a file made ready to be a segment |
+//! | `log/reserve` | the same, for when the disk is full |
 //!
 //! Every holder of every body has a *sequence number* of its own: a hold with three holders takes three, any other entry
 //! takes one. Sequence numbers are never used twice.
@@ -49,7 +50,7 @@
 //!
 //! | kind | entry | fields |
 //! |---|---|---|
-//! | 1 | hold | number of holders (2), length of the body (4), check (4), holders (8 each), body |
+//! | 1 | hold | number of holders (4), length of the body (4), check (4), holders (8 each), body |
 //! | 2 | release | holder (8), number (4), sequence numbers of its holds (8 each) |
 //! | 3 | drop: the holder lets go of all between two sequence numbers | number (4), check (4), holder (8), the first (8), one past the last (8), sequence numbers of holds that it keeps (8 each) |
 //! | 4 | put | length of the key (4), length of key and value (4), check (4), key, value |
@@ -70,14 +71,14 @@
 //!
 //! A header of 128 bytes: magic `RDSTIDX2`, epoch, first number, number, generation (8 each), sequence number of the
 //! first entry (8), one past the last (8), valid bytes of the segment (8), the sequence number before which what was let
-//! go of is left out (8), numbers of groups, holds, releases and notes (8 each), CRC of groups, releases and notes (4), at
-//! 124 the CRC of the header. Then:
+//! go of is left out (8), numbers of groups, holds, bytes of releases, and notes (8 each), CRC of groups, releases and
+//! notes (4), at 124 the CRC of the header. Then:
 //!
 //! | part | fields |
 //! |---|---|
 //! | groups, by holder | holder (8), number of its holds (4), CRC of them (4) |
 //! | holds, in the order of the groups, by sequence number | sequence number less the first (4), offset in the segment (4), length of the entry (4, bit 31: only until the log is opened again) |
-//! | releases | sequence number of the entry less the first (4), sequence number let go of (8) |
+//! | releases | sequence number of the entry less the first, sequence number let go of; each as the difference to the one before, as a varint (the second zigzag) |
 //! | notes: drops, puts, removes, inventories | sequence number less the first (4), offset (4), length (4) |
 //!
 //! # State
@@ -109,7 +110,7 @@ pub const UNTIL_RESTART: u64 = 1 << 63;
 const SEGMENT_MAGIC: &[u8; 8] = b"RDSTSEG2";
 
 /// Bytes of a hold before its holders.
-const HOLD_HEAD: usize = 11;
+const HOLD_HEAD: usize = 13;
 
 /// Bytes of a release before its list.
 pub(crate) const RELEASE_HEAD: usize = 13;
@@ -280,7 +281,7 @@ pub fn put_entry(out: &mut Vec<u8>, entry: &Entry<'_>, sequence: u64, check: u32
     match entry {
         Entry::Hold { holders, parts: [head, tail] } => {
             out.push(1);
-            out.extend_from_slice(&(holders.len() as u16).to_le_bytes());
+            out.extend_from_slice(&(holders.len() as u32).to_le_bytes());
             out.extend_from_slice(&((head.len() + tail.len() + room) as u32).to_le_bytes());
             put_check(out);
             holders.iter().for_each(|holder| out.extend_from_slice(&holder.to_le_bytes()));
@@ -360,8 +361,7 @@ impl<'a> Entries<'a> {
         Some(Some(match self.take(1)?[0] {
             1 => {
                 let head = self.take(HOLD_HEAD - 1)?;
-                let count = usize::from(u16::from_le_bytes([head[0], head[1]]));
-                let (len, check) = (get_u32(head, 2) as usize, get_u32(head, 6));
+                let (count, len, check) = (get_u32(head, 0) as usize, get_u32(head, 4) as usize, get_u32(head, 8));
                 Fields::Hold(self.take(count * 8)?, check, self.take(len)?)
             }
             2 => Fields::Release(self.u64()?, self.list()?),

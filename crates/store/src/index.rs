@@ -1,6 +1,9 @@
 //! Where the entries of a sealed segment lie, so that neither starting nor reading has to search for them.
 
-use crate::format::{Fields, RELEASE_HEAD, RawEntry, SKIP, SegmentId, UNTIL_RESTART, get_u32, get_u64, numbers};
+use crate::{
+    format::{Fields, RELEASE_HEAD, RawEntry, SKIP, SegmentId, UNTIL_RESTART, get_u32, get_u64, numbers},
+    releases::Releases,
+};
 
 const HEADER: usize = 128;
 const MAGIC: &[u8; 8] = b"RDSTIDX2";
@@ -54,7 +57,7 @@ pub(crate) struct Group {
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     holds: Vec<(u64, Place)>,
-    releases: Vec<(u32, u64)>,
+    releases: Releases,
     notes: Vec<Place>,
 }
 
@@ -72,7 +75,7 @@ impl Gathered {
                 }
             }
             Fields::Release(_, list) => {
-                self.releases.extend(numbers(list).map(|sequence| (relative as u32, sequence)));
+                numbers(list).for_each(|sequence| self.releases.push(relative as u32, sequence));
             }
             _ => self.notes.push(place(relative, false)),
         }
@@ -121,7 +124,7 @@ pub(crate) struct Index {
     groups: Vec<Group>,
     holds: Vec<Place>,
     /// Sequence number of the release less the first, what was let go of.
-    pub(crate) releases: Vec<(u32, u64)>,
+    pub(crate) releases: Releases,
     pub(crate) notes: Vec<Place>,
 }
 
@@ -165,7 +168,7 @@ impl Index {
     /// The same of the releases that are needed.
     pub(crate) fn release_bytes(&self, is_needed: impl Fn(u32, u64) -> bool) -> u64 {
         let (mut bytes, mut last) = (0, None);
-        for &(relative, _) in self.releases.iter().filter(|(relative, hold)| is_needed(*relative, *hold)) {
+        for (relative, _) in self.releases.iter().filter(|(relative, hold)| is_needed(*relative, *hold)) {
             let is_new = last.replace(relative) != Some(relative);
             bytes += 20 + if is_new { RELEASE_HEAD + SKIP } else { 0 };
         }
@@ -174,7 +177,8 @@ impl Index {
 
     /// Bytes of its file.
     pub(crate) fn file_bytes(&self) -> u64 {
-        (HEADER + self.groups.len() * 16 + (self.holds.len() + self.releases.len() + self.notes.len()) * 12) as u64
+        let places = self.holds.len() + self.notes.len();
+        (HEADER + self.groups.len() * 16 + places * 12 + self.releases.as_bytes().len()) as u64
     }
 
     /// Bytes of memory that it takes.
@@ -194,17 +198,15 @@ impl Index {
             groups.extend_from_slice(&group.count.to_le_bytes());
             groups.extend_from_slice(&crc32fast::hash(&holds[start..]).to_le_bytes());
         }
-        for (relative, sequence) in &self.releases {
-            rest.extend_from_slice(&relative.to_le_bytes());
-            rest.extend_from_slice(&sequence.to_le_bytes());
-        }
+        rest.extend_from_slice(self.releases.as_bytes());
         self.notes.iter().for_each(|place| place.put(&mut rest));
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&groups);
         hasher.update(&rest);
         out[..8].copy_from_slice(MAGIC);
         out[8..40].copy_from_slice(&id.context());
-        let counts = [self.groups.len(), self.holds.len(), self.releases.len(), self.notes.len()].map(|n| n as u64);
+        let counts = [self.groups.len(), self.holds.len(), self.releases.as_bytes().len(), self.notes.len()];
+        let counts = counts.map(|n| n as u64);
         for (at, number) in [first, end, valid_bytes, pruned_at].into_iter().chain(counts).enumerate() {
             out[40 + at * 8..48 + at * 8].copy_from_slice(&number.to_le_bytes());
         }
@@ -227,7 +229,7 @@ impl Index {
             return None;
         }
         let count = |at: usize| get_u64(header, 72 + at * 8) as usize;
-        let lens = [count(0) * 16, count(1) * 12, count(2) * 12, count(3) * 12];
+        let lens = [count(0) * 16, count(1) * 12, count(2), count(3) * 12];
         let mut rest = bytes.get(HEADER..)?;
         let mut take = |len: usize| -> Option<&[u8]> {
             let (head, tail) = rest.split_at_checked(len)?;
@@ -263,7 +265,7 @@ impl Index {
             facts,
             groups,
             holds: hold_bytes.chunks_exact(12).map(Place::get).collect(),
-            releases: release_bytes.chunks_exact(12).map(|b| (get_u32(b, 0), get_u64(b, 4))).collect(),
+            releases: Releases::from_bytes(release_bytes)?,
             notes: note_bytes.chunks_exact(12).map(Place::get).collect(),
         })
     }
@@ -320,7 +322,7 @@ mod tests {
         assert_eq!(found(3, 102), [(2, false)]);
         assert_eq!(found(7, 0), [(5, false)], "the first hold was gone when the index was made");
         assert_eq!(found(8, 0), []);
-        assert_eq!(index.releases, [(3, 100), (3, 55)]);
+        assert!(index.releases.iter().eq([(3, 100), (3, 55)]));
         assert_eq!(index.notes.len(), 1);
     }
 }

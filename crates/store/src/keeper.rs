@@ -104,6 +104,9 @@ impl Keeper {
             let large = self.shared.large.load(Ordering::Relaxed);
             segment::prepare_spare(&*self.shared.disk, self.shared.options.segment_bytes, large)?;
         }
+        if segment::prepare_reserve(&*self.shared.disk, self.shared.options.segment_bytes)? {
+            self.shared.full.store(false, Ordering::Relaxed);
+        }
         Ok(self.index()? || removed)
     }
 

@@ -7,7 +7,7 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`format`](mod@format), `index`, `snapshot` | the form on disk |
+//! | [`format`](mod@format), `index`, `releases`, `snapshot` | the form on disk |
 //! | [`disk`] | files, as a trait |
 //! | `cipher` | encryption at rest |
 //! | `store`, `writer` | appending and group commit |
@@ -30,6 +30,7 @@ mod keeper;
 mod ledger;
 mod reader;
 mod recovery;
+mod releases;
 mod rewrite;
 mod scan;
 mod segment;

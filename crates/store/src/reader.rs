@@ -18,7 +18,7 @@ const GAP: u32 = 32 * 1024;
 const READ_BYTES: usize = 1024 * 1024;
 
 /// Memory for indexes that were read.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -287,7 +287,7 @@ impl<'d> Recovery<'d> {
         self.ledger.end = self.ledger.end.max(end);
         self.ledger.accounts.insert(first, account);
         let mut takes_back_from = std::collections::BTreeSet::new();
-        for &(relative, hold) in &index.releases {
+        for (relative, hold) in index.releases.iter() {
             if let Some(account) = self.ledger.mark_released(first + u64::from(relative), hold) {
                 takes_back_from.insert(account.segment.first);
             }

@@ -95,14 +95,14 @@ pub(crate) fn step(keeper: &mut Keeper) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether disk use is beyond twice what is live and three segments.
+/// Whether disk use is beyond twice what is live and four segments, of which two are the spare and the reserve.
 pub(crate) fn is_over_bound(ledger: &Ledger, options: &Options) -> bool {
     let (mut disk, mut live) = (0, 0);
     for account in ledger.accounts.values() {
         disk += account.file_bytes;
         live += estimate(account);
     }
-    disk > 2 * live + 3 * options.segment_bytes
+    disk > 2 * live + 2 * options.segment_bytes
 }
 
 /// Live bytes, from the last count and what was let go of since.
@@ -328,7 +328,7 @@ impl<'k> Rewrite<'k> {
             items.push((live[0].1, Item::Hold { live, offset, len }));
         }
         let mut releases: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-        for &(relative, hold) in &index.releases {
+        for (relative, hold) in index.releases.iter() {
             let at = first + u64::from(relative);
             // What is rewritten together needs nothing from each other.
             let older = source.needs.get(at, hold).filter(|older| !(self.target.first..self.end).contains(older));

@@ -13,6 +13,8 @@ pub(crate) const DIRECTORY: &str = "log";
 
 const SPARE: &str = "log/spare";
 
+const RESERVE: &str = "log/reserve";
+
 /// What becomes the spare once its former name is surely gone.
 const RECYCLED: &str = "log/recycled.new";
 
@@ -96,6 +98,8 @@ pub(crate) struct Tail {
     staging: Vec<u8>,
     /// Blocks written.
     blocks: u64,
+    /// Whether there was no room for it but the reserve.
+    pub(crate) from_reserve: bool,
 }
 
 impl Tail {
@@ -118,23 +122,15 @@ impl Tail {
         };
         let (segment, header) = Segment::prepare(disk, keys, id, header)?;
         let unfinished = "log/segment.new";
-        let file = if disk.open(SPARE).is_ok() {
-            disk.rename(SPARE, unfinished)?;
-            disk.open(unfinished)?
-        } else {
-            disk.create(unfinished)?
-        };
-        let made_ready = file.size()?;
-        if made_ready < bytes {
-            make_ready(&*file, made_ready, bytes, large)?;
-        }
+        let (file, from_reserve) = take_file(disk, unfinished, bytes, large)?;
         let page = id.header(&header).to_vec();
         file.write_all_at(&page, 0)?;
         file.sync()?;
         disk.rename(unfinished, &id.file_name())?;
         disk.sync_directory(DIRECTORY)?;
         let (size, offset) = (file.size()?, SEGMENT_HEADER as u64);
-        Ok(Self { segment: Arc::new(segment), file, offset, size, page, staging: Vec::new(), blocks: 0 })
+        let segment = Arc::new(segment);
+        Ok(Self { segment, file, offset, size, page, staging: Vec::new(), blocks: 0, from_reserve })
     }
 
     /// Whether a block of `len` bytes has room.
@@ -211,19 +207,57 @@ impl Tail {
     }
 }
 
+/// A file for a segment of `bytes`: the spare, or a new one, or, if the disk is full, the reserve. Returns whether it is
+/// that.
+fn take_file(disk: &dyn Disk, name: &str, bytes: u64, large: bool) -> io::Result<(Arc<dyn DiskFile>, bool)> {
+    let file = if disk.open(SPARE).is_ok() {
+        disk.rename(SPARE, name)?;
+        disk.open(name)?
+    } else {
+        disk.create(name)?
+    };
+    let made_ready = file.size()?;
+    if made_ready >= bytes {
+        return Ok((file, false));
+    }
+    match make_ready(&*file, made_ready, bytes, large) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            // What little room there is others need more.
+            disk.remove(name)?;
+            let reserve = disk.open(RESERVE).map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
+            if reserve.size()? < bytes {
+                return Err(error);
+            }
+            disk.rename(RESERVE, name)?;
+            Ok((reserve, true))
+        }
+        made => made.map(|()| (file, false)),
+    }
+}
+
+/// Makes sure that a reserve is there: with it the log goes on when the disk is full, so that what frees room can be
+/// written. Returns whether it is there.
+pub(crate) fn prepare_reserve(disk: &dyn Disk, bytes: u64) -> io::Result<bool> {
+    prepare(disk, RESERVE, bytes, false)
+}
+
 /// Makes sure that a spare file is there for the next segment, if there is room for one.
 pub(crate) fn prepare_spare(disk: &dyn Disk, bytes: u64, large: bool) -> io::Result<()> {
-    if disk.open(SPARE).is_ok() {
-        return Ok(());
+    prepare(disk, SPARE, bytes, large).map(drop)
+}
+
+fn prepare(disk: &dyn Disk, name: &str, bytes: u64, large: bool) -> io::Result<bool> {
+    if disk.open(name).is_ok() {
+        return Ok(true);
     }
     let unfinished = "log/spare.new";
     let file = disk.create(unfinished)?;
     match make_ready(&*file, 0, bytes, large) {
-        Ok(()) => disk.rename(unfinished, SPARE),
+        Ok(()) => disk.rename(unfinished, name).map(|()| true),
         Err(error) => {
             // What little room there is others need more.
             disk.remove(unfinished)?;
-            if error.kind() == io::ErrorKind::StorageFull { Ok(()) } else { Err(error) }
+            if error.kind() == io::ErrorKind::StorageFull { Ok(false) } else { Err(error) }
         }
     }
 }

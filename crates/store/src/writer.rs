@@ -179,10 +179,7 @@ impl Writer {
                 }
                 Ok(None)
             }
-            other => {
-                self.shared.full.store(false, Ordering::Relaxed);
-                other.map(Some)
-            }
+            other => other.map(Some),
         }
     }
 
@@ -194,6 +191,9 @@ impl Writer {
         self.shared.large.store(self.tail.is_large(), Ordering::Relaxed);
         let begun = begin_segment(&self.shared, self.next_number, self.written, bytes);
         let Some(tail) = self.unless_full(begun)? else { return Ok(false) };
+        if tail.from_reserve && !self.shared.full.swap(true, Ordering::Relaxed) {
+            (self.shared.hooks.on_trouble)("the disk is full; the log goes on in its reserve".into());
+        }
         self.tail = tail;
         self.next_number += 1;
         self.shared.spare_due.store(false, Ordering::Relaxed);

@@ -138,7 +138,7 @@ fn write_fixtures() {
         let data = fixture(name);
         let _ = fs::remove_dir_all(&data);
         write(&data, name);
-        for file in ["lock", "log/spare"] {
+        for file in ["lock", "log/spare", "log/reserve"] {
             let _ = fs::remove_file(data.join(file));
         }
         let opened = tempfile::tempdir().unwrap();

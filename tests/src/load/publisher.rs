@@ -66,6 +66,10 @@ fn take_answer(client: &mut Client, outstanding: &mut BTreeSet<u64>, patience: D
         return Answer::Gone;
     }
     let Happening::Method(method) = &event.happening else { return Answer::None };
+    // With little memory publishers may have to wait for a moment.
+    if matches!(method.name, "connection.blocked" | "connection.unblocked") {
+        return Answer::None;
+    }
     assert!(matches!(method.name, "basic.ack" | "basic.nack"), "{event} to a publisher");
     let (tag, multiple) = (method.number("delivery_tag"), method.number("multiple") == 1);
     let (publisher, positive) = (client.publisher, method.name == "basic.ack");

@@ -17,7 +17,9 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use roadstead_store::disk::{Disk, DiskFile};
+use roadstead_store::disk::{DIRECT_ALIGNMENT, Disk, DiskFile};
+
+pub use super::random::Random;
 
 /// The bytes that a disk writes as a whole or not at all.
 pub const SECTOR: usize = 512;
@@ -49,40 +51,6 @@ pub struct Counters {
     pub directory_syncs: u64,
     pub writes: u64,
     pub bytes_written: u64,
-}
-
-/// A generator of numbers that look random (splitmix64), from a seed.
-#[derive(Clone, Debug, Default)]
-pub struct Random(pub u64);
-
-impl Random {
-    /// Numbers for one purpose, which do not depend on how many were drawn for others.
-    fn stream(seed: u64, purpose: &str) -> Self {
-        purpose.bytes().fold(Self(seed), |mut random, byte| Self(random.next() ^ u64::from(byte)))
-    }
-
-    /// The next number.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    /// A number below `limit`, which is not zero.
-    pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    /// Whether an event happens that happens once in `times`; never, if that is zero.
-    pub fn one_in(&mut self, times: u64) -> bool {
-        times != 0 && self.next().is_multiple_of(times)
-    }
-
-    /// The length, or once in `times` a shorter one that is not zero.
-    fn shortened(&mut self, len: usize, times: u64) -> usize {
-        if len > 0 && self.one_in(times) { 1 + self.below(len) } else { len }
-    }
 }
 
 #[derive(Clone)]
@@ -626,6 +594,26 @@ impl DiskFile for SimFile {
         state.counters.writes += 1;
         state.counters.bytes_written += len as u64;
         Ok(len)
+    }
+
+    fn write_direct_at(&self, bytes: &[u8], offset: u64) -> io::Result<bool> {
+        let numbers = [bytes.as_ptr().addr(), bytes.len(), offset as usize];
+        assert!(numbers.iter().all(|number| number.is_multiple_of(DIRECT_ALIGNMENT)), "a direct write is not aligned");
+        // Half of the disks have no direct writes.
+        let has_direct = self.disk.state.lock().seed % 2 == 1;
+        if has_direct {
+            self.write_all_at(bytes, offset)?;
+        }
+        Ok(has_direct)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<bool> {
+        let has_direct = self.disk.state.lock().seed % 2 == 1;
+        if has_direct {
+            let from = self.size()?;
+            self.write_all_at(&vec![0; bytes.saturating_sub(from) as usize], from)?;
+        }
+        Ok(has_direct)
     }
 
     fn sync(&self) -> io::Result<()> {

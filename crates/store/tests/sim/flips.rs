@@ -18,7 +18,7 @@ use super::{
 /// Where the used part of a file ends.
 fn used(name: &str, bytes: &[u8]) -> usize {
     let Some(id) = name.strip_prefix("log/").and_then(SegmentId::parse) else {
-        return if matches!(name, "lock" | "log/spare") { 0 } else { bytes.len() };
+        return if matches!(name, "lock" | "log/spare" | "log/reserve") { 0 } else { bytes.len() };
     };
     let header = id.read_header(bytes).unwrap();
     let mut end = SEGMENT_HEADER;

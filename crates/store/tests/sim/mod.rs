@@ -5,4 +5,5 @@ mod flips;
 mod interleave;
 pub mod model;
 mod more;
+pub mod random;
 pub mod run;

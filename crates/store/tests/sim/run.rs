@@ -665,7 +665,7 @@ impl Run {
             format!("{bytes} bytes on disk, and only {live} of them live; {usage:?}{}", list())
         })?;
         let is_known = |name: &str| match name {
-            "lock" | "epoch" | "log/state" | "log/spare" => true,
+            "lock" | "epoch" | "log/state" | "log/spare" | "log/reserve" => true,
             _ => match name.strip_suffix(".index") {
                 Some(stem) => files.contains_key(&format!("{stem}.segment")),
                 None => name.ends_with(".segment"),
