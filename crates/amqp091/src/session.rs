@@ -147,6 +147,8 @@ struct Unconfirmed {
 enum Stalled {
     /// A reply, until something is safe.
     Reply { position: Position, reply: Vec<u8> },
+    /// A publish, until less waits for the disk.
+    Congested,
     /// `basic.get`, until the message has been read.
     Get { channel: u16, queue: Name, no_ack: bool },
 }
@@ -374,6 +376,13 @@ impl AmqpSession {
         match self.stalled.take() {
             Some(Stalled::Reply { position, reply }) if position <= self.broker.committed() => {
                 self.outgoing.lock().output.buffer().extend_from_slice(&reply);
+            }
+            // Under an alarm only publishing channels wait, so that others can free what there is too little of.
+            Some(Stalled::Congested) => {
+                self.broker.wake_with_alarms(waker);
+                if self.broker.log().congested() && !self.broker.alarms().any() {
+                    self.stalled = Some(Stalled::Congested);
+                }
             }
             Some(Stalled::Get { channel, queue, no_ack }) => {
                 // Before the attempt: what is read between the two must not be missed.

@@ -70,6 +70,8 @@ pub struct Broker {
     alarms: AtomicU8,
     /// Sessions that wait for the alarm to end.
     alarmed: Mutex<Vec<Waker>>,
+    /// Sessions that wait because too much waits for the disk.
+    congested: Mutex<Vec<Waker>>,
     /// How often consumers were resumed.
     resumed: AtomicU64,
     /// Sessions that wait for lagging consumers.
@@ -209,6 +211,7 @@ impl Broker {
             next_name: AtomicU64::new(1),
             alarms: AtomicU8::new(0),
             alarmed: Mutex::default(),
+            congested: Mutex::default(),
             resumed: AtomicU64::new(0),
             lagging: Mutex::default(),
             fetching: Mutex::default(),
@@ -317,10 +320,17 @@ impl Broker {
     /// Raises or ends the alarms that keep publishers waiting.
     pub fn set_alarms(&self, alarms: Alarms) {
         self.alarms.store(u8::from(alarms.memory) | u8::from(alarms.disk) << 1, Ordering::Release);
+        let congested = std::mem::take(&mut *self.congested.lock());
+        congested.into_iter().for_each(Waker::wake);
         if !alarms.any() {
             let waiting = std::mem::take(&mut *self.alarmed.lock());
             waiting.into_iter().for_each(Waker::wake);
         }
+    }
+
+    /// Wakes `waker` once, when an alarm begins or ends: who waits for the log may have to wait otherwise then.
+    pub fn wake_with_alarms(&self, waker: &Waker) {
+        self.congested.lock().push(waker.clone());
     }
 
     /// Wakes `waker` once, when all alarms have ended.

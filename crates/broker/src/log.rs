@@ -147,7 +147,7 @@ pub trait Log: Send + Sync {
     /// The last position that is safe: it and all before it survive any crash.
     fn committed(&self) -> Position;
 
-    /// Wakes `waker` once when something more is committed.
+    /// Wakes `waker` once when something more is committed, or publishers need not wait any longer.
     fn wake_when_committed(&self, waker: &Waker);
 
     /// Whether so much waits for the disk that publishers should wait.

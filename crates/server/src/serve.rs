@@ -98,9 +98,10 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     });
     let stop_signals = Stop::catch()?;
     listen(&server, tls.map(TlsAcceptor::from))?;
+    let _control = control::listen(&server);
     announce(&format!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display()));
     tokio::spawn(resources::watch(Arc::clone(&server)));
-    let _control = control::listen(&server);
+
     stop_signals.wait().await;
     tracing::info!("stopping");
     stop(&server).await;

@@ -104,8 +104,9 @@ impl Keeper {
             let large = self.shared.large.load(Ordering::Relaxed);
             segment::prepare_spare(&*self.shared.disk, self.shared.options.segment_bytes, large)?;
         }
-        if segment::prepare_reserve(&*self.shared.disk, self.shared.options.segment_bytes)? {
-            self.shared.full.store(false, Ordering::Relaxed);
+        let has_reserve = segment::prepare_reserve(&*self.shared.disk, self.shared.options.segment_bytes)?;
+        if has_reserve && self.shared.full.swap(false, Ordering::Relaxed) {
+            self.shared.update_congestion();
         }
         Ok(self.index()? || removed)
     }
@@ -181,6 +182,7 @@ impl Keeper {
         if accounts.is_empty() {
             return false;
         }
+        self.shared.update_congestion();
         let after = self.shared.append(&[Entry::Inventory(&numbers)], Durability::Fsync);
         self.removals.push(Removal { after, accounts });
         true

@@ -60,7 +60,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             segment_bytes: 16 * 1024 * 1024,
-            waiting_bytes_max: 16 * 1024 * 1024,
+            waiting_bytes_max: 8 * 1024 * 1024,
             rewrite_bytes_per_second: 64 * 1024 * 1024,
             keys: Keys::default(),
         }
@@ -280,7 +280,7 @@ impl Store {
         self.shared.committed.load(Ordering::Acquire)
     }
 
-    /// Wakes `waker` once, with the next commit.
+    /// Wakes `waker` once, with the next commit or when publishers need not wait any longer.
     pub fn wake_when_committed(&self, waker: &Waker) {
         self.shared.wakers.lock().push(waker.clone());
     }
@@ -450,16 +450,27 @@ impl Shared {
     /// All before `end` is committed.
     pub(crate) fn commit(&self, end: u64) {
         self.committed.store(end - 1, Ordering::Release);
-        let wakers = std::mem::take(&mut *self.wakers.lock());
-        wakers.into_iter().for_each(Waker::wake);
+        self.wake();
     }
 
-    /// Says whether publishers have to wait, now that the writer has taken what waited.
+    /// Says whether publishers have to wait, after something has changed, and wakes them if not.
     pub(crate) fn update_congestion(&self) {
-        let unindexed = |ledger: &Ledger| ledger.accounts.values().rev().skip(1).take_while(|a| !a.indexed).count();
-        let congested = unindexed(&self.ledger.lock()) > UNINDEXED_MAX
+        // Both threads come here: under the lock the later one has the last word.
+        let ledger = self.ledger.lock();
+        let unindexed = ledger.accounts.values().rev().skip(1).take_while(|account| !account.indexed).count();
+        let congested = unindexed > UNINDEXED_MAX
+            || self.full.load(Ordering::Relaxed)
             || self.waiting.lock().bytes > self.options.waiting_bytes_max;
-        self.congested.store(congested, Ordering::Release);
+        let was_congested = self.congested.swap(congested, Ordering::AcqRel);
+        drop(ledger);
+        if was_congested && !congested {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        let wakers = std::mem::take(&mut *self.wakers.lock());
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     pub(crate) fn committed(&self) -> u64 {

@@ -175,7 +175,9 @@ impl Writer {
         match result {
             Err(error) if error.source.kind() == io::ErrorKind::StorageFull => {
                 if !self.shared.full.swap(true, Ordering::Relaxed) {
-                    (self.shared.hooks.on_trouble)(format!("{error}; the log waits for room"));
+                    let file = error.file.display();
+                    (self.shared.hooks.on_trouble)(format!("the disk is full ({file}); the log waits for room"));
+                    self.shared.update_congestion();
                 }
                 Ok(None)
             }
@@ -193,6 +195,7 @@ impl Writer {
         let Some(tail) = self.unless_full(begun)? else { return Ok(false) };
         if tail.from_reserve && !self.shared.full.swap(true, Ordering::Relaxed) {
             (self.shared.hooks.on_trouble)("the disk is full; the log goes on in its reserve".into());
+            self.shared.update_congestion();
         }
         self.tail = tail;
         self.next_number += 1;

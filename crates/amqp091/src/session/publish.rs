@@ -96,8 +96,7 @@ impl AmqpSession {
             return true;
         }
         if self.broker.log().congested() {
-            let position = broker::Position(self.broker.committed().0 + 1);
-            self.stalled = Some(super::Stalled::Reply { position, reply: Vec::new() });
+            self.stalled = Some(super::Stalled::Congested);
             return true;
         }
         false
