@@ -127,8 +127,12 @@ fn unit(arguments: &[String]) -> Result {
     crates.and(test(&["--package", "roadstead-tests", "--lib"], arguments, &[]))
 }
 
-/// The broker that is broken on purpose, which the crash test must find out.
+/// What is broken on purpose: the simulation must find out each way, and the crash test the broker that is made here.
 fn sabotage(_: &[String]) -> Result {
+    for fault in ["sabotage", "sabotage-index", "sabotage-tail"] {
+        let package = ["test", "--package", "roadstead-store", "--features", fault];
+        shell::run("cargo", &[&package[..], &["--test", "model", "a_broken_build"]].concat())?;
+    }
     shell::run(
         "cargo",
         &["build", "--package", "roadstead", "--features", "sabotage", "--target-dir", "target/sabotage"],

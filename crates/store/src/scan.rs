@@ -58,6 +58,10 @@ impl Subject<'_> {
         let mut scan = Scan { end: self.first, valid_bytes: SEGMENT_HEADER, torn: None };
         while let Some(block) = self.id.read_block(self.salt, self.bytes.get(scan.valid_bytes..).unwrap_or_default()) {
             let offset = scan.valid_bytes;
+            let behind = || self.bytes.get(offset + block.size()..).unwrap_or_default();
+            if cfg!(feature = "sabotage-tail") && self.id.read_block(self.salt, behind()).is_none() {
+                break;
+            }
             if block.first_sequence != scan.end && !(self.has_gaps() && block.first_sequence > scan.end) {
                 return Err(self.damage(offset, "a block is missing before this one"));
             }

@@ -498,7 +498,7 @@ impl Shared {
     /// Makes sure that everything before `end`, which has been written, survives a power failure: what is derived from
     /// it and made safe must never be all that is left of it.
     pub(crate) fn make_safe(&self, end: u64) -> io::Result<()> {
-        if self.safe.load(Ordering::Acquire) >= end {
+        if self.safe.load(Ordering::Acquire) >= end || cfg!(feature = "sabotage-index") {
             return Ok(());
         }
         // All segments but the last are safe already.
