@@ -334,8 +334,10 @@ impl Config {
             bail!("limits.message_bytes must be at most {}", broker::limits::MESSAGE_BYTES_CEILING);
         }
         let segment_bytes = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
-        if !segment_bytes.contains(&self.store.segment_bytes) {
-            bail!("store.segment_bytes must be between {SEGMENT_BYTES_MIN} and {SEGMENT_BYTES_MAX}");
+        if !segment_bytes.contains(&self.store.segment_bytes) || !self.store.segment_bytes.is_multiple_of(4096) {
+            bail!(
+                "store.segment_bytes must be between {SEGMENT_BYTES_MIN} and {SEGMENT_BYTES_MAX}, and a multiple of 4096"
+            );
         }
         Ok(())
     }

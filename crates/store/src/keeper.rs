@@ -31,7 +31,7 @@ const NOTES_BYTES: u64 = 1024 * 1024;
 /// Tidies up.
 pub struct Keeper {
     pub(crate) shared: Arc<Shared>,
-    /// Segments that go once an inventory without them is committed.
+    /// Segments that go once an inventory without them is safe.
     removals: Vec<Removal>,
     /// Bytes of puts and removes that make the next snapshot due.
     snapshot_due: u64,
@@ -189,8 +189,8 @@ impl Keeper {
     }
 
     fn remove(&mut self) -> io::Result<bool> {
-        let committed = self.shared.committed();
-        let Some(at) = self.removals.iter().position(|removal| removal.after <= committed) else { return Ok(false) };
+        let safe = self.shared.safe.load(Ordering::Acquire);
+        let Some(at) = self.removals.iter().position(|removal| removal.after < safe) else { return Ok(false) };
         let Some(_files) = self.shared.files.try_lock() else { return Ok(false) };
         for account in self.removals.swap_remove(at).accounts {
             // While somebody still reads the file it must not get other content.

@@ -98,6 +98,8 @@ pub(crate) struct Tail {
     staging: Vec<u8>,
     /// Blocks written.
     blocks: u64,
+    /// Whether the file system can write past its cache, as far as is known.
+    is_direct: bool,
     /// Whether there was no room for it but the reserve.
     pub(crate) from_reserve: bool,
 }
@@ -122,6 +124,8 @@ impl Tail {
         };
         let (segment, header) = Segment::prepare(disk, keys, id, header)?;
         let unfinished = "log/segment.new";
+        // Direct writes go up to the end of a page, which must not need more room than there is.
+        let bytes = bytes.next_multiple_of(DIRECT_ALIGNMENT as u64);
         let (file, from_reserve) = take_file(disk, unfinished, bytes, large)?;
         let page = id.header(&header).to_vec();
         file.write_all_at(&page, 0)?;
@@ -130,7 +134,7 @@ impl Tail {
         disk.sync_directory(DIRECTORY)?;
         let (size, offset) = (file.size()?, SEGMENT_HEADER as u64);
         let segment = Arc::new(segment);
-        Ok(Self { segment, file, offset, size, page, staging: Vec::new(), blocks: 0, from_reserve })
+        Ok(Self { segment, file, offset, size, page, staging: Vec::new(), blocks: 0, is_direct: true, from_reserve })
     }
 
     /// Whether a block of `len` bytes has room.
@@ -140,15 +144,17 @@ impl Tail {
 
     /// Makes room for a block of `len` bytes.
     pub(crate) fn grow(&mut self, len: usize) -> io::Result<()> {
-        write_zeros(&*self.file, self.size, self.offset + len as u64)?;
-        self.size = self.offset + len as u64;
+        let size = (self.offset + len as u64).next_multiple_of(DIRECT_ALIGNMENT as u64);
+        write_zeros(&*self.file, self.size, size)?;
+        self.size = size;
         Ok(())
     }
 
     /// Writes a block behind the last one.
     pub(crate) fn write(&mut self, block: &[u8]) -> io::Result<()> {
         self.blocks += 1;
-        if !self.write_direct(block)? {
+        self.is_direct = self.is_direct && self.write_direct(block)?;
+        if !self.is_direct {
             self.file.write_all_at(block, self.offset)?;
         }
         self.offset += block.len() as u64;

@@ -473,10 +473,6 @@ impl Shared {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    pub(crate) fn committed(&self) -> u64 {
-        self.committed.load(Ordering::Acquire)
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
         self.waiting.lock().closed
     }

@@ -145,7 +145,8 @@ impl Scale {
 pub fn short(value: f64) -> String {
     match value {
         _ if value >= 1e6 => format!("{:.1} M", value / 1e6).replace(".0", ""),
-        _ if value >= 1e3 => format!("{:.0} k", value / 1e3),
+        _ if value >= 1e4 => format!("{:.0} k", value / 1e3),
+        _ if value >= 1e3 => format!("{:.1} k", value / 1e3).replace(".0", ""),
         _ => format!("{value:.0}"),
     }
 }
@@ -168,6 +169,7 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!([7.0, 1e3, 45_000.0, 1e6, 1.53e6].map(short), ["7", "1 k", "45 k", "1 M", "1.5 M"]);
+        let numbers = [7.0, 1e3, 1400.0, 45_000.0, 1e6, 1.53e6].map(short);
+        assert_eq!(numbers, ["7", "1 k", "1.4 k", "45 k", "1 M", "1.5 M"]);
     }
 }
