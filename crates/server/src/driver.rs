@@ -106,6 +106,8 @@ struct Driver<S> {
     chunks: Chunks,
     /// Since when a write has not gone forward.
     stuck_since: Option<Millis>,
+    /// Whether the transport holds bytes that it was given to write.
+    is_unflushed: bool,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Millis>,
     rest_until: Option<Millis>,
@@ -134,6 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             left_is_ready: false,
             chunks: Chunks::default(),
             stuck_since: None,
+            is_unflushed: false,
             timer: Box::pin(tokio::time::sleep_until(server.clock.instant(server.clock.now()))),
             timer_at: None,
             rest_until: None,
@@ -227,8 +230,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 self.session.drained(now);
             }
         }
-        if busy && let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
-            return Err(Ended::Failed(error));
+        // TLS keeps what the socket did not take, and is not asked for it again by a later write if there is none.
+        if busy || self.is_unflushed {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.is_unflushed = false;
+                    self.stuck_since = self.stuck_since.filter(|_| !self.chunks.is_empty());
+                }
+                Poll::Ready(Err(error)) => return Err(Ended::Failed(error)),
+                Poll::Pending => {
+                    self.is_unflushed = true;
+                    self.stuck_since.get_or_insert(now);
+                }
+            }
         }
         Ok(busy)
     }
