@@ -658,8 +658,11 @@ impl Run {
         let usage = node.store.usage();
         let bytes: usize = files.values().map(Vec::len).sum();
         let live = self.recorded.live_bytes();
+        // The segment that is being written is as large as its largest block, in whole pages, whatever a segment should be.
+        let last = files.iter().rfind(|(name, _)| name.ends_with(".segment") && name.matches('-').count() == 1);
+        let last = last.map_or(0, |(_, bytes)| bytes.len() as u64).max(self.options.segment_bytes);
         // Segments are so small here that their headers and those of their indexes weigh; then there is the state table.
-        let bound = 2 * live + 4 * self.options.segment_bytes + 512 * usage.segments as u64 + 1024;
+        let bound = 2 * live + 3 * self.options.segment_bytes + last + 768 * usage.segments as u64 + 1024;
         let list = || files.iter().map(|(name, bytes)| format!("\n  {name}: {}", bytes.len())).collect::<String>();
         demand(bytes as u64 <= bound, || {
             format!("{bytes} bytes on disk, and only {live} of them live; {usage:?}{}", list())
