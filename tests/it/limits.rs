@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use roadstead_tests::raw::{Address, Connection, Event, Fields, Happening, PATIENCE};
 use roadstead_tests::server::Server;
+use roadstead_tests::wait_until;
 
 const MIB: usize = 1 << 20;
 /// The frame.
 const HEARTBEAT: &[u8] = b"\x08\x00\x00\x00\x00\x00\x00\xce";
-const SOON: Duration = Duration::from_millis(20);
 
 fn address(server: &Server) -> Address {
     Address::parse(&server.uri())
@@ -24,15 +24,6 @@ fn queue(connection: &mut Connection, name: &str) -> (u64, u64) {
     let event = connection.call(1, "queue.declare", &format!("queue={name} passive"));
     let answer = event.method().expect("it is a method");
     (answer.number("message_count"), answer.number("consumer_count"))
-}
-
-#[track_caller]
-fn wait_until(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(seconds);
-    while !condition() {
-        assert!(Instant::now() < end, "not within {seconds} s: {what}");
-        thread::sleep(SOON);
-    }
 }
 
 fn opens(server: &Server) -> Option<Connection> {

@@ -9,3 +9,16 @@ pub mod load;
 pub mod raw;
 pub mod server;
 pub mod tmpfs;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Waits until something holds that no event tells of, for as many seconds at most.
+#[track_caller]
+pub fn wait_until(seconds: u64, what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while !condition() {
+        assert!(Instant::now() < end, "not within {seconds} s: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -284,12 +284,14 @@ impl World {
             }
             ["memory", how] => self.broker.set_tight(*how == "short"),
             ["page-out"] => self.page_out(),
+            ["lose"] => self.log.state.lock().held.clear(),
             ["get", queue] => {
-                let fetched = self.broker.fetch(&self.caller, queue, true).unwrap();
+                let fetched = self.broker.fetch(&self.caller, queue, true);
                 self.journal.lock().push(match fetched {
-                    Fetch::Empty => "nothing".into(),
-                    Fetch::Loading => "not yet".into(),
-                    Fetch::Message(fetched) => {
+                    Err(refusal) => refusal.to_string(),
+                    Ok(Fetch::Empty) => "nothing".into(),
+                    Ok(Fetch::Loading) => "not yet".into(),
+                    Ok(Fetch::Message(fetched)) => {
                         format!("{:?}", String::from_utf8_lossy(fetched.queued.message.view().payload))
                     }
                 });

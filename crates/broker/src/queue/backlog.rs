@@ -83,6 +83,7 @@ pub struct Backlog {
     loading: bool,
     /// Counts what makes a reading under way worthless.
     generation: u64,
+    is_missing_some: bool,
 }
 
 impl Backlog {

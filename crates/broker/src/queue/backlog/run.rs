@@ -140,7 +140,7 @@ impl Backlog {
 
     /// What is to be read from the log next, as consumers get near to it; nothing while something is being read.
     pub fn want(&mut self) -> Option<Wanted> {
-        if self.loading {
+        if self.loading || self.is_missing_some {
             return None;
         }
         let absent = |number: &u64| self.slot(*number).filter(|slot| slot.message.is_none()).map(|slot| slot.record.0);
@@ -180,6 +180,7 @@ impl Backlog {
         }
         self.loading = false;
         if !wanted.only.is_empty() {
+            self.is_missing_some |= messages.is_empty();
             self.fill_returned(messages);
             return true;
         }
@@ -195,6 +196,7 @@ impl Backlog {
         }
         self.run.first = next.0;
         self.run.except = self.run.except.split_off(&next.0);
+        self.is_missing_some |= !self.run.is_empty() && self.run.first > self.run.last;
         true
     }
 
@@ -208,9 +210,10 @@ impl Backlog {
         }
     }
 
-    /// Whether the log must have lost something: everything was read, and not everything has come.
+    /// Whether the log must have lost something: everything was read, and not everything has come. Nothing more is
+    /// wanted of it then.
     pub fn is_missing_some(&self) -> bool {
-        !self.run.is_empty() && self.run.first > self.run.last
+        self.is_missing_some
     }
 
     /// Removes all messages that wait.
@@ -231,7 +234,8 @@ impl Backlog {
             except.extend(&self.run.except);
             except.sort_unstable();
             except.dedup();
-            except.retain(|record| !purged.records.contains(record));
+            purged.records.sort_unstable();
+            except.retain(|record| purged.records.binary_search(record).is_err());
             purged.except = except;
             purged.range = Some((from, before));
             self.run = Run::default();
