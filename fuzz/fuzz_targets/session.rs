@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
 fn broker() -> Arc<Broker> {
     let log = Arc::new(MemoryLog::default());
     let settings = Settings { message_bytes_max: 4096, seed: 1, ..Settings::default() };
-    let broker = Broker::new(settings, log, Recovered::default()).expect("nothing to recover");
+    let broker = Broker::new(settings, log, Recovered::default(), Millis(0)).expect("nothing to recover");
     broker.add_vhost(&"/".into());
     let all = || Pattern::new(".*").expect("it is a regular expression");
     let permissions = Permissions { configure: all(), write: all(), read: all() };

@@ -118,7 +118,10 @@ impl From<Refusal> for Exception {
             | Refusal::UnknownExchangeType(_)
             | Refusal::InvalidMatch(_)
             | Refusal::InvalidType { .. }
+            | Refusal::ForeignArgument { .. }
+            | Refusal::InvalidProperty { .. }
             | Refusal::Limit(_) => Code::PreconditionFailed,
+            Refusal::Unsupported(_) => Code::NotImplemented,
             Refusal::VhostNotFound(_) | Refusal::VhostRefused { .. } => Code::NotAllowed,
         };
         let explanation = match &refusal {

@@ -5,13 +5,14 @@
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use broker::{
-    Attachment, ConsumerId, ConsumerKey, Delivery, MessageView, Outlet, Output, Position, Pressure, QueueId, QueueInfo,
-    limits, outlet::Chunks,
+    Attachment, Attempts, ConsumerId, ConsumerKey, Delivery, MessageView, Outlet, Output, Position, Pressure, QueueId,
+    QueueInfo, Value, limits, outlet::Chunks,
 };
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     method::{Bits, Method},
+    properties::Properties,
     wire::{FRAME_END, FRAME_OVERHEAD, frame_type, put_shortstr},
 };
 
@@ -54,6 +55,8 @@ pub struct Unsettled {
     source: u32,
     counted: bool,
     settled: bool,
+    /// Whether it was taken back because it was not settled in time.
+    revoked: bool,
 }
 
 /// Where deliveries come from: a consumer, or single gets from a queue.
@@ -88,6 +91,8 @@ pub struct Settled {
     pub record: Position,
     /// Whether it counted against the channel's credit.
     pub counted: bool,
+    /// Whether the broker has taken it back already.
+    pub revoked: bool,
     /// As it stood among the unsettled, to be put back by a rollback.
     pub unsettled: Unsettled,
 }
@@ -142,14 +147,14 @@ impl OutgoingState {
         let tag = state.next_tag();
         if let Some((slot, record)) = fetched.held {
             let source = state.get_source(fetched.queue);
-            state.push(Unsettled { tag, slot, record, source, counted: false, settled: false });
+            state.push(Unsettled { tag, slot, record, source, counted: false, settled: false, revoked: false });
         }
         let message = fetched.message;
         let bits = Bits::of([fetched.redelivered]);
         let (exchange, routing_key, messages) = (message.exchange, message.routing_key, fetched.left);
         let method = Method::BasicGetOk { delivery_tag: tag, bits, exchange, routing_key, messages };
         method.put(self.output.buffer(), channel);
-        self.put_content(channel, message);
+        self.put_content(channel, message, Told { attempts: fetched.attempts, offset: None });
     }
 
     /// Appends a returned message.
@@ -157,15 +162,19 @@ impl OutgoingState {
         let (exchange, routing_key) = (message.exchange, message.routing_key);
         let method = Method::BasicReturn { code: 312, text: "NO_ROUTE", exchange, routing_key };
         method.put(self.output.buffer(), channel);
-        self.put_content(channel, message);
+        self.put_content(channel, message, Told::default());
     }
 
     /// Appends header and body frames.
-    fn put_content(&mut self, channel: u16, message: &MessageView<'_>) {
+    fn put_content(&mut self, channel: u16, message: &MessageView<'_>, told: Told) {
         let [c0, c1] = channel.to_be_bytes();
         let foreign = message.origin != crate::ORIGIN;
         // Messages of other protocols will be mapped; without properties they can at least be read.
-        let properties = if foreign { &[0, 0][..] } else { message.properties };
+        let mut properties = if foreign { &[0, 0][..] } else { message.properties };
+        let annotated = annotated(properties, message, told);
+        if let Some(annotated) = &annotated {
+            properties = annotated;
+        }
         let out = self.output.buffer();
         let [l0, l1, l2, l3] = (12 + properties.len() as u32).to_be_bytes();
         out.extend_from_slice(&[frame_type::HEADER, c0, c1, l0, l1, l2, l3, 0, 60, 0, 0]);
@@ -181,6 +190,33 @@ impl OutgoingState {
     }
 }
 
+/// What a delivery tells of a message, besides what is in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Told {
+    attempts: Attempts,
+    offset: Option<u64>,
+}
+
+/// The properties with what the broker adds; nothing if it adds nothing.
+fn annotated(properties: &[u8], message: &MessageView<'_>, told: Told) -> Option<Vec<u8>> {
+    if message.annotations.is_empty() && told == Told::default() {
+        return None;
+    }
+    let mut annotations = message.annotation_table();
+    let Attempts { acquired, failed } = told.attempts;
+    let counts = [
+        ("x-acquired-count", u64::from(acquired)),
+        ("x-delivery-count", u64::from(failed)),
+        ("x-stream-offset", told.offset.map_or(0, |offset| offset)),
+    ];
+    for (name, count) in counts {
+        if count > 0 || (name == "x-stream-offset" && told.offset.is_some()) {
+            annotations.push(name, Value::I64(count as i64));
+        }
+    }
+    Properties::read(properties).ok()?.annotated(annotations).ok()
+}
+
 /// A fetched message, to be sent.
 #[derive(Debug)]
 pub struct Fetched<'a> {
@@ -190,6 +226,8 @@ pub struct Fetched<'a> {
     pub held: Option<(u64, Position)>,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
+    /// Attempts to deliver it before.
+    pub attempts: Attempts,
     /// Messages that wait behind it.
     pub left: u32,
     /// The message.
@@ -341,6 +379,7 @@ impl ChannelOut {
             slot: unsettled.slot,
             record: unsettled.record,
             counted: unsettled.counted,
+            revoked: unsettled.revoked,
             unsettled,
         };
         self.free_source(unsettled.source);
@@ -414,9 +453,9 @@ impl Outlet for Outgoing {
         buffer.push(FRAME_END);
         if !settles_itself {
             let (slot, record, counted) = (delivery.slot, delivery.record, delivery.counted);
-            out.push(Unsettled { tag, slot, record, source, counted, settled: false });
+            out.push(Unsettled { tag, slot, record, source, counted, settled: false, revoked: false });
         }
-        state.put_content(channel, message);
+        state.put_content(channel, message, Told { attempts: delivery.attempts, offset: delivery.offset });
         state.output.wake(wakes);
         if state.output.len() > limits::OUTPUT_BYTES_HIGH && delivery.queue.is_some() {
             state.pressed.push(delivery.consumer);
@@ -429,6 +468,16 @@ impl Outlet for Outgoing {
         let mut state = self.state.lock();
         state.cancelled.push(consumer);
         state.output.wake(wakes);
+    }
+
+    fn revoked(&self, consumer: ConsumerKey, slot: u64) {
+        let (channel, source) = split_key(consumer);
+        let mut state = self.state.lock();
+        let Some(out) = state.channel(channel) else { return };
+        let mine = |one: &&mut Unsettled| one.source == source && one.slot == slot && !one.settled;
+        if let Some(unsettled) = out.unsettled.iter_mut().find(mine) {
+            unsettled.revoked = true;
+        }
     }
 
     fn drain(&self, chunks: &mut Chunks, waker: &Waker) -> bool {

@@ -1,6 +1,9 @@
 //! A message's properties (specification section 1.8.3): what the broker looks at, and the few changes that it makes.
 
-use broker::value::{Table, Value};
+use broker::{
+    Codec,
+    value::{Table, Value},
+};
 
 use crate::wire::{Malformed, Reader, put_shortstr, put_table};
 
@@ -30,6 +33,8 @@ pub struct Properties<'a> {
     headers: Option<&'a [u8]>,
     /// 2 for a message that is to survive a restart.
     pub delivery_mode: Option<u8>,
+    /// Its priority.
+    pub priority: Option<u8>,
     /// Where to send a reply.
     pub reply_to: Option<&'a str>,
     /// Milliseconds to live, as text.
@@ -66,7 +71,7 @@ impl<'a> Properties<'a> {
             properties.delivery_mode = Some(reader.octet()?);
         }
         if has(flag::PRIORITY) {
-            reader.octet()?;
+            properties.priority = Some(reader.octet()?);
         }
         if has(flag::CORRELATION_ID) {
             reader.shortstr()?;
@@ -133,6 +138,62 @@ impl<'a> Properties<'a> {
         self.replace(old, &table)
     }
 
+    /// The properties as the broker delivers them: with the headers that it adds, all sorted by name as RabbitMQ does,
+    /// and for a dead letter without its time to live.
+    ///
+    /// # Errors
+    /// If the headers are malformed.
+    pub fn annotated(&self, annotations: Table) -> Result<Vec<u8>, Malformed> {
+        let is_dead = annotations.get("x-death").is_some();
+        let mut headers = annotations;
+        headers.0.retain(|(name, _)| name.starts_with("x-"));
+        for (name, value) in self.headers()?.0 {
+            if headers.get(&name).is_none() {
+                headers.0.push((name, value));
+            }
+        }
+        headers.0.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut table = Vec::new();
+        put_table(&mut table, &headers);
+        let mut out = match self.headers {
+            Some(old) => self.replace(old, &table),
+            None => self.inserted_headers(&table)?,
+        };
+        if is_dead {
+            let with = Properties::read(&out)?;
+            if let Some(expiration) = with.expiration {
+                let start = expiration.as_ptr() as usize - out.as_ptr() as usize - 1;
+                let end = start + 1 + expiration.len();
+                out.drain(start..end);
+                let flags = u16::from_be_bytes([out[0], out[1]]) & !flag::EXPIRATION;
+                out[..2].copy_from_slice(&flags.to_be_bytes());
+            }
+        }
+        Ok(out)
+    }
+
+    /// The properties with headers where there were none.
+    fn inserted_headers(&self, table: &[u8]) -> Result<Vec<u8>, Malformed> {
+        let mut reader = Reader::new(self.raw);
+        let flags = reader.short()?;
+        for flag in [flag::CONTENT_TYPE, flag::CONTENT_ENCODING] {
+            if flags & flag != 0 {
+                reader.shortstr()?;
+            }
+        }
+        let place = self.raw.len() - reader.rest().len();
+        let mut out = (flags | flag::HEADERS).to_be_bytes().to_vec();
+        out.extend_from_slice(&self.raw[2..place]);
+        out.extend_from_slice(table);
+        out.extend_from_slice(&self.raw[place..]);
+        Ok(out)
+    }
+
+    /// Milliseconds to live, for properties that have been checked.
+    pub fn ttl_ms(&self) -> Option<u64> {
+        self.expiration.and_then(|text| text.parse().ok())
+    }
+
     /// The properties with another reply-to.
     pub fn with_reply_to(&self, reply_to: &str) -> Vec<u8> {
         let Some(old) = self.reply_to else { return self.raw.to_vec() };
@@ -154,9 +215,40 @@ impl<'a> Properties<'a> {
     }
 }
 
+/// What the model may ask of the properties of messages that came by this protocol.
+#[derive(Debug)]
+pub struct PropertyCodec;
+
+impl Codec for PropertyCodec {
+    fn headers(&self, properties: &[u8]) -> Table {
+        Properties::read(properties).and_then(|properties| properties.headers()).unwrap_or_default()
+    }
+
+    fn expiration(&self, properties: &[u8]) -> Option<String> {
+        Properties::read(properties).ok()?.expiration.map(str::to_owned)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dead_letters_get_headers_and_lose_their_time() {
+        let flags = flag::CONTENT_TYPE | flag::EXPIRATION | flag::MESSAGE_ID;
+        let mut raw = flags.to_be_bytes().to_vec();
+        ["text/plain", "100", "id"].iter().for_each(|text| put_shortstr(&mut raw, text));
+        let annotations = Table(vec![("x-death".into(), Value::Array(Vec::new())), ("internal".into(), Value::Void)]);
+        let delivered = Properties::read(&raw).unwrap().annotated(annotations).unwrap();
+        let delivered = Properties::read(&delivered).unwrap();
+        assert_eq!(delivered.expiration, None);
+        assert_eq!(delivered.headers().unwrap(), Table(vec![("x-death".into(), Value::Array(Vec::new()))]));
+        assert!(delivered.raw.ends_with(b"\x02id"));
+        let again = delivered.annotated(Table(vec![("x-a".into(), Value::I64(1))])).unwrap();
+        let names: Vec<_> =
+            Properties::read(&again).unwrap().headers().unwrap().0.into_iter().map(|(n, _)| n).collect();
+        assert_eq!(names, ["x-a".into(), "x-death".into()]);
+    }
 
     /// Properties with headers, delivery mode 2, reply-to and a message id behind them.
     fn sample() -> Vec<u8> {

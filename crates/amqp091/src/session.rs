@@ -18,7 +18,7 @@ use std::{collections::VecDeque, sync::Arc, task::Waker};
 use broker::{
     Broker, Name, Outlet, Peer, Position, Reply, Request, Session, SessionId, Table,
     broker::Caller,
-    publish::Batch,
+    publish::{Batch, Published},
     session::{HangUp, Intake, Millis},
 };
 
@@ -140,6 +140,8 @@ struct Unconfirmed {
     position: Position,
     channel: u16,
     number: u64,
+    /// Whether a queue had no room for it.
+    is_refused: bool,
 }
 
 /// What has to wait for the disk. No further input is taken before it.
@@ -287,12 +289,12 @@ impl AmqpSession {
         if self.broker.apply(batch).lagging {
             self.lagging = Some(resumed);
         }
-        for (token, position) in batch.published() {
+        for Published { token, position, is_refused } in batch.published() {
             if token != 0 {
                 let (channel, number) = ((token >> 48) as u16, token & ((1 << 48) - 1));
                 // Confirms of a connection go out in the order of its publishes.
                 let position = position.max(self.unconfirmed.back().map_or(Position(0), |last| last.position));
-                self.unconfirmed.push_back(Unconfirmed { position, channel, number });
+                self.unconfirmed.push_back(Unconfirmed { position, channel, number, is_refused });
             }
         }
         *batch = Batch::default();
@@ -307,22 +309,24 @@ impl AmqpSession {
             return;
         }
         let mut outgoing = self.outgoing.lock();
-        let mut run: Option<(u16, u64, bool)> = None;
-        while let Some(&Unconfirmed { position, channel, number }) = self.unconfirmed.front()
-            && position <= committed
+        let mut run: Option<Confirm> = None;
+        while let Some(&next) = self.unconfirmed.front()
+            && next.position <= committed
         {
             self.unconfirmed.pop_front();
-            run = match run {
-                Some((current, _, _)) if current == channel => Some((channel, number, true)),
-                Some((current, last, multiple)) => {
-                    put_ack(outgoing.output.buffer(), current, last, multiple);
-                    Some((channel, number, false))
+            let Unconfirmed { channel, number, is_refused, .. } = next;
+            let mut confirm = Confirm { channel, number, multiple: false, is_refused };
+            if let Some(last) = run {
+                if (last.channel, last.is_refused) == (channel, is_refused) {
+                    confirm.multiple = true;
+                } else {
+                    last.put(outgoing.output.buffer());
                 }
-                None => Some((channel, number, false)),
-            };
+            }
+            run = Some(confirm);
         }
-        if let Some((channel, number, multiple)) = run {
-            put_ack(outgoing.output.buffer(), channel, number, multiple);
+        if let Some(confirm) = run {
+            confirm.put(outgoing.output.buffer());
         }
     }
 
@@ -401,21 +405,35 @@ impl AmqpSession {
     }
 }
 
-/// A basic.ack frame, written out because confirms are many.
-fn put_ack(out: &mut Vec<u8>, channel: u16, number: u64, multiple: bool) {
-    let [c0, c1] = channel.to_be_bytes();
-    out.extend_from_slice(&[frame_type::METHOD, c0, c1, 0, 0, 0, 13, 0, 60, 0, 80]);
-    out.extend_from_slice(&number.to_be_bytes());
-    out.extend_from_slice(&[multiple.into(), wire::FRAME_END]);
+/// What a publisher is told of one message, or of all up to it.
+#[derive(Clone, Copy)]
+struct Confirm {
+    channel: u16,
+    number: u64,
+    multiple: bool,
+    is_refused: bool,
+}
+
+impl Confirm {
+    /// A `basic.ack` or `basic.nack` frame, written out because confirms are many.
+    fn put(self, out: &mut Vec<u8>) {
+        let [c0, c1] = self.channel.to_be_bytes();
+        let method = if self.is_refused { 120 } else { 80 };
+        out.extend_from_slice(&[frame_type::METHOD, c0, c1, 0, 0, 0, 13, 0, 60, 0, method]);
+        out.extend_from_slice(&self.number.to_be_bytes());
+        out.extend_from_slice(&[self.multiple.into(), wire::FRAME_END]);
+    }
 }
 
 impl Session for AmqpSession {
     fn receive(&mut self, input: &[u8], now: Millis) -> usize {
+        self.broker.set_time(now);
         self.received = now;
         self.take_frames(input, now)
     }
 
     fn poll(&mut self, now: Millis, waker: &Waker) {
+        self.broker.set_time(now);
         if self.paused() {
             // While nothing is read, silence says nothing of the client.
             self.received = now;
@@ -450,7 +468,8 @@ impl Session for AmqpSession {
         Arc::clone(&self.outgoing) as Arc<dyn Outlet>
     }
 
-    fn drained(&mut self, _now: Millis) {
+    fn drained(&mut self, now: Millis) {
+        self.broker.set_time(now);
         let pressed = std::mem::take(&mut self.outgoing.lock().pressed);
         for key in pressed {
             self.resume_consumer(key);
@@ -520,7 +539,8 @@ impl Session for AmqpSession {
         }
     }
 
-    fn disconnected(&mut self, _now: Millis) {
+    fn disconnected(&mut self, now: Millis) {
+        self.broker.set_time(now);
         self.end_channels();
         self.phase = Phase::Finished(HangUp::Broker);
     }

@@ -16,7 +16,8 @@ use roadstead_amqp091::{
 };
 
 fn broker() -> Arc<Broker> {
-    let broker = Broker::new(Settings::default(), Arc::new(MemoryLog::default()), Recovered::default()).unwrap();
+    let broker =
+        Broker::new(Settings::default(), Arc::new(MemoryLog::default()), Recovered::default(), Millis(0)).unwrap();
     broker.add_vhost(&"/".into());
     let all = || Pattern::new(".*").unwrap();
     let permissions = Permissions { configure: all(), write: all(), read: all() };

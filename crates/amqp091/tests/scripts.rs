@@ -62,7 +62,8 @@ struct Client {
 fn run(script: &str) -> String {
     let log = Arc::new(MemoryLog::manual());
     let settings = Settings { message_bytes_max: 1000, seed: 7, ..Settings::default() };
-    let broker = Arc::new(Broker::new(settings, log.clone(), Recovered::default()).unwrap());
+    let broker = Arc::new(Broker::new(settings, log.clone(), Recovered::default(), Millis(0)).unwrap());
+    broker.add_codec(roadstead_amqp091::ORIGIN, Arc::new(roadstead_amqp091::properties::PropertyCodec));
     broker.add_vhost(&"/".into());
     for (user, write) in [("guest", ".*"), ("reader", "")] {
         let pattern = |text| Pattern::new(text).unwrap();
@@ -95,7 +96,11 @@ impl World {
             ("alarm", what) => {
                 self.broker.set_alarms(Alarms { memory: what.contains("memory"), disk: what.contains("disk") });
             }
-            ("wait", ms) => self.now = self.now.plus(ms.parse().unwrap()),
+            ("wait", ms) => {
+                self.now = self.now.plus(ms.parse().unwrap());
+                self.broker.set_time(self.now);
+                self.broker.catch_up(Waker::noop());
+            }
             ("close", client) => {
                 let mut client = self.clients.remove(client).unwrap();
                 client.session.disconnected(self.now);

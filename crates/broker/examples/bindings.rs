@@ -3,7 +3,7 @@
 use std::{hint::black_box, sync::Arc, time::Instant};
 
 use roadstead_broker::{
-    BindingRequest, Broker, End, ExchangeDeclaration, ExchangeKind, MemoryLog, Permissions, QueueDeclaration,
+    BindingRequest, Broker, End, ExchangeDeclaration, ExchangeKind, MemoryLog, Millis, Permissions, QueueDeclaration,
     Recovered, Settings, Table, User, Value, identity::Pattern,
 };
 
@@ -18,7 +18,7 @@ fn main() {
 }
 
 fn measure(kind: ExchangeKind, bindings: u32) {
-    let broker = Broker::new(Settings::default(), Arc::new(MemoryLog::default()), Recovered::default());
+    let broker = Broker::new(Settings::default(), Arc::new(MemoryLog::default()), Recovered::default(), Millis(0));
     let broker = broker.expect("there is nothing to recover");
     broker.add_vhost(&"/".into());
     let all = || Pattern::new(".*").expect("it is a regular expression");

@@ -4,7 +4,8 @@
 use crate::{
     broker::{Caller, QueueDeclaration},
     refusal::{Refusal, Resource},
-    topology::{ExchangeDeclaration, QueueInfo},
+    rules::age_ms,
+    topology::{ExchangeDeclaration, QueueInfo, QueueType},
     value::{Table, Value},
 };
 
@@ -52,22 +53,70 @@ fn equivalent_argument(resource: Resource, argument: &str, received: &Table, cur
     Err(Refusal::InequivalentArgument { resource, argument: argument.into(), received, current })
 }
 
-/// Arguments that must be the same when a queue is declared again. Others may differ.
-const COMPARED_ARGUMENTS: [&str; 13] = [
-    "x-expires",
-    "x-message-ttl",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-priority",
-    "x-overflow",
-    "x-queue-mode",
-    "x-queue-version",
-    "x-single-active-consumer",
-    "x-queue-type",
-    "x-durability",
+/// What may be wrong with an argument: its text for the client.
+type Check = fn(&'static str, &Table) -> Result<(), String>;
+
+/// An argument of queues, and the types that know it.
+struct Known {
+    name: &'static str,
+    types: &'static [QueueType],
+    check: Check,
+}
+
+const CLASSIC: &[QueueType] = &[QueueType::Classic];
+const QUORUM: &[QueueType] = &[QueueType::Quorum];
+const STREAM: &[QueueType] = &[QueueType::Stream];
+const QUEUES: &[QueueType] = &[QueueType::Classic, QueueType::Quorum];
+const ALL: &[QueueType] = &[QueueType::Classic, QueueType::Quorum, QueueType::Stream];
+
+const fn known(name: &'static str, types: &'static [QueueType], check: Check) -> Known {
+    Known { name, types, check }
+}
+
+/// All arguments that some type of queue knows, in the order in which RabbitMQ checks them. A type refuses what only
+/// others know, and what nobody knows is passed over.
+const KNOWN: [Known; 28] = [
+    known("x-expires", QUEUES, expires),
+    known("x-message-ttl", QUEUES, time_to_live),
+    known("x-dead-letter-exchange", QUEUES, anything),
+    known("x-dead-letter-routing-key", QUEUES, dead_letter_key),
+    known("x-dead-letter-strategy", QUORUM, |name, table| one_of(name, table, &STRATEGIES, "invalid_dlx_strategy")),
+    known("x-max-length", QUEUES, not_negative),
+    known("x-max-length-bytes", ALL, not_negative),
+    known("x-max-in-memory-length", QUORUM, not_negative),
+    known("x-max-in-memory-bytes", QUORUM, not_negative),
+    known("x-max-priority", CLASSIC, max_priority),
+    known("x-overflow", QUEUES, |name, table| one_of(name, table, &OVERFLOWS, "invalid_overflow")),
+    known("x-queue-mode", CLASSIC, |name, table| supported(name, table, &QUEUE_MODES, "queue mode")),
+    known("x-queue-version", CLASSIC, queue_version),
+    known("x-single-active-consumer", ALL, boolean),
+    known("x-consumer-timeout", ALL, not_negative),
+    known("x-consumer-disconnected-timeout", QUORUM, not_negative),
+    known("x-quorum-initial-group-size", QUORUM, positive),
+    known("x-delivery-limit", QUORUM, integer_only),
+    known("x-delayed-retry-type", QUORUM, |name, table| one_of(name, table, &RETRIES, "invalid_delayed_retry_type")),
+    known("x-delayed-retry-min", QUORUM, positive),
+    known("x-delayed-retry-max", QUORUM, positive),
+    known("x-max-age", STREAM, max_age),
+    known("x-stream-max-segment-size-bytes", STREAM, not_negative),
+    known("x-stream-filter-size-bytes", STREAM, not_negative),
+    known("x-initial-cluster-size", STREAM, positive),
+    known("x-queue-leader-locator", ALL, |name, table| one_of(name, table, &LOCATORS, "invalid_queue_locator_arg")),
+    known("x-queue-master-locator", CLASSIC, anything),
+    known("x-durability", ALL, |name, table| supported(name, table, &DURABILITIES, "durability")),
 ];
+
+const OVERFLOWS: [&str; 3] = ["drop-head", "reject-publish", "reject-publish-dlx"];
+const STRATEGIES: [&str; 2] = ["at-most-once", "at-least-once"];
+const DURABILITIES: [&str; 2] = ["fsync", "os"];
+const QUEUE_MODES: [&str; 2] = ["default", "lazy"];
+const RETRIES: [&str; 4] = ["disabled", "all", "failed", "returned"];
+const LOCATORS: [&str; 4] = ["client-local", "balanced", "random", "least-leaders"];
+
+/// The type of a queue by the arguments of its declaration, which have been checked.
+pub(crate) fn queue_type(arguments: &Table) -> QueueType {
+    arguments.get("x-queue-type").and_then(Value::as_text).and_then(QueueType::parse).unwrap_or_default()
+}
 
 /// Whether a queue may be declared again like this.
 ///
@@ -86,20 +135,18 @@ pub(crate) fn equivalent_queue(caller: &Caller, info: &QueueInfo, received: &Que
             return Err(inequivalent(info.resource(), property, received, current));
         }
     }
-    for argument in COMPARED_ARGUMENTS {
-        if argument == "x-queue-type" {
-            equivalent_queue_type(info, &received.arguments)?;
-        } else {
-            equivalent_argument(info.resource(), argument, &received.arguments, &info.arguments)?;
-        }
+    equivalent_queue_type(info, &received.arguments)?;
+    let known = KNOWN.iter().filter(|known| known.types.contains(&info.queue_type));
+    for Known { name, .. } in known {
+        equivalent_argument(info.resource(), name, &received.arguments, &info.arguments)?;
     }
     Ok(())
 }
 
 /// To name the default type is the same as to name none.
 fn equivalent_queue_type(info: &QueueInfo, received: &Table) -> Result<(), Refusal> {
-    let kind = |table: &Table| table.get("x-queue-type").and_then(Value::as_text).unwrap_or("classic").to_owned();
-    if kind(received) == kind(&info.arguments) {
+    let named = received.get("x-queue-type").and_then(Value::as_text);
+    if named.unwrap_or("classic") == info.queue_type.name() {
         return Ok(());
     }
     equivalent_argument(info.resource(), "x-queue-type", received, &info.arguments)
@@ -108,34 +155,73 @@ fn equivalent_queue_type(info: &QueueInfo, received: &Table) -> Result<(), Refus
 /// Ten years in milliseconds: the longest time that RabbitMQ takes.
 const DURATION_MS_MAX: i64 = 315_360_000_000;
 
-const QUEUE_TYPES: [&str; 3] = ["classic", "quorum", "stream"];
-const OVERFLOWS: [&str; 3] = ["drop-head", "reject-publish", "reject-publish-dlx"];
-const DURABILITIES: [&str; 2] = ["fsync", "os"];
-const QUEUE_MODES: [&str; 2] = ["default", "lazy"];
-
-/// Checks the arguments of a queue whose form is fixed.
+/// Checks what is asked of a new queue.
 ///
 /// # Errors
-/// The first argument that is wrong.
-pub(crate) fn check(resource: impl Fn() -> Resource, arguments: &Table) -> Result<(), Refusal> {
-    let invalid = |(argument, reason)| Refusal::InvalidArgument { resource: resource(), argument, reason };
+/// The first argument that is wrong, or that queues of its type do not take; then the first property.
+pub(crate) fn check(resource: impl Fn() -> Resource, declaration: &QueueDeclaration) -> Result<(), Refusal> {
+    let arguments = &declaration.arguments;
+    let invalid = |argument, reason| Refusal::InvalidArgument { resource: resource(), argument, reason };
     check_text(&resource, arguments, "x-dead-letter-exchange")?;
-    check_numbers(arguments).map_err(invalid)?;
-    check_texts(arguments).map_err(invalid)
+    check_queue_type(arguments).map_err(|reason| invalid("x-queue-type", reason))?;
+    let of = queue_type(arguments);
+    for Known { name, check, .. } in KNOWN.iter().filter(|known| known.types.contains(&of)) {
+        check(name, arguments).map_err(|reason| invalid(name, reason))?;
+    }
+    for (name, _) in &arguments.0 {
+        if KNOWN.iter().any(|known| *known.name == **name && !known.types.contains(&of)) {
+            let (resource, argument) = (resource(), name.clone());
+            return Err(Refusal::ForeignArgument { resource, argument, queue_type: of.name() });
+        }
+    }
+    check_properties(resource, declaration, of)
 }
 
-/// Checks the arguments of a consumer.
+/// Quorum queues and streams are shared, durable, and stay.
+fn check_properties(
+    resource: impl Fn() -> Resource,
+    declaration: &QueueDeclaration,
+    of: QueueType,
+) -> Result<(), Refusal> {
+    if !of.is_always_durable() {
+        return Ok(());
+    }
+    let wrong = [
+        ("auto-delete", declaration.auto_delete),
+        ("exclusive-owner", declaration.exclusive),
+        ("non-durable", !declaration.durable),
+    ];
+    match wrong.into_iter().find(|(_, is_wrong)| *is_wrong) {
+        Some((property, _)) => Err(Refusal::InvalidProperty { resource: resource(), property }),
+        None => Ok(()),
+    }
+}
+
+/// The arguments of consumers, and the types of queues that take them.
+const CONSUMER_KNOWN: [Known; 5] = [
+    known("x-priority", QUEUES, integer_only),
+    known("x-consumer-timeout", ALL, not_negative),
+    known("x-stream-offset", STREAM, anything),
+    known("x-stream-filter", STREAM, anything),
+    known("x-stream-match-unfiltered", STREAM, anything),
+];
+
+/// Checks the arguments of a consumer of a queue of a type.
 ///
 /// # Errors
-/// The first argument that is wrong.
-pub(crate) fn check_consumer(resource: impl Fn() -> Resource, arguments: &Table) -> Result<(), Refusal> {
-    match arguments.get("x-priority") {
-        Some(value) if value.as_integer().is_none() => {
-            let reason = format!("\"expected integer, got {}\"", value.type_name());
-            Err(Refusal::InvalidArgument { resource: resource(), argument: "x-priority", reason })
-        }
-        Some(_) | None => Ok(()),
+/// The first argument that is wrong, or that such queues do not take.
+pub(crate) fn check_consumer(resource: impl Fn() -> Resource, of: QueueType, arguments: &Table) -> Result<(), Refusal> {
+    for Known { name, check, .. } in CONSUMER_KNOWN.iter().filter(|known| known.types.contains(&of)) {
+        let invalid = |reason| Refusal::InvalidArgument { resource: resource(), argument: name, reason };
+        check(name, arguments).map_err(invalid)?;
     }
+    for (name, _) in &arguments.0 {
+        if CONSUMER_KNOWN.iter().any(|known| *known.name == **name && !known.types.contains(&of)) {
+            let (resource, argument) = (resource(), name.clone());
+            return Err(Refusal::ForeignArgument { resource, argument, queue_type: of.name() });
+        }
+    }
+    Ok(())
 }
 
 /// Checks the arguments of an exchange.
@@ -153,60 +239,116 @@ fn check_text(resource: impl Fn() -> Resource, arguments: &Table, argument: &'st
     }
 }
 
-type Wrong = (&'static str, String);
-
-fn check_numbers(arguments: &Table) -> Result<(), Wrong> {
-    let integer = |name: &'static str| match arguments.get(name) {
-        None => Ok(None),
-        Some(value) => match value.as_integer() {
-            Some(n) if n < 0 => Err((name, format!("{{value_negative,{n}}}"))),
-            Some(n) => Ok(Some(n)),
-            None => Err((name, format!("\"expected integer, got {}\"", value.type_name()))),
-        },
-    };
-    for name in ["x-expires", "x-message-ttl"] {
-        match integer(name)? {
-            Some(0) if name == "x-expires" => return Err((name, "{value_zero,0}".into())),
-            Some(n) if n > DURATION_MS_MAX => return Err((name, format!("{{value_too_large,{n}}}"))),
-            Some(_) | None => {}
-        }
-    }
-    for name in ["x-max-length", "x-max-length-bytes"] {
-        integer(name)?;
-    }
-    match integer("x-max-priority")? {
-        Some(n) if n > 255 => Err(("x-max-priority", format!("{{max_value_exceeded,{n}}}"))),
+fn check_queue_type(arguments: &Table) -> Result<(), String> {
+    match text("x-queue-type", arguments)? {
+        Some(kind) if QueueType::parse(kind).is_none() => Err(format!("\"unsupported queue type '{kind}'\"")),
         Some(_) | None => Ok(()),
     }
 }
 
-fn check_texts(arguments: &Table) -> Result<(), Wrong> {
-    let text = |name: &'static str| match arguments.get(name) {
+fn anything(_: &'static str, _: &Table) -> Result<(), String> {
+    Ok(())
+}
+
+fn integer(name: &str, arguments: &Table) -> Result<Option<i64>, String> {
+    match arguments.get(name) {
+        None => Ok(None),
+        Some(value) => match value.as_integer() {
+            Some(n) => Ok(Some(n)),
+            None => Err(format!("\"expected integer, got {}\"", value.type_name())),
+        },
+    }
+}
+
+fn integer_only(name: &'static str, arguments: &Table) -> Result<(), String> {
+    integer(name, arguments).map(|_| ())
+}
+
+fn natural(name: &str, arguments: &Table) -> Result<Option<i64>, String> {
+    match integer(name, arguments)? {
+        Some(n) if n < 0 => Err(format!("{{value_negative,{n}}}")),
+        found => Ok(found),
+    }
+}
+
+fn not_negative(name: &'static str, arguments: &Table) -> Result<(), String> {
+    natural(name, arguments).map(|_| ())
+}
+
+fn positive(name: &'static str, arguments: &Table) -> Result<(), String> {
+    match natural(name, arguments)? {
+        Some(0) => Err("{value_zero,0}".into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn time_to_live(name: &'static str, arguments: &Table) -> Result<(), String> {
+    match natural(name, arguments)? {
+        Some(n) if n > DURATION_MS_MAX => Err(format!("{{value_too_large,{n}}}")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn expires(name: &'static str, arguments: &Table) -> Result<(), String> {
+    positive(name, arguments)?;
+    time_to_live(name, arguments)
+}
+
+fn max_priority(name: &'static str, arguments: &Table) -> Result<(), String> {
+    match natural(name, arguments)? {
+        Some(n) if n > 255 => Err(format!("{{max_value_exceeded,{n}}}")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn queue_version(name: &'static str, arguments: &Table) -> Result<(), String> {
+    match natural(name, arguments)? {
+        Some(n) if n != 1 && n != 2 => Err(format!("\"unsupported queue version '{n}'\"")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn boolean(name: &'static str, arguments: &Table) -> Result<(), String> {
+    match arguments.get(name) {
+        None | Some(Value::Bool(_)) => Ok(()),
+        Some(value) => Err(format!("{{unacceptable_type,{}}}", value.type_name())),
+    }
+}
+
+fn text<'a>(name: &str, arguments: &'a Table) -> Result<Option<&'a str>, String> {
+    match arguments.get(name) {
         None => Ok(None),
         Some(value) => match value.as_text() {
             Some(text) => Ok(Some(text)),
-            None => Err((name, format!("{{unacceptable_type,{}}}", value.type_name()))),
+            None => Err(format!("{{unacceptable_type,{}}}", value.type_name())),
         },
-    };
-    let one_of = |name, allowed: &[&str], reason: &str| match text(name)? {
-        Some(text) if !allowed.contains(&text) => Err((name, reason.to_owned())),
+    }
+}
+
+fn one_of(name: &'static str, arguments: &Table, allowed: &[&str], reason: &str) -> Result<(), String> {
+    match text(name, arguments)? {
+        Some(text) if !allowed.contains(&text) => Err(reason.to_owned()),
         Some(_) | None => Ok(()),
-    };
-    one_of("x-overflow", &OVERFLOWS, "invalid_overflow")?;
-    let mode = arguments.get("x-queue-mode").and_then(Value::as_text).unwrap_or_default();
-    one_of("x-queue-mode", &QUEUE_MODES, &format!("\"unsupported queue mode '{mode}'\""))?;
-    let durability = arguments.get("x-durability").and_then(Value::as_text).unwrap_or_default();
-    one_of("x-durability", &DURABILITIES, &format!("\"unsupported durability '{durability}'\""))?;
-    if let Some(kind) = text("x-queue-type")?
-        && !QUEUE_TYPES.contains(&kind)
-    {
-        return Err(("x-queue-type", format!("\"unsupported queue type '{kind}'\"")));
     }
-    if text("x-dead-letter-routing-key")?.is_some() && arguments.get("x-dead-letter-exchange").is_none() {
-        return Err(("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined".into()));
+}
+
+fn supported(name: &'static str, arguments: &Table, allowed: &[&str], what: &str) -> Result<(), String> {
+    match text(name, arguments)? {
+        Some(text) if !allowed.contains(&text) => Err(format!("\"unsupported {what} '{text}'\"")),
+        Some(_) | None => Ok(()),
     }
-    match arguments.get("x-single-active-consumer") {
-        None | Some(Value::Bool(_)) => Ok(()),
-        Some(value) => Err(("x-single-active-consumer", format!("{{unacceptable_type,{}}}", value.type_name()))),
+}
+
+fn dead_letter_key(name: &'static str, arguments: &Table) -> Result<(), String> {
+    if text(name, arguments)?.is_some() && arguments.get("x-dead-letter-exchange").is_none() {
+        return Err("routing_key_but_no_dlx_defined".into());
+    }
+    Ok(())
+}
+
+fn max_age(name: &'static str, arguments: &Table) -> Result<(), String> {
+    match text(name, arguments)? {
+        Some(text) if age_ms(text).is_none() => Err("invalid_max_age".into()),
+        Some(_) | None => Ok(()),
     }
 }

@@ -4,10 +4,14 @@
 
 mod bindings;
 mod consuming;
+mod delays;
+mod departures;
 mod exchanges;
 mod paging;
+mod policies;
 mod queues;
 mod routing;
+mod time;
 
 pub use self::bindings::{BindingRequest, End};
 
@@ -16,7 +20,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::Waker,
 };
@@ -24,15 +28,19 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
+    arguments,
     identity::{Identity, User},
     limits,
     log::{Durability, Entry, Log, Position, Recovered},
-    queue::{ConsumerId, Queued, Shard},
+    message::{Codec, Origin},
+    outlet::Attempts,
+    policy::Policy,
+    queue::{self, ConsumerId, Queue, Queued, Shard},
     record::{State, Unreadable},
     refusal::Refusal,
-    session::SessionId,
-    topology::{QueueId, QueueInfo, QueueKind, Vhost},
-    value::{Name, Table},
+    session::{Millis, SessionId},
+    topology::{QueueId, QueueInfo, Vhost},
+    value::{Name, Table, Value},
 };
 
 /// What an operator may set.
@@ -44,12 +52,15 @@ pub struct Settings {
     pub unfinished_bytes_max: u64,
     /// Random bits from which names of server-named queues are made.
     pub seed: u128,
+    /// Whether the history that a client gives a message (`x-death`) goes on when it dies, as in RabbitMQ 3.
+    pub carries_deaths: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let message_bytes_max = limits::MESSAGE_BYTES;
-        Self { message_bytes_max, unfinished_bytes_max: message_bytes_max * limits::UNFINISHED_MESSAGES, seed: 0 }
+        let unfinished_bytes_max = message_bytes_max * limits::UNFINISHED_MESSAGES;
+        Self { message_bytes_max, unfinished_bytes_max, seed: 0, carries_deaths: false }
     }
 }
 
@@ -82,6 +93,16 @@ pub struct Broker {
     tight: AtomicBool,
     /// What has a lower position comes from an earlier run.
     restart: Position,
+    /// The time that the broker was last told, in milliseconds.
+    time: AtomicU64,
+    /// When something is due in a queue.
+    pub(crate) alarm: Arc<queue::Alarm>,
+    /// What the protocols say of the properties that they wrote.
+    codecs: RwLock<Vec<(Origin, Arc<dyn Codec>)>>,
+    /// Settings of what is built around the broker, by vhost (none for all of them), component and name.
+    parameters: RwLock<BTreeMap<(Name, Name, Name), Value>>,
+    /// What delay exchanges keep back, by vhost and exchange.
+    delays: RwLock<HashMap<(Name, Name), Arc<QueueInfo>>>,
 }
 
 /// What there is too little of.
@@ -182,6 +203,8 @@ pub struct Fetched {
     pub slot: u64,
     /// The message.
     pub queued: Queued,
+    /// Attempts to deliver it before, as far as the queue tells.
+    pub attempts: Attempts,
     /// Messages that wait behind it.
     pub left: usize,
 }
@@ -193,16 +216,18 @@ impl std::fmt::Debug for Broker {
 }
 
 impl Broker {
-    /// A broker with what the log held.
+    /// A broker with what the log held, at a time.
     ///
     /// # Errors
     /// If something in the log cannot be read.
-    pub fn new(settings: Settings, log: Arc<dyn Log>, recovered: Recovered) -> Result<Self, Unreadable> {
+    pub fn new(settings: Settings, log: Arc<dyn Log>, recovered: Recovered, now: Millis) -> Result<Self, Unreadable> {
+        let alarm = Arc::new(queue::Alarm::default());
+        let shard = || Mutex::new(Shard::new(Arc::clone(&alarm)));
         let broker = Self {
             identity: Identity::default(),
             settings,
             log,
-            shards: (0..limits::SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..limits::SHARDS).map(|_| shard()).collect(),
             vhosts: RwLock::default(),
             owned: Mutex::default(),
             // Ids of earlier runs are never met again: each run has a range of its own.
@@ -217,6 +242,11 @@ impl Broker {
             fetching: Mutex::default(),
             tight: AtomicBool::new(false),
             restart: recovered.end,
+            time: AtomicU64::new(now.0),
+            alarm,
+            codecs: RwLock::default(),
+            parameters: RwLock::default(),
+            delays: RwLock::default(),
         };
         broker.restore(recovered)?;
         Ok(broker)
@@ -227,19 +257,22 @@ impl Broker {
             recovered.state.iter().map(|(key, value)| State::read(key, value)).collect::<Result<_, _>>()?;
         // Bindings need both their ends, and everything needs its vhost.
         states.sort_by_key(|state| match state {
-            State::Vhost(_) => 0,
+            State::Vhost { .. } => 0,
             State::User(..) => 1,
-            State::Exchange { .. } | State::Queue { .. } => 2,
-            State::Binding { .. } => 3,
+            State::Policy { .. } | State::Parameter { .. } | State::Exchange { .. } => 2,
+            State::Queue { .. } | State::Delay { .. } => 3,
+            State::Binding { .. } | State::Timed(_) => 4,
         });
         let mut queues = HashMap::new();
         for state in states {
             self.restore_state(state, &mut queues)?;
         }
         for held in recovered.held {
-            let mut shard = self.shards[self.shard_index(QueueId(held.holder))].lock();
-            match queues.get(&held.holder).and_then(|info| shard.queue(info)) {
-                Some(queue) => queue.restore(held.first, held.last, held.count),
+            let (id, priority) = QueueInfo::of_holder(held.holder);
+            let mut shard = self.shards[self.shard_index(id)].lock();
+            let restore = |queue: &mut Queue| queue.restore(priority, held.first, held.last, held.count);
+            match shard.with_id(id.0, restore) {
+                Some(()) => {}
                 // The queue went with the last run.
                 None => {
                     let drop = Entry::Drop { holder: held.holder, from: 0, before: u64::MAX, except: &[] };
@@ -247,30 +280,54 @@ impl Broker {
                 }
             }
         }
+        let mut after = self.aftermath();
+        for id in queues.keys() {
+            let mut shard = self.shards[self.shard_index(QueueId(*id))].lock();
+            shard.with_id(*id, |queue| queue.restored(&mut after));
+        }
+        self.finish(after);
         Ok(())
     }
 
     fn restore_state(&self, state: State, queues: &mut HashMap<u64, Arc<QueueInfo>>) -> Result<(), Unreadable> {
         let vhost = |name: &Name| self.vhost(name).ok_or(Unreadable("an entry belongs to no vhost"));
         match state {
-            State::Vhost(name) => {
-                self.vhosts.write().insert(name.clone(), Arc::new(Vhost::new(name)));
+            State::Vhost { name, metadata } => {
+                let vhost = Vhost::new(name.clone());
+                vhost.write().metadata = metadata;
+                self.vhosts.write().insert(name, Arc::new(vhost));
             }
             State::User(name, bytes) => self.identity.put(name, User::decode(&bytes)?),
             State::Exchange { vhost: v, name, declaration } => {
                 vhost(&v)?.write().insert_exchange(name, declaration);
             }
             State::Queue { vhost: v, name, id, auto_delete, arguments } => {
-                let kind = QueueKind::Queue;
-                let slot = AtomicU32::new(0);
-                let (vhost, owner, durable) = (vhost(&v)?, None, true);
-                let durability = QueueInfo::durability_of(&arguments);
-                let info =
-                    QueueInfo { id, vhost: v, name, durable, auto_delete, owner, arguments, durability, kind, slot };
+                let vhost = vhost(&v)?;
+                let mut info = QueueInfo::new(id, v, name, arguments::queue_type(&arguments));
+                (info.durable, info.auto_delete) = (true, auto_delete);
+                (info.durability, info.arguments) = (QueueInfo::durability_of(&arguments), arguments);
+                let mut state = vhost.write();
+                *info.rules.get_mut() = Arc::new(state.rules_of(&info));
                 let info = Arc::new(info);
-                self.shards[self.shard_index(id)].lock().insert(&info);
+                self.shards[self.shard_index(id)].lock().insert(&info, self.now());
                 queues.insert(id.0, Arc::clone(&info));
-                vhost.write().insert_queue(info);
+                state.insert_queue(info);
+            }
+            State::Delay { vhost, exchange, id } => {
+                let info = self.delay_queue_info(&vhost, &exchange, id, true);
+                self.insert_delay_queue(&info, &exchange);
+                queues.insert(id.0, info);
+            }
+            State::Timed(id) => {
+                if let Some(info) = queues.get(&id.0) {
+                    info.is_timed.store(true, Ordering::Relaxed);
+                }
+            }
+            State::Policy { vhost: v, kind, name, bytes } => {
+                vhost(&v)?.write().policies.insert(kind, name, Policy::decode(&bytes)?);
+            }
+            State::Parameter { vhost, component, name, value } => {
+                self.parameters.write().insert((vhost, component, name), value);
             }
             State::Binding { vhost: v, binding } => {
                 // An end that is gone means that the binding went with it.
@@ -382,7 +439,7 @@ impl Broker {
             return Position(0);
         }
         vhosts.insert(name.clone(), Arc::new(Vhost::new(name.clone())));
-        self.put_state(&State::Vhost(name.clone()))
+        self.put_state(&State::Vhost { name: name.clone(), metadata: Table::default() })
     }
 
     /// Adds or replaces a user.

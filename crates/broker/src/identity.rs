@@ -59,7 +59,7 @@ impl Pattern {
     }
 
     /// An expression that gives up (too much backtracking) does not match: access is refused.
-    fn matches(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         self.regex.is_match(name).unwrap_or(false)
     }
 }

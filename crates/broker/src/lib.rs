@@ -16,10 +16,12 @@ pub mod limits;
 pub mod log;
 pub mod message;
 pub mod outlet;
+pub mod policy;
 pub mod publish;
 pub mod queue;
 pub mod record;
 pub mod refusal;
+pub mod rules;
 pub mod session;
 pub mod topology;
 pub mod value;
@@ -27,13 +29,16 @@ pub mod value;
 pub use crate::{
     broker::{Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, QueueCounts, QueueDeclaration, Settings},
     identity::{Access, Identity, Permissions, TopicPermissions, User},
-    log::{Durability, Entry, Held, Load, Loaded, Log, MemoryLog, Position, Recovered},
-    message::{Draft, Message, MessageView, Origin},
-    outlet::{ConsumerKey, Delivery, Outlet, Output, Pressure},
-    publish::{Batch, Route},
+    log::{Durability, Entry, Held, Load, Loaded, Log, MemoryLog, Position, Purpose, Recovered},
+    message::{Codec, Draft, Message, MessageView, Origin, Parts, Traits},
+    outlet::{Attempts, ConsumerKey, Delivery, Outlet, Output, Pressure},
+    policy::{ApplyTo, Policies, Policy, PolicyKind},
+    publish::{Batch, Published, Route},
     queue::{Consumer, ConsumerId, Credit, Settlement},
     refusal::{Refusal, Resource},
     session::{Credentials, Login, Millis, Peer, Reply, Request, Session, SessionId},
-    topology::{Binding, Destination, ExchangeDeclaration, ExchangeKind, QueueId, QueueInfo, QueueKind, Vhost},
+    topology::{
+        Binding, Destination, ExchangeDeclaration, ExchangeKind, QueueId, QueueInfo, QueueKind, QueueType, Vhost,
+    },
     value::{Name, Table, Value},
 };

@@ -94,10 +94,32 @@ pub struct Held {
 pub struct Load {
     /// The queue.
     pub queue: Arc<QueueInfo>,
+    /// The priority of the messages.
+    pub priority: u8,
     /// Which bodies.
     pub wanted: Wanted,
     /// The queue's mark of this reading.
     pub generation: u64,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+impl Load {
+    /// By which the log knows who holds the bodies.
+    pub fn holder(&self) -> u64 {
+        self.queue.holder(self.priority)
+    }
+}
+
+/// What bodies are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be delivered.
+    Deliver,
+    /// To be sent elsewhere.
+    Depart,
+    /// Only to know when they are due, and how large they are.
+    Survey,
 }
 
 /// Bodies read from the log.

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::value::Name;
+use crate::{
+    record,
+    session::Millis,
+    value::{Name, Table},
+};
 
 /// Which protocol wrote a message's property bytes. The protocol crates choose distinct numbers, which are stored on
 /// disk and so never change.
@@ -22,72 +26,138 @@ pub struct MessageView<'a> {
     pub origin: Origin,
     /// Whether the publisher asked for it to survive a restart.
     pub durable: bool,
+    /// Its priority, if the publisher gave it one.
+    pub priority: Option<u8>,
+    /// When it came to the broker, or to the queue that it was last moved to.
+    pub arrived: Millis,
+    /// When its own time in the queue is over, if it has one.
+    pub due: Option<Millis>,
     /// The property bytes as the publisher's protocol encodes them.
     pub properties: &'a [u8],
+    /// Headers that the broker adds when it delivers the message, as [`record::put_table`] writes them; empty for none.
+    pub annotations: &'a [u8],
     /// The body.
     pub payload: &'a [u8],
     /// The allocation that `payload` lies in, where the body can be shared instead of copied.
     pub block: Option<&'a Bytes>,
 }
 
-/// An owned message. Routing key, properties and payload lie in one allocation.
-#[derive(Debug)]
+impl MessageView<'_> {
+    /// The headers that the broker adds.
+    pub fn annotation_table(&self) -> Table {
+        if self.annotations.is_empty() {
+            return Table::default();
+        }
+        record::Reader::new(self.annotations).table().unwrap_or_default()
+    }
+}
+
+/// An owned message. Routing key, properties, annotations and payload lie in one allocation.
+#[derive(Clone, Debug)]
 pub struct Message {
     exchange: Name,
     block: Bytes,
-    routing_key_len: u16,
-    properties_len: u32,
-    origin: Origin,
-    durable: bool,
+    parts: Parts,
+    traits: Traits,
+}
+
+/// Where the parts of a message's block end. The payload is what is left.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Parts {
+    /// Bytes of the routing key.
+    pub routing_key_len: u16,
+    /// Bytes of the properties.
+    pub properties_len: u32,
+    /// Bytes of the annotations.
+    pub annotations_len: u32,
+}
+
+impl Parts {
+    /// Bytes before the payload.
+    pub fn head_len(self) -> usize {
+        self.routing_key_len as usize + self.properties_len as usize + self.annotations_len as usize
+    }
+}
+
+/// What the model knows of a message besides its text.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    /// Which protocol wrote the properties.
+    pub origin: Origin,
+    /// Whether it is to survive a restart.
+    pub durable: bool,
+    /// Its priority, if it has one.
+    pub priority: Option<u8>,
+    /// When it came.
+    pub arrived: Millis,
+    /// When its own time is over.
+    pub due: Option<Millis>,
 }
 
 impl Message {
     /// Copies what `view` refers to.
     pub fn copy_of(view: &MessageView<'_>) -> Self {
-        let mut block = Vec::with_capacity(view.routing_key.len() + view.properties.len() + view.payload.len());
-        block.extend_from_slice(view.routing_key.as_bytes());
-        block.extend_from_slice(view.properties);
-        block.extend_from_slice(view.payload);
-        Self {
-            exchange: view.exchange.clone(),
+        let parts = [view.routing_key.as_bytes(), view.properties, view.annotations, view.payload];
+        let mut block = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| block.extend_from_slice(part));
+        let parts = Parts {
             routing_key_len: view.routing_key.len() as u16,
             properties_len: view.properties.len() as u32,
-            block: block.into(),
-            origin: view.origin,
-            durable: view.durable,
-        }
+            annotations_len: view.annotations.len() as u32,
+        };
+        let MessageView { origin, durable, priority, arrived, due, .. } = *view;
+        let traits = Traits { origin, durable, priority, arrived, due };
+        Self { exchange: view.exchange.clone(), block: block.into(), parts, traits }
     }
 
-    /// Adopts `block`, which is the routing key, then the properties, then the payload.
+    /// Adopts `block`, which is the routing key, the properties, the annotations and the payload.
     ///
     /// # Panics
-    /// If the lengths do not fit the block or the routing key is not UTF-8: the caller assembled it.
-    pub fn from_block(
-        exchange: Name,
-        block: Bytes,
-        routing_key_len: u16,
-        properties_len: u32,
-        origin: Origin,
-        durable: bool,
-    ) -> Self {
-        assert!(routing_key_len as usize + properties_len as usize <= block.len(), "lengths lie inside the block");
-        assert!(std::str::from_utf8(&block[..routing_key_len as usize]).is_ok(), "a routing key is text");
-        Self { exchange, block, routing_key_len, properties_len, origin, durable }
+    /// If the parts do not fit the block or the routing key is not UTF-8: the caller assembled it.
+    pub fn from_block(exchange: Name, block: Bytes, parts: Parts, traits: Traits) -> Self {
+        assert!(parts.head_len() <= block.len(), "the parts lie inside the block");
+        let routing_key = &block[..parts.routing_key_len as usize];
+        assert!(std::str::from_utf8(routing_key).is_ok(), "a routing key is text");
+        Self { exchange, block, parts, traits }
+    }
+
+    /// The same message, with another time of its own.
+    #[must_use]
+    pub fn timed(&self, arrived: Millis, due: Option<Millis>) -> Self {
+        let mut timed = self.clone();
+        (timed.traits.arrived, timed.traits.due) = (arrived, due);
+        timed
     }
 
     /// The message through references.
     pub fn view(&self) -> MessageView<'_> {
-        let (key, rest) = self.block.split_at(self.routing_key_len as usize);
-        let (properties, payload) = rest.split_at(self.properties_len as usize);
+        let (key, rest) = self.block.split_at(self.parts.routing_key_len as usize);
+        let (properties, rest) = rest.split_at(self.parts.properties_len as usize);
+        let (annotations, payload) = rest.split_at(self.parts.annotations_len as usize);
+        let Traits { origin, durable, priority, arrived, due } = self.traits;
         MessageView {
             exchange: &self.exchange,
             routing_key: std::str::from_utf8(key).unwrap_or_default(),
-            origin: self.origin,
-            durable: self.durable,
+            origin,
+            durable,
+            priority,
+            arrived,
+            due,
             properties,
+            annotations,
             payload,
             block: Some(&self.block),
         }
+    }
+
+    /// What the model knows of it.
+    pub fn traits(&self) -> &Traits {
+        &self.traits
+    }
+
+    /// Bytes of the body.
+    pub fn payload_len(&self) -> usize {
+        self.block.len() - self.parts.head_len()
     }
 
     /// Bytes of memory that the message takes, within a few.
@@ -123,4 +193,13 @@ impl<'a> Draft<'a> {
     pub fn share(&mut self) -> Arc<Message> {
         Arc::clone(self.shared.get_or_insert_with(|| Arc::new(Message::copy_of(&self.view))))
     }
+}
+
+/// What the model may ask of property bytes; each protocol answers for what it wrote.
+pub trait Codec: Send + Sync + std::fmt::Debug {
+    /// The headers.
+    fn headers(&self, properties: &[u8]) -> Table;
+
+    /// The publisher's time to live, as he wrote it.
+    fn expiration(&self, properties: &[u8]) -> Option<String>;
 }

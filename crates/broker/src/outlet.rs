@@ -25,8 +25,21 @@ pub struct Delivery<'a> {
     pub redelivered: bool,
     /// Whether it counts against the credit that the channel's consumers share.
     pub counted: bool,
+    /// Attempts to deliver it before this one, as far as its queue tells.
+    pub attempts: Attempts,
+    /// Its number in the stream that it comes from.
+    pub offset: Option<u64>,
     /// The message.
     pub message: &'a MessageView<'a>,
+}
+
+/// How often a message was handed out and came back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// All of these times.
+    pub acquired: u32,
+    /// Those that count as failed.
+    pub failed: u32,
 }
 
 /// Whether an outlet can take more.
@@ -45,6 +58,9 @@ pub trait Outlet: Send + Sync + fmt::Debug {
 
     /// The consumer's queue is gone, and the consumer with it.
     fn cancelled(&self, consumer: ConsumerKey, wakes: &mut Vec<Waker>);
+
+    /// A delivery that was not settled in time is no longer the consumer's: what it still says of it means nothing.
+    fn revoked(&self, consumer: ConsumerKey, slot: u64);
 
     /// Moves all that waits into `chunks`, and remembers `waker` for what comes next. Returns whether there was any.
     fn drain(&self, chunks: &mut Chunks, waker: &Waker) -> bool;

@@ -5,19 +5,17 @@
 //! one append to the log for the whole batch, then the queues, each shard locked once for as long as the batch stays
 //! with it, and last the connections that got something are woken, outside all locks.
 
-use std::{sync::Arc, task::Waker};
+mod apply;
 
-use parking_lot::MutexGuard;
+use std::sync::Arc;
 
 use crate::{
-    broker::Broker,
     limits,
-    log::{Durability, Entry, Position},
+    log::{Durability, Position},
     message::{Draft, MessageView, Origin},
-    outlet::Delivery,
-    queue::{Aftermath, ConsumerId, Settlement, Shard},
-    record,
-    topology::{QueueId, QueueInfo, QueueKind},
+    queue::{ConsumerId, Settlement},
+    session::Millis,
+    topology::QueueInfo,
     value::Name,
 };
 
@@ -32,10 +30,14 @@ pub struct Route {
     pub reusable: bool,
     /// The queues, each once.
     pub queues: Vec<Arc<QueueInfo>>,
-    /// Ids of the durable ones.
-    pub durable: Vec<u64>,
-    /// Whether one of these wants its messages to survive a power failure.
-    pub sync: bool,
+    /// Whether one of them may refuse messages.
+    pub limited: bool,
+    /// Milliseconds that a message waits before it gets there.
+    pub delay_ms: Option<u64>,
+    /// Whether one of them keeps messages on disk, and wants them to survive a power failure.
+    sync: bool,
+    /// By which the log knows the queues that keep durable messages without priorities; nothing if it is not as simple.
+    plain: Option<Vec<u64>>,
 }
 
 /// A message as a session hands it over: borrowed from the read buffer, or assembled already.
@@ -49,6 +51,10 @@ pub enum Body<'a> {
         origin: Origin,
         /// Whether it is to survive a restart.
         durable: bool,
+        /// Its priority, if it has one.
+        priority: Option<u8>,
+        /// Milliseconds that it may wait, if the publisher limits that.
+        ttl_ms: Option<u64>,
         /// The property bytes.
         properties: &'a [u8],
         /// The body.
@@ -60,8 +66,46 @@ pub enum Body<'a> {
 
 #[derive(Debug)]
 enum Operation<'a> {
-    Publish { route: Arc<Route>, body: Body<'a>, token: u64, position: Position, last: Position },
-    Settle { queue: Arc<QueueInfo>, how: Settlement, consumer: Option<ConsumerId>, slots: Vec<u64>, records: Vec<u64> },
+    Publish(Publish<'a>),
+    Settle(Settle),
+}
+
+#[derive(Debug)]
+struct Publish<'a> {
+    route: Arc<Route>,
+    body: Body<'a>,
+    token: u64,
+    /// The queue that it leaves for the others, and its record there.
+    from: Option<(u64, [u64; 1])>,
+    /// Whether the queues that may refuse it have been asked.
+    is_admitted: bool,
+    /// Whether one of them did.
+    is_refused: bool,
+    first: Position,
+    last: Position,
+}
+
+#[derive(Debug)]
+struct Settle {
+    queue: Arc<QueueInfo>,
+    how: Settlement,
+    consumer: Option<ConsumerId>,
+    slots: Vec<u64>,
+    /// By which the log knows who holds the records.
+    holder: u64,
+    records: Vec<u64>,
+    dead_letters: bool,
+}
+
+/// What became of a publish.
+#[derive(Clone, Copy, Debug)]
+pub struct Published {
+    /// What the session calls it.
+    pub token: u64,
+    /// It is safe once this is committed.
+    pub position: Position,
+    /// Whether a queue had no room for it.
+    pub is_refused: bool,
 }
 
 /// What one connection wants done, in order.
@@ -70,6 +114,8 @@ pub struct Batch<'a> {
     operations: Vec<Operation<'a>>,
     /// Whether somebody is told when all of it is safe, settlements too.
     transaction: bool,
+    /// Whether some route has to be asked before anything is logged.
+    limited: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -90,8 +136,8 @@ impl<'a> Batch<'a> {
 
     /// Adds a publish. `token` comes back from [`Batch::published`].
     pub fn publish(&mut self, route: Arc<Route>, body: Body<'a>, token: u64) {
-        let (position, last) = (Position(0), Position(0));
-        self.operations.push(Operation::Publish { route, body, token, position, last });
+        self.limited |= route.limited || route.delay_ms.is_some();
+        self.operations.push(Operation::Publish(Publish::new(route, body, token)));
     }
 
     /// Adds a settlement. Those of one consumer that follow each other become one operation.
@@ -104,212 +150,47 @@ impl<'a> Batch<'a> {
         record: Position,
     ) {
         let recorded = (record != Position(0)).then_some(record.0);
-        if let Some(Operation::Settle { queue: q, how: h, consumer: c, slots, records }) = self.operations.last_mut()
-            && (q.id, *h, *c) == (queue.id, how, consumer)
+        let holder = queue.holder_of(slot);
+        if let Some(Operation::Settle(last)) = self.operations.last_mut()
+            && (last.holder, last.how, last.consumer) == (holder, how, consumer)
         {
-            slots.push(slot);
-            records.extend(recorded);
+            last.slots.push(slot);
+            last.records.extend(recorded);
             return;
         }
+        let dead_letters = how == Settlement::Reject && queue.rules().dead_letter.is_some();
         let (slots, records) = (vec![slot], recorded.into_iter().collect());
-        self.operations.push(Operation::Settle { queue: Arc::clone(queue), how, consumer, slots, records });
+        let queue = Arc::clone(queue);
+        let settle = Settle { queue, how, consumer, slots, holder, records, dead_letters };
+        self.operations.push(Operation::Settle(settle));
     }
 
-    /// After [`Broker::apply`]: the token of each publish, in order, and the position at which it is safe.
-    pub fn published(&self) -> impl Iterator<Item = (u64, Position)> {
+    /// After [`crate::Broker::apply`]: what became of each publish, in order.
+    pub fn published(&self) -> impl Iterator<Item = Published> {
         self.operations.iter().filter_map(|operation| match operation {
-            Operation::Publish { token, last, .. } => Some((*token, *last)),
-            Operation::Settle { .. } => None,
+            Operation::Publish(publish) => {
+                let Publish { token, last: position, is_refused, .. } = *publish;
+                Some(Published { token, position, is_refused })
+            }
+            Operation::Settle(_) => None,
         })
     }
 }
 
-impl Route {
-    /// A message on this route through references.
-    pub fn view<'v>(&'v self, body: &'v Body<'_>) -> MessageView<'v> {
-        match body {
-            Body::Borrowed { routing_key, origin, durable, properties, payload } => MessageView {
-                exchange: &self.exchange,
-                routing_key,
-                origin: *origin,
-                durable: *durable,
-                properties,
-                payload,
-                block: None,
-            },
-            Body::Owned(message) => message.view(),
-        }
+impl<'a> Publish<'a> {
+    fn new(route: Arc<Route>, body: Body<'a>, token: u64) -> Self {
+        let (first, last) = (Position(0), Position(0));
+        Self { route, body, token, from: None, is_admitted: false, is_refused: false, first, last }
     }
 
-    fn draft<'v>(&'v self, body: &'v Body<'_>) -> Draft<'v> {
-        match body {
-            Body::Borrowed { .. } => Draft::borrowed(self.view(body)),
+    fn view(&self, now: Millis) -> MessageView<'_> {
+        self.route.view(&self.body, now)
+    }
+
+    fn draft(&self, now: Millis) -> Draft<'_> {
+        match &self.body {
+            Body::Borrowed { .. } => Draft::borrowed(self.view(now)),
             Body::Owned(message) => Draft::owned(message),
-        }
-    }
-}
-
-/// What applying a batch came to.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Applied {
-    /// Where the last entry of the batch lies; all of it is safe once this is committed.
-    pub position: Position,
-    /// Whether the queues' consumers cannot keep up.
-    pub lagging: bool,
-}
-
-/// The shard that a batch is at work in. Moving on to another lets go of it.
-struct Held<'b> {
-    broker: &'b Broker,
-    current: Option<(usize, MutexGuard<'b, Shard>)>,
-}
-
-impl Held<'_> {
-    fn shard(&mut self, queue: QueueId) -> &mut Shard {
-        let index = self.broker.shard_index(queue);
-        if self.current.as_ref().is_none_or(|(held, _)| *held != index) {
-            self.current = None;
-        }
-        let broker = self.broker;
-        &mut self.current.get_or_insert_with(|| (index, broker.shards[index].lock())).1
-    }
-}
-
-impl Broker {
-    /// Applies a batch: all of it goes into the log as one unit, then to the queues.
-    pub fn apply(&self, batch: &mut Batch<'_>) -> Applied {
-        let position = self.append_batch(batch);
-        let mut after = self.aftermath();
-        let mut held = Held { broker: self, current: None };
-        for operation in &batch.operations {
-            match operation {
-                Operation::Publish { route, body, position, .. } => {
-                    self.enqueue(route, body, *position, &mut held, &mut after);
-                }
-                Operation::Settle { queue, how, consumer, slots, .. } => {
-                    held.shard(queue.id).settle(queue, slots, *how, *consumer, &mut after);
-                }
-            }
-        }
-        drop(held);
-        let lagging = after.lagging;
-        self.finish(after);
-        Applied { position, lagging }
-    }
-
-    fn enqueue(&self, route: &Route, body: &Body<'_>, record: Position, held: &mut Held<'_>, after: &mut Aftermath) {
-        let mut draft = route.draft(body);
-        // Each durable queue has a record of its own, in the order of the route.
-        let mut next = record.0;
-        for queue in &route.queues {
-            match &queue.kind {
-                QueueKind::Queue => {
-                    let mut record = Position(0);
-                    if queue.durable && next != 0 {
-                        record = Position(next);
-                        next += 1;
-                    }
-                    match held.shard(queue.id).queue(queue) {
-                        Some(queue) => queue.publish(&mut draft, record, after),
-                        // Deleted since the route was made: what the log was told must be taken back.
-                        None if record != Position(0) => after.releases.push((record, queue.id)),
-                        None => {}
-                    }
-                }
-                QueueKind::Direct(outlet, consumer) => {
-                    let delivery = Delivery {
-                        consumer: *consumer,
-                        queue: None,
-                        slot: 0,
-                        record: Position(0),
-                        redelivered: false,
-                        counted: false,
-                        message: draft.view(),
-                    };
-                    outlet.deliver(&delivery, &mut after.wakes);
-                }
-            }
-        }
-    }
-
-    /// Writes to the log what of the batch must survive, and notes where each publish lies.
-    fn append_batch(&self, batch: &mut Batch<'_>) -> Position {
-        let mut heads = Vec::new();
-        let mut ends = Vec::new();
-        for operation in &batch.operations {
-            if let Operation::Publish { route, body, .. } = operation
-                && is_durable(route, body)
-            {
-                record::put_message_head(&mut heads, &route.view(body));
-                ends.push(heads.len());
-            }
-        }
-        let (mut entries, mut sync) = (Vec::new(), false);
-        let (mut start, mut ends) = (0, ends.into_iter());
-        for operation in &batch.operations {
-            match operation {
-                Operation::Publish { route, body, .. } if is_durable(route, body) => {
-                    let end = ends.next().unwrap_or(start);
-                    let payload = route.view(body).payload;
-                    entries.push(Entry::Hold { holders: &route.durable, parts: [&heads[start..end], payload] });
-                    start = end;
-                    sync |= route.sync;
-                }
-                Operation::Settle { queue, how: Settlement::Accept | Settlement::Reject, records, .. }
-                    if !records.is_empty() =>
-                {
-                    entries.push(Entry::Release { holder: queue.id.0, positions: records });
-                    sync |= batch.transaction;
-                }
-                Operation::Publish { .. } | Operation::Settle { .. } => {}
-            }
-        }
-        if entries.is_empty() {
-            return Position(0);
-        }
-        let durability = if sync { Durability::Fsync } else { Durability::Os };
-        let mut next = self.log.append(&entries, durability).0;
-        let mut holds = Vec::with_capacity(entries.len());
-        for entry in &entries {
-            if let Entry::Hold { .. } = entry {
-                holds.push((next, next + entry.positions() - 1));
-            }
-            next += entry.positions();
-        }
-        drop(entries);
-        note_positions(batch, holds);
-        Position(next - 1)
-    }
-
-    /// What is done once no shard is locked.
-    pub(crate) fn finish(&self, after: Aftermath) {
-        if !after.late.is_empty() {
-            self.log_late(after.late);
-        }
-        self.log_releases(&after.releases);
-        after.loads.into_iter().for_each(|load| self.log.load(load));
-        after.wakes.into_iter().for_each(Waker::wake);
-    }
-}
-
-fn is_durable(route: &Route, body: &Body<'_>) -> bool {
-    !route.durable.is_empty()
-        && match body {
-            Body::Borrowed { durable, .. } => *durable,
-            Body::Owned(message) => message.view().durable,
-        }
-}
-
-/// Notes the first and the last position of each publish that is in the log.
-fn note_positions(batch: &mut Batch<'_>, holds: Vec<(u64, u64)>) {
-    let mut holds = holds.into_iter();
-    for operation in &mut batch.operations {
-        if let Operation::Publish { route, body, position, last, .. } = operation
-            && is_durable(route, body)
-            && let Some((first_position, last_position)) = holds.next()
-        {
-            *position = Position(first_position);
-            *last = Position(last_position);
         }
     }
 }
@@ -321,9 +202,71 @@ impl Route {
             queues.sort_by_key(|queue| (queue.id.0 % limits::SHARDS as u64, queue.id));
             queues.dedup_by_key(|queue| queue.id);
         }
-        let durable = queues.iter().filter(|queue| queue.durable);
-        let sync = durable.clone().any(|queue| queue.durability == Durability::Fsync);
-        let durable = durable.map(|queue| queue.id.0).collect();
-        Self { exchange, version, reusable, queues, durable, sync }
+        let sync = queues.iter().any(|queue| queue.durable && queue.durability == Durability::Fsync);
+        let mut limited = false;
+        let mut plain = Some(Vec::new());
+        for queue in &queues {
+            let rules = queue.rules();
+            limited |= rules.refuses();
+            if rules.max_priority > 0 || queue.queue_type.is_always_durable() {
+                plain = None;
+            } else if queue.durable
+                && let Some(plain) = &mut plain
+            {
+                plain.push(queue.id.0);
+            }
+        }
+        Self { exchange, version, reusable, queues, limited, delay_ms: None, sync, plain }
+    }
+
+    /// A route to no queue.
+    pub(crate) fn nowhere() -> Self {
+        Self::new("".into(), 0, false, Vec::new())
+    }
+
+    /// The same route, where messages arrive only after so many milliseconds.
+    pub(crate) fn delayed(self, delay_ms: u64) -> Self {
+        Self { delay_ms: Some(delay_ms), ..self }
+    }
+
+    /// The same route, but for some queues.
+    fn without(&self, refusing: &[Arc<QueueInfo>]) -> Self {
+        let is_left = |queue: &&Arc<QueueInfo>| refusing.iter().all(|other| other.id != queue.id);
+        let queues = self.queues.iter().filter(is_left).cloned().collect();
+        let delay_ms = self.delay_ms;
+        Self { delay_ms, ..Self::new(self.exchange.clone(), self.version, false, queues) }
+    }
+
+    /// A message on this route through references.
+    pub fn view<'v>(&'v self, body: &'v Body<'_>, now: Millis) -> MessageView<'v> {
+        match body {
+            Body::Borrowed { routing_key, origin, durable, priority, ttl_ms, properties, payload } => MessageView {
+                exchange: &self.exchange,
+                routing_key,
+                origin: *origin,
+                durable: *durable,
+                priority: *priority,
+                arrived: now,
+                due: self.delay_ms.or(*ttl_ms).map(|wait| now.plus(wait)),
+                properties,
+                annotations: &[],
+                payload,
+                block: None,
+            },
+            Body::Owned(message) => message.view(),
+        }
+    }
+
+    /// Adds by which the log knows the queues that keep a message on disk, in the order of the route.
+    fn put_holders(&self, message: &MessageView<'_>, holders: &mut Vec<u64>) {
+        if let Some(plain) = &self.plain {
+            if message.durable {
+                holders.extend_from_slice(plain);
+            }
+            return;
+        }
+        for queue in self.queues.iter().filter(|queue| queue.keeps(message.durable)) {
+            holders.push(queue.holder(queue.rules().priority(message.priority)));
+        }
     }
 }

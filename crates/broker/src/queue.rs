@@ -4,24 +4,36 @@
 
 mod backlog;
 mod consumer;
+mod consumers;
+mod deadlines;
+mod departure;
+mod paging;
+mod returns;
 mod shard;
 
-use std::{collections::VecDeque, sync::Arc, task::Waker};
-
-use self::consumer::Attached;
-pub use self::{
-    backlog::{Backlog, Purged, Queued, Wanted},
-    consumer::{Consumer, ConsumerId, Credit},
-    shard::Shard,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    task::Waker,
 };
+
+pub use self::{
+    backlog::{Backlog, Purged, Queued, Wanted, priority_of},
+    consumer::{Consumer, ConsumerId, Credit},
+    departure::{Departure, Reason},
+    paging::Near,
+    shard::{Alarm, Shard},
+};
+use self::{consumers::Consumers, deadlines::Overdue, departure::Departing};
 use crate::{
     limits,
     log::{Load, Position},
     message::{Draft, Message},
-    outlet::{Delivery, Pressure},
+    outlet::{Attempts, Delivery, Pressure},
     refusal::Refusal,
-    topology::{QueueId, QueueInfo},
-    value::Value,
+    rules::{Overflow, Rules},
+    session::Millis,
+    topology::{QueueInfo, QueueType},
 };
 
 /// What a consumer does with a delivery.
@@ -29,21 +41,31 @@ use crate::{
 pub enum Settlement {
     /// Done with it.
     Accept,
-    /// Does not want it: it is discarded.
+    /// Does not want it: it is discarded, or dead-lettered.
     Reject,
     /// Gives it back, for anybody.
     Requeue,
+    /// Gives it back after a failed attempt, or is gone.
+    Fail,
+    /// Settles what was taken back from it already.
+    Late,
 }
 
 /// What work on a queue leaves to be done outside the lock.
 #[derive(Debug, Default)]
 pub struct Aftermath {
-    /// Records that a queue no longer holds.
-    pub releases: Vec<(Position, QueueId)>,
+    /// The time of the work.
+    pub now: Millis,
+    /// Records that a queue no longer holds, by holder.
+    pub releases: Vec<(Position, u64)>,
+    /// Messages that go elsewhere.
+    pub departures: Vec<Departure>,
     /// Messages without a record that came to a deep queue: the log is to have them, so that they can leave memory.
     pub late: Vec<(Arc<QueueInfo>, u64, Arc<Message>)>,
     /// What is to be read from the log.
     pub loads: Vec<Load>,
+    /// Queues that nobody has used for as long as they may live without.
+    pub unused: Vec<Arc<QueueInfo>>,
     /// Whether memory is short, so that every queue is to be taken for a deep one.
     pub tight: bool,
     /// Connections that have something to write.
@@ -56,128 +78,209 @@ pub struct Aftermath {
 #[derive(Debug)]
 pub struct Queue {
     info: Arc<QueueInfo>,
-    backlog: Backlog,
-    consumers: Vec<Option<Attached>>,
-    consumer_count: usize,
-    /// Consumers whose connections do not keep up.
-    pressed_count: usize,
-    generation: u32,
-    /// Consumers that may be able to take a message, in the order in which they are asked.
-    ring: VecDeque<u32>,
+    rules: Arc<Rules>,
+    /// The messages by priority, the highest first.
+    levels: Vec<(u8, Backlog)>,
+    consumers: Consumers,
+    /// Attempts to deliver messages that came back, by slot.
+    attempts: BTreeMap<u64, Attempts>,
+    /// Messages that came back and wait for their next attempt.
+    resting: BTreeSet<(Millis, u64)>,
+    /// Deliveries that have to be settled in time.
+    overdue: Overdue,
+    departing: Departing,
+    /// When somebody last used it.
+    used: Millis,
+    /// Nothing is due before.
+    next_due: Millis,
+    /// When the shard looks after it.
+    scheduled: Millis,
+    /// Messages that were promised a place, and their bytes.
+    admitted: (u64, u64),
     /// Whether the log has ever held something for the queue that was not to be durable.
     logged: bool,
     /// Why the queue's messages cannot be read from the log.
     unreadable: Option<String>,
 }
 
+/// A time that never comes.
+const NEVER: Millis = Millis(u64::MAX);
+
 impl Queue {
-    fn new(info: Arc<QueueInfo>) -> Self {
-        Self {
+    fn new(info: Arc<QueueInfo>, now: Millis) -> Self {
+        let mut queue = Self {
+            rules: info.rules(),
             info,
-            backlog: Backlog::default(),
-            consumers: Vec::new(),
-            consumer_count: 0,
-            pressed_count: 0,
-            generation: 0,
-            ring: VecDeque::new(),
+            levels: Vec::new(),
+            consumers: Consumers::default(),
+            attempts: BTreeMap::new(),
+            resting: BTreeSet::new(),
+            overdue: Overdue::default(),
+            departing: Departing::default(),
+            used: now,
+            next_due: NEVER,
+            scheduled: NEVER,
+            admitted: (0, 0),
             logged: false,
             unreadable: None,
-        }
+        };
+        queue.note_used(now);
+        queue
     }
 
-    /// The messages.
-    pub fn backlog(&self) -> &Backlog {
-        &self.backlog
+    /// Messages that wait for a consumer.
+    pub fn ready(&self) -> usize {
+        self.levels.iter().map(|(_, backlog)| backlog.ready()).sum()
+    }
+
+    /// Messages that consumers hold, or that wait for their next attempt.
+    pub fn held(&self) -> usize {
+        self.levels.iter().map(|(_, backlog)| backlog.held()).sum()
+    }
+
+    /// Bytes of the bodies that wait.
+    pub fn ready_bytes(&self) -> u64 {
+        self.levels.iter().map(|(_, backlog)| backlog.ready_bytes()).sum()
+    }
+
+    /// Memory that the messages take.
+    pub fn memory_bytes(&self) -> usize {
+        self.levels.iter().map(|(_, backlog)| backlog.memory_bytes()).sum()
     }
 
     /// How many consumers there are.
     pub fn consumer_count(&self) -> usize {
-        self.consumer_count
+        self.consumers.count()
+    }
+
+    fn level(&mut self, priority: u8) -> &mut Backlog {
+        let place = match self.levels.binary_search_by(|(level, _)| priority.cmp(level)) {
+            Ok(place) => place,
+            Err(place) => {
+                self.levels.insert(place, (priority, Backlog::new(priority)));
+                place
+            }
+        };
+        &mut self.levels[place].1
+    }
+
+    /// The backlog that a slot is in.
+    fn backlog_of(&mut self, slot: u64) -> Option<&mut Backlog> {
+        let place = self.levels.binary_search_by(|(level, _)| priority_of(slot).cmp(level)).ok()?;
+        Some(&mut self.levels[place].1)
+    }
+
+    /// The backlog whose turn it is: the highest priority of which something waits.
+    fn next_level(&mut self) -> Option<&mut Backlog> {
+        self.levels.iter_mut().map(|(_, backlog)| backlog).find(|backlog| backlog.ready() > 0)
+    }
+
+    /// Whether the queue has room for a message with a body of so many bytes. If so, the room is kept for it.
+    pub fn admit(&mut self, bytes: u64) -> bool {
+        let (messages, waiting) = (self.ready() as u64 + self.admitted.0, self.ready_bytes() + self.admitted.1);
+        let too_many = self.rules.max_length.is_some_and(|max| messages >= max);
+        let too_large = self.rules.max_length_bytes.is_some_and(|max| waiting + bytes > max);
+        if self.rules.refuses() && (too_many || too_large) {
+            return false;
+        }
+        self.admitted = (self.admitted.0 + 1, self.admitted.1 + bytes);
+        true
+    }
+
+    /// A message that had a place promised has come, or has not.
+    pub fn admitted(&mut self, bytes: u64) {
+        self.admitted = (self.admitted.0.saturating_sub(1), self.admitted.1.saturating_sub(bytes));
     }
 
     /// Takes a message in: straight to a consumer if one is ready, else to the end of the backlog.
     pub fn publish(&mut self, draft: &mut Draft<'_>, record: Position, after: &mut Aftermath) {
-        if self.backlog.ready() == 0
-            && let Some((index, counted)) = self.reserve_consumer()
+        self.catch_up(after);
+        let (due, arrived, priority) = (draft.view().due, draft.view().arrived, draft.view().priority);
+        let priority = self.rules.priority(priority);
+        if self.ready() == 0
+            && let Some((index, counted)) = self.consumers.reserve(self.rules.single_active)
         {
+            let queued = |draft: &mut Draft<'_>| Queued { message: draft.share(), record, redelivered: false };
             let slot = if self.settles_itself(index) {
-                self.release(record, after);
+                self.release(record, priority, after);
                 0
             } else {
-                self.backlog.push_held(Queued { message: draft.share(), record, redelivered: false })
+                let queued = queued(draft);
+                self.level(priority).push_held(queued)
             };
-            let delivery = Handout { slot, record, redelivered: false, counted };
-            self.deliver(index, delivery, draft, after);
+            let handout = Handout { slot, record, redelivered: false, counted };
+            self.deliver(index, handout, draft, after);
             return;
         }
-        let late = record == Position(0) && (after.tight || self.backlog.is_deep());
-        let slot = self.backlog.push_ready(Queued { message: draft.share(), record, redelivered: false });
+        let backlog = self.level(priority);
+        let late = record == Position(0) && (after.tight || backlog.is_deep());
+        let slot = backlog.push_ready(Queued { message: draft.share(), record, redelivered: false });
         if late {
             after.late.push((Arc::clone(&self.info), slot, draft.share()));
         }
-        if self.backlog.ready() > limits::LAGGING_MESSAGES && self.pressed_count > 0 {
+        self.wait_for(due);
+        self.wait_for(self.rules.message_ttl_ms.map(|ttl| arrived.plus(ttl)));
+        self.catch_up(after);
+        self.shed_overflow(after);
+        if self.ready() > limits::LAGGING_MESSAGES && self.consumers.any_pressed() {
             after.lagging = true;
         }
     }
 
-    /// Puts back what was in the queue when the broker stopped.
-    pub fn restore(&mut self, first: Position, last: Position, count: u64) {
-        self.backlog.restore(first, last, count);
+    /// Lets go of what is too much.
+    fn shed_overflow(&mut self, after: &mut Aftermath) {
+        let (max, max_bytes) = (self.rules.max_length, self.rules.max_length_bytes);
+        if (max.is_none() && max_bytes.is_none()) || self.rules.overflow != Overflow::DropHead {
+            return;
+        }
+        let (max, max_bytes) = (max.unwrap_or(u64::MAX), max_bytes.unwrap_or(u64::MAX));
+        while self.ready() as u64 > max || (self.ready_bytes() > max_bytes && self.ready() > 0) {
+            let Some(backlog) = self.next_level() else { return };
+            // What is not in memory leaves once it has been read.
+            let Some((slot, queued)) = backlog.take_next() else { break };
+            self.depart(backlog::Expired::Message(queued), priority_of(slot), Reason::MaxLength, after);
+        }
+        self.read_ahead(after);
     }
 
     /// Hands out what can be handed out.
     fn pump(&mut self, after: &mut Aftermath) {
-        while self.backlog.has_next()
-            && let Some((index, counted)) = self.reserve_consumer()
-        {
-            if self.settles_itself(index) {
-                let Some(queued) = self.backlog.take_next() else { return };
-                self.release(queued.record, after);
-                let handout = Handout { slot: 0, record: queued.record, redelivered: queued.redelivered, counted };
-                self.deliver(index, handout, &Draft::owned(&queued.message), after);
-            } else {
-                let Some((slot, queued)) = self.backlog.hold_next() else { return };
-                let handout = Handout { slot, record: queued.record, redelivered: queued.redelivered, counted };
-                self.deliver(index, handout, &Draft::owned(&queued.message), after);
+        loop {
+            self.catch_up(after);
+            // What is due and still here is too much to be let go of at once; it is never delivered.
+            if self.next_due <= after.now || !self.next_level().is_some_and(Backlog::has_next) {
+                break;
             }
+            let Some((index, counted)) = self.consumers.reserve(self.rules.single_active) else { break };
+            let settles_itself = self.settles_itself(index);
+            let Some(backlog) = self.next_level() else { break };
+            let (slot, queued) = if settles_itself {
+                let Some((slot, queued)) = backlog.take_next() else { break };
+                self.release(queued.record, priority_of(slot), after);
+                (slot, queued)
+            } else {
+                let Some(held) = backlog.hold_next() else { break };
+                held
+            };
+            let handout = Handout { slot, record: queued.record, redelivered: queued.redelivered, counted };
+            self.deliver(index, handout, &Draft::owned(&queued.message), after);
         }
-        if self.consumer_count > 0 {
+        if self.consumers.count() > 0 || self.rules.sheds() {
             self.read_ahead(after);
         }
     }
 
-    /// Asks the log for what consumers get next.
-    fn read_ahead(&mut self, after: &mut Aftermath) {
-        if let Some(wanted) = self.backlog.want() {
-            let generation = self.backlog.generation();
-            after.loads.push(Load { queue: Arc::clone(&self.info), wanted, generation });
-        }
-    }
-
-    /// The next consumer in turn that can take a delivery, with the delivery reserved. Consumers that cannot take one
-    /// leave the ring until something changes for them.
-    fn reserve_consumer(&mut self) -> Option<(u32, bool)> {
-        while let Some(&index) = self.ring.front() {
-            if let Some(Some(attached)) = self.consumers.get_mut(index as usize) {
-                if let Some(counted) = attached.reserve() {
-                    if self.ring.len() > 1 {
-                        self.ring.rotate_left(1);
-                    }
-                    return Some((index, counted));
-                }
-                attached.in_ring = false;
-            }
-            self.ring.pop_front();
-        }
-        None
-    }
-
-    fn settles_itself(&self, index: u32) -> bool {
-        matches!(self.consumers.get(index as usize), Some(Some(attached)) if attached.consumer.settles_itself)
+    fn settles_itself(&mut self, index: u32) -> bool {
+        self.consumers.at(index).is_some_and(|attached| attached.consumer.settles_itself)
     }
 
     fn deliver(&mut self, index: u32, handout: Handout, draft: &Draft<'_>, after: &mut Aftermath) {
-        let Some(Some(attached)) = self.consumers.get_mut(index as usize) else { return };
+        let attempts = if self.attempts.is_empty() || !handout.redelivered {
+            Attempts::default()
+        } else {
+            self.attempts.get(&handout.slot).copied().unwrap_or_default()
+        };
+        let Some(attached) = self.consumers.at(index) else { return };
         let delivery = Delivery {
             consumer: attached.consumer.key,
             queue: Some(&self.info),
@@ -185,166 +288,168 @@ impl Queue {
             record: handout.record,
             redelivered: handout.redelivered,
             counted: handout.counted,
+            attempts,
+            offset: None,
             message: draft.view(),
         };
-        if attached.consumer.outlet.deliver(&delivery, &mut after.wakes) == Pressure::High {
-            attached.pressed = true;
-            self.pressed_count += 1;
+        let pressure = attached.consumer.outlet.deliver(&delivery, &mut after.wakes);
+        if !attached.consumer.settles_itself
+            && let Some(timeout) = attached.consumer.timeout_ms.or(self.rules.consumer_timeout_ms)
+        {
+            let at = after.now.plus(timeout);
+            self.overdue.add(at, handout.slot, attached);
+            self.wait_for(Some(at));
+        }
+        if pressure == Pressure::High {
+            self.consumers.press(index);
         }
     }
 
-    fn release(&self, record: Position, after: &mut Aftermath) {
+    /// The log is to know that the queue no longer holds a message.
+    fn release(&self, record: Position, priority: u8, after: &mut Aftermath) {
         if record != Position(0) {
-            after.releases.push((record, self.info.id));
+            after.releases.push((record, self.info.holder(priority)));
         }
     }
 
     /// Adds a consumer, at rest: its session first has to say that it is there.
     fn attach(&mut self, consumer: Consumer) -> Result<ConsumerId, Refusal> {
-        let one_at_a_time = self.info.arguments.get("x-single-active-consumer") == Some(&Value::Bool(true));
-        let taken = self.consumers.iter().flatten().any(|attached| attached.consumer.exclusive);
-        if taken || (consumer.exclusive && (self.consumer_count > 0 || one_at_a_time)) {
+        let single = self.rules.single_active;
+        if self.consumers.any_exclusive() || (consumer.exclusive && (self.consumers.count() > 0 || single)) {
             return Err(Refusal::ExclusiveUse(self.info.resource()));
         }
-        if self.consumer_count >= limits::CONSUMERS_PER_QUEUE {
+        if self.consumers.count() >= limits::CONSUMERS_PER_QUEUE {
             return Err(Refusal::Limit(format!("reached maximum of consumers for {}", self.info.resource())));
         }
-        let index = match self.consumers.iter().position(Option::is_none) {
-            Some(free) => free,
-            None => {
-                self.consumers.push(None);
-                self.consumers.len() - 1
-            }
-        };
-        self.generation += 1;
-        self.consumer_count += 1;
-        self.pressed_count += 1;
-        let id = ConsumerId { index: index as u32, generation: self.generation };
-        self.consumers[index] = Some(Attached { id, consumer, held: 0, in_ring: false, pressed: true });
+        let id = self.consumers.add(consumer);
+        self.consumers.elect(self.preempts());
         Ok(id)
     }
 
-    fn attached(&mut self, id: ConsumerId) -> Option<&mut Attached> {
-        self.consumers.get_mut(id.index as usize)?.as_mut().filter(|attached| attached.id == id)
+    /// Whether a consumer of a higher priority takes over from the single active one.
+    fn preempts(&self) -> bool {
+        self.info.queue_type == QueueType::Quorum
     }
 
     /// Removes a consumer. What it holds stays held until it is settled. Returns whether it was there.
-    fn detach(&mut self, id: ConsumerId) -> bool {
-        let Some(attached) = self.attached(id) else { return false };
-        self.pressed_count -= usize::from(attached.pressed);
-        self.consumers[id.index as usize] = None;
-        self.consumer_count -= 1;
-        self.ring.retain(|&index| index != id.index);
+    fn detach(&mut self, id: ConsumerId, after: &mut Aftermath) -> bool {
+        if !self.consumers.remove(id) {
+            return false;
+        }
+        self.note_used(after.now);
+        if self.rules.single_active && self.consumers.elect(self.preempts()) {
+            self.pump(after);
+        }
         true
     }
 
     /// The consumer's connection keeps up again, or the limit that it shares was raised.
     fn resume(&mut self, id: ConsumerId, after: &mut Aftermath) {
-        let Some(attached) = self.attached(id) else { return };
-        self.pressed_count -= usize::from(std::mem::take(&mut attached.pressed));
-        self.rejoin(id);
-        self.pump(after);
-    }
-
-    fn rejoin(&mut self, id: ConsumerId) {
-        if let Some(attached) = self.attached(id)
-            && !attached.in_ring
-        {
-            attached.in_ring = true;
-            self.ring.push_back(id.index);
+        if self.consumers.release(id) {
+            self.pump(after);
         }
     }
 
-    /// Settles deliveries of one consumer, or of none if they were fetched one by one.
-    fn settle(&mut self, slots: &[u64], how: Settlement, consumer: Option<ConsumerId>, after: &mut Aftermath) {
-        for &slot in slots {
-            match how {
-                Settlement::Requeue => {
-                    self.backlog.requeue(slot);
-                }
+    /// Settles deliveries of one consumer, or of none if they were fetched one by one. With `dead_letters`, the log has
+    /// not been told of rejected ones.
+    fn settle(&mut self, settling: &Settling<'_>, after: &mut Aftermath) {
+        for &slot in settling.slots {
+            if settling.how != Settlement::Late {
+                self.overdue.settled(slot);
+            }
+            match settling.how {
+                Settlement::Requeue => self.give_back(slot, false, after),
+                Settlement::Fail => self.give_back(slot, true, after),
+                Settlement::Reject if settling.dead_letters => self.depart_held(slot, Reason::Rejected, after),
+                // It means nothing for the message, but the consumer can take another one.
+                Settlement::Late => {}
                 Settlement::Accept | Settlement::Reject => {
-                    self.backlog.settle(slot);
+                    self.forget_attempts(slot);
+                    if let Some(backlog) = self.backlog_of(slot) {
+                        backlog.settle(slot);
+                    }
                 }
             }
         }
-        if let Some(id) = consumer
-            && let Some(attached) = self.attached(id)
+        if let Some(id) = settling.consumer
+            && let Some(attached) = self.consumers.get(id)
         {
-            attached.held = attached.held.saturating_sub(slots.len() as u32);
-            self.rejoin(id);
+            attached.held = attached.held.saturating_sub(settling.slots.len() as u32);
+            self.consumers.rejoin(id);
+            if self.rules.single_active && self.preempts() {
+                self.consumers.elect(true);
+            }
         }
-        if self.backlog.ready() > 0 {
+        self.shed_overflow(after);
+        self.load_departing(after);
+        if self.ready() > 0 {
             self.pump(after);
         }
     }
 
     /// Takes one message without consuming: the caller holds it, or has it settled at once.
     fn fetch(&mut self, settled: bool, after: &mut Aftermath) -> Fetch {
+        self.note_used(after.now);
+        self.catch_up(after);
+        let backlog = self.next_level();
         let fetched = if settled {
-            let queued = self.backlog.take_next();
-            queued.inspect(|queued| self.release(queued.record, after)).map(|queued| (0, queued))
+            let taken = backlog.and_then(Backlog::take_next);
+            taken.inspect(|(slot, queued)| self.release(queued.record, priority_of(*slot), after))
         } else {
-            self.backlog.hold_next()
+            backlog.and_then(Backlog::hold_next)
         };
         self.read_ahead(after);
         match (fetched, &self.unreadable) {
-            (Some((slot, queued)), _) => Fetch::Message(slot, queued),
-            (None, _) if self.backlog.ready() == 0 => Fetch::Empty,
+            (Some((slot, queued)), _) => {
+                let attempts = self.attempts.get(&slot).copied().unwrap_or_default();
+                Fetch::Message { slot, queued, attempts }
+            }
+            (None, _) if self.ready() == 0 => Fetch::Empty,
             (None, Some(problem)) => Fetch::Unreadable(problem.clone()),
             (None, None) => Fetch::Loading,
         }
     }
 
-    /// Lets messages leave memory that the log can give again; see [`Backlog::page_out`].
-    pub fn page_out(&mut self, from: Position, end: Position, members: &[u64], near: Near) -> usize {
-        self.backlog.page_out(from, end, members, near)
-    }
-
-    /// Takes what was read from the log.
-    pub fn loaded(
-        &mut self,
-        load: &Load,
-        messages: Vec<(Position, Arc<Message>)>,
-        next: Position,
-        restart: Position,
-        after: &mut Aftermath,
-    ) {
-        if !self.backlog.page_in(load.generation, messages, next, &load.wanted, restart) {
-            return;
-        }
-        if self.backlog.is_missing_some() {
-            self.cannot_read("the log does not have all of its messages".into());
-        }
+    /// Other rules apply.
+    pub fn follow(&mut self, rules: Arc<Rules>, after: &mut Aftermath) {
+        self.rules = rules;
+        // Whatever was due by the old rules is found out again.
+        self.next_due = after.now;
+        self.catch_up(after);
+        self.shed_overflow(after);
+        self.consumers.elect(self.preempts());
+        self.survey(after);
         self.pump(after);
     }
 
-    /// The log cannot give what was asked for. Nothing more is asked of it: the queue rests until somebody has looked.
-    pub fn cannot_read(&mut self, problem: String) {
-        self.unreadable = Some(problem);
-    }
-
-    /// The log has got a message that it did not have. Returns whether that still matters.
-    pub fn logged(&mut self, slot: u64, record: Position) -> bool {
-        self.logged = true;
-        self.backlog.set_record(slot, record)
-    }
-
-    /// Whether the log has something of the queue, or may have.
-    pub fn is_logged(&self) -> bool {
-        self.logged || self.info.durable
-    }
-
     /// Removes all messages that wait.
-    fn purge(&mut self) -> Purged {
-        self.backlog.purge()
+    fn purge(&mut self) -> Vec<(u8, Purged)> {
+        let departing = self.departing.records();
+        self.attempts.retain(|slot, _| self.levels.iter().any(|(_, backlog)| backlog.held_at(*slot).is_some()));
+        let purge = |(priority, backlog): &mut (u8, Backlog)| (*priority, backlog.purge(&departing));
+        self.levels.iter_mut().map(purge).collect()
     }
 
     /// Tells every consumer that the queue is gone.
     fn cancel_consumers(&mut self, after: &mut Aftermath) {
-        for attached in self.consumers.iter().flatten() {
+        for attached in self.consumers.iter() {
             attached.consumer.outlet.cancelled(attached.consumer.key, &mut after.wakes);
         }
+        self.departing.clear();
     }
+}
+
+/// What is settled, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Settling<'a> {
+    /// Places in the queue.
+    pub slots: &'a [u64],
+    /// What is done with them.
+    pub how: Settlement,
+    /// Whether rejected ones are dead-lettered.
+    pub dead_letters: bool,
+    /// The consumer that they went to.
+    pub consumer: Option<ConsumerId>,
 }
 
 /// One message taken without consuming.
@@ -352,32 +457,19 @@ impl Queue {
 pub enum Fetch {
     /// There is none.
     Empty,
-    /// Its slot, and the message.
-    Message(u64, Queued),
+    /// There is one.
+    Message {
+        /// Its slot.
+        slot: u64,
+        /// The message.
+        queued: Queued,
+        /// Attempts to deliver it before.
+        attempts: Attempts,
+    },
     /// There is one, but it has to be read from the log first.
     Loading,
     /// There is one, but the log cannot give it.
     Unreadable(String),
-}
-
-/// How much at a queue's front stays in memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Near {
-    /// Messages.
-    pub messages: usize,
-    /// Bytes.
-    pub bytes: usize,
-}
-
-impl Default for Near {
-    fn default() -> Self {
-        Self { messages: limits::NEAR_MESSAGES, bytes: limits::NEAR_BYTES }
-    }
-}
-
-impl Near {
-    /// Nothing stays: memory is short.
-    pub const NOTHING: Self = Self { messages: 0, bytes: 0 };
 }
 
 /// A delivery before it has a consumer.

@@ -7,12 +7,22 @@ use std::sync::Arc;
 
 use crate::{
     log::{Loaded, Position},
-    message::{Message, MessageView, Origin},
+    message::{Message, MessageView, Origin, Parts, Traits},
+    policy::PolicyKind,
+    session::Millis,
     topology::{Binding, Destination, ExchangeDeclaration, ExchangeKind, QueueId},
     value::{Name, Table, Value},
 };
 
-const MESSAGE_VERSION: u8 = 2;
+const MESSAGE_VERSION: u8 = 3;
+
+/// Which of a message's optional fields there are.
+mod flag {
+    pub(super) const DURABLE: u8 = 1;
+    pub(super) const PRIORITY: u8 = 2;
+    pub(super) const DUE: u8 = 4;
+    pub(super) const ANNOTATIONS: u8 = 8;
+}
 
 /// A record that cannot be read: written by a newer version, or damaged in a way that its checksum does not show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -171,12 +181,28 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
 
 /// Appends all of a message but its payload, which follows it in the record.
 pub fn put_message_head(out: &mut Vec<u8>, message: &MessageView<'_>) {
-    out.extend_from_slice(&[MESSAGE_VERSION, message.origin.0, message.durable.into()]);
+    let flags = [
+        (message.durable, flag::DURABLE),
+        (message.priority.is_some(), flag::PRIORITY),
+        (message.due.is_some(), flag::DUE),
+        (!message.annotations.is_empty(), flag::ANNOTATIONS),
+    ];
+    let flags = flags.iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag);
+    out.extend_from_slice(&[MESSAGE_VERSION, message.origin.0, flags]);
+    out.extend_from_slice(&message.arrived.0.to_be_bytes());
+    out.extend(message.priority);
+    if let Some(due) = message.due {
+        out.extend_from_slice(&due.0.to_be_bytes());
+    }
     put_text(out, message.exchange);
     out.extend_from_slice(&(message.routing_key.len() as u16).to_be_bytes());
     out.extend_from_slice(&(message.properties.len() as u32).to_be_bytes());
+    if !message.annotations.is_empty() {
+        out.extend_from_slice(&(message.annotations.len() as u32).to_be_bytes());
+    }
     out.extend_from_slice(message.routing_key.as_bytes());
     out.extend_from_slice(message.properties);
+    out.extend_from_slice(message.annotations);
 }
 
 /// Reads a page of messages, which share its bytes.
@@ -190,32 +216,46 @@ pub fn messages(loaded: &Loaded) -> Result<Vec<(Position, Arc<Message>)>, Unread
     for (position, range) in &loaded.bodies {
         let body = loaded.bytes.get(range.clone()).ok_or(Unreadable("a page is too short"))?;
         let mut reader = Reader::new(body);
-        if reader.u8()? != MESSAGE_VERSION {
-            return Err(Unreadable("a message has an unknown version"));
-        }
-        let (origin, durable) = (Origin(reader.u8()?), reader.flag()?);
-        let name = reader.text()?;
-        if *name != *exchange {
-            exchange = name.into();
-        }
-        let (routing_key_len, properties_len) = (reader.u16()?, reader.u32()?);
+        let (traits, parts) = read_message_head(&mut reader, &mut exchange)?;
         let block = loaded.bytes.slice_ref(reader.0);
-        if block.len() < routing_key_len as usize + properties_len as usize {
+        if block.len() < parts.head_len() {
             return Err(Unreadable("a message is too short"));
         }
-        std::str::from_utf8(&block[..routing_key_len as usize])
+        std::str::from_utf8(&block[..parts.routing_key_len as usize])
             .map_err(|_| Unreadable("a routing key is not UTF-8"))?;
-        let message = Message::from_block(exchange.clone(), block, routing_key_len, properties_len, origin, durable);
-        messages.push((Position(*position), Arc::new(message)));
+        messages.push((Position(*position), Arc::new(Message::from_block(exchange.clone(), block, parts, traits))));
     }
     Ok(messages)
+}
+
+fn read_message_head(reader: &mut Reader<'_>, exchange: &mut Name) -> Result<(Traits, Parts), Unreadable> {
+    if reader.u8()? != MESSAGE_VERSION {
+        return Err(Unreadable("a message has an unknown version"));
+    }
+    let (origin, flags) = (Origin(reader.u8()?), reader.u8()?);
+    let arrived = Millis(reader.u64()?);
+    let priority = if flags & flag::PRIORITY != 0 { Some(reader.u8()?) } else { None };
+    let due = if flags & flag::DUE != 0 { Some(Millis(reader.u64()?)) } else { None };
+    let name = reader.text()?;
+    if *name != **exchange {
+        *exchange = name.into();
+    }
+    let (routing_key_len, properties_len) = (reader.u16()?, reader.u32()?);
+    let annotations_len = if flags & flag::ANNOTATIONS != 0 { reader.u32()? } else { 0 };
+    let traits = Traits { origin, durable: flags & flag::DURABLE != 0, priority, arrived, due };
+    Ok((traits, Parts { routing_key_len, properties_len, annotations_len }))
 }
 
 /// An entry of the state table.
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {
-    /// A vhost exists.
-    Vhost(Name),
+    /// A vhost.
+    Vhost {
+        /// Its name.
+        name: Name,
+        /// What is said of it: description, tags, default queue type.
+        metadata: Table,
+    },
     /// A user, as [`crate::identity`] writes it.
     User(Name, Vec<u8>),
     /// A durable exchange.
@@ -240,6 +280,39 @@ pub enum State {
         /// Its arguments.
         arguments: Table,
     },
+    /// What a durable delay exchange keeps back.
+    Delay {
+        /// Its vhost.
+        vhost: Name,
+        /// The exchange.
+        exchange: Name,
+        /// The identity of the queue for it.
+        id: QueueId,
+    },
+    /// A queue may hold messages with a time of their own.
+    Timed(QueueId),
+    /// A policy, as [`crate::policy`] writes it.
+    Policy {
+        /// Its vhost.
+        vhost: Name,
+        /// Whose it is.
+        kind: PolicyKind,
+        /// Its name.
+        name: Name,
+        /// What it says.
+        bytes: Vec<u8>,
+    },
+    /// A runtime parameter.
+    Parameter {
+        /// Its vhost; empty for all of them.
+        vhost: Name,
+        /// What it is for.
+        component: Name,
+        /// Its name.
+        name: Name,
+        /// Its value.
+        value: Value,
+    },
     /// A binding between durable ends.
     Binding {
         /// Its vhost.
@@ -254,9 +327,27 @@ impl State {
     pub fn key(&self) -> Vec<u8> {
         let mut key = Vec::new();
         match self {
-            Self::Vhost(name) => {
+            Self::Vhost { name, .. } => {
                 key.push(b'v');
                 put_text(&mut key, name);
+            }
+            Self::Delay { vhost, exchange, .. } => {
+                key.push(b'd');
+                put_text(&mut key, vhost);
+                put_text(&mut key, exchange);
+            }
+            Self::Timed(id) => {
+                key.push(b't');
+                key.extend_from_slice(&id.0.to_be_bytes());
+            }
+            Self::Policy { vhost, kind, name, .. } => {
+                key.push(if *kind == PolicyKind::User { b'p' } else { b'o' });
+                put_text(&mut key, vhost);
+                put_text(&mut key, name);
+            }
+            Self::Parameter { vhost, component, name, .. } => {
+                key.push(b'a');
+                [vhost, component, name].into_iter().for_each(|text| put_text(&mut key, text));
             }
             Self::User(name, _) => {
                 key.push(b'u');
@@ -292,8 +383,11 @@ impl State {
     pub fn value(&self) -> Vec<u8> {
         let mut value = vec![1];
         match self {
-            Self::Vhost(_) | Self::Binding { .. } => {}
-            Self::User(_, bytes) => value.extend_from_slice(bytes),
+            Self::Timed(_) | Self::Binding { .. } => {}
+            Self::Vhost { metadata, .. } => put_table(&mut value, metadata),
+            Self::User(_, bytes) | Self::Policy { bytes, .. } => value.extend_from_slice(bytes),
+            Self::Delay { id, .. } => value.extend_from_slice(&id.0.to_be_bytes()),
+            Self::Parameter { value: parameter, .. } => put_value(&mut value, parameter),
             Self::Exchange { declaration, .. } => {
                 put_text(&mut value, declaration.kind.name());
                 value.push(declaration.auto_delete.into());
@@ -320,7 +414,18 @@ impl State {
             return Err(Unreadable("an entry of the state table has an unknown version"));
         }
         Ok(match kind {
-            b'v' => Self::Vhost(key.name()?),
+            b'v' => Self::Vhost { name: key.name()?, metadata: value.table()? },
+            b'd' => Self::Delay { vhost: key.name()?, exchange: key.name()?, id: QueueId(value.u64()?) },
+            b't' => Self::Timed(QueueId(key.u64()?)),
+            b'p' | b'o' => Self::Policy {
+                vhost: key.name()?,
+                kind: if kind == b'p' { PolicyKind::User } else { PolicyKind::Operator },
+                name: key.name()?,
+                bytes: value.0.to_vec(),
+            },
+            b'a' => {
+                Self::Parameter { vhost: key.name()?, component: key.name()?, name: key.name()?, value: value.value()? }
+            }
             b'u' => Self::User(key.name()?, value.0.to_vec()),
             b'x' => Self::Exchange {
                 vhost: key.name()?,
@@ -396,7 +501,16 @@ mod tests {
             |destination| Binding { source: "s".into(), destination, key: "k".into(), arguments: arguments.clone() };
         let vhost = Name::from("/");
         for state in [
-            State::Vhost(vhost.clone()),
+            State::Vhost { name: vhost.clone(), metadata: arguments.clone() },
+            State::Delay { vhost: vhost.clone(), exchange: "x".into(), id: QueueId(7) },
+            State::Timed(QueueId(7)),
+            State::Policy { vhost: vhost.clone(), kind: PolicyKind::Operator, name: "p".into(), bytes: vec![3] },
+            State::Parameter {
+                vhost: "".into(),
+                component: "c".into(),
+                name: "n".into(),
+                value: Value::Table(arguments.clone()),
+            },
             State::User("u".into(), vec![1, 2]),
             State::Exchange { vhost: vhost.clone(), name: "x".into(), declaration },
             State::Queue {
@@ -422,14 +536,20 @@ mod tests {
             routing_key: "key",
             origin: Origin(1),
             durable: true,
+            priority: Some(3),
+            arrived: Millis(1),
+            due: Some(Millis(2)),
             properties: b"props",
+            annotations: b"notes",
             payload: b"",
             block: None,
         };
         put_message_head(&mut body, &view);
         let read = |bytes: &[u8]| messages(&Loaded::new([(5, bytes.to_vec())], Position(6)));
         let read_back = read(&body).unwrap();
-        assert_eq!((read_back[0].0, read_back[0].1.view().properties), (Position(5), &b"props"[..]));
+        let view = read_back[0].1.view();
+        assert_eq!((read_back[0].0, view.properties, view.annotations), (Position(5), &b"props"[..], &b"notes"[..]));
+        assert_eq!((view.priority, view.arrived, view.due), (Some(3), Millis(1), Some(Millis(2))));
         for len in 0..body.len() {
             assert!(read(&body[..len]).is_err(), "cut at {len}");
         }

@@ -66,6 +66,27 @@ pub enum Refusal {
         /// What is wrong with it.
         reason: String,
     },
+    /// An argument that queues of other types take, and those of this type do not.
+    #[error("invalid arg '{argument}' for {resource} of queue type rabbit_{queue_type}_queue")]
+    ForeignArgument {
+        /// The queue.
+        resource: Resource,
+        /// The argument.
+        argument: Name,
+        /// `classic`, `quorum` or `stream`.
+        queue_type: &'static str,
+    },
+    /// A property that queues of this type cannot have.
+    #[error("invalid property '{property}' for {resource}")]
+    InvalidProperty {
+        /// What was to be declared.
+        resource: Resource,
+        /// The property.
+        property: &'static str,
+    },
+    /// What queues of this type cannot do.
+    #[error("{0}")]
+    Unsupported(String),
     /// What the log has of a queue cannot be read.
     #[error("cannot read {queue} from disk: {problem}")]
     Unreadable {

@@ -56,6 +56,8 @@ pub struct Amqp {
     pub frame_max: u32,
     /// Seconds between heartbeats, as proposed to clients; 0 for none.
     pub heartbeat_s: u16,
+    /// Whether the `x-death` header that a client gives a message goes on when the message dies, as in RabbitMQ 3.
+    pub carry_client_deaths: bool,
 }
 
 /// Encryption of connections.
@@ -219,6 +221,7 @@ impl Default for Amqp {
             channel_max: settings.channel_max,
             frame_max: settings.frame_max,
             heartbeat_s: settings.heartbeat_s,
+            carry_client_deaths: false,
         }
     }
 }
@@ -264,7 +267,20 @@ const KEYS: [(&str, &[&str]); 6] = [
         "",
         &["data", "bind", "port_offset", "vhosts", "loopback_users", "amqp", "tls", "store", "limits", "log", "users"],
     ),
-    ("amqp", &["port", "tls_port", "product", "version", "cluster_name", "channel_max", "frame_max", "heartbeat_s"]),
+    (
+        "amqp",
+        &[
+            "port",
+            "tls_port",
+            "product",
+            "version",
+            "cluster_name",
+            "channel_max",
+            "frame_max",
+            "heartbeat_s",
+            "carry_client_deaths",
+        ],
+    ),
     ("tls", &["certificate", "key", "client_ca", "client_certificate_required", "min_version"]),
     (
         "limits",

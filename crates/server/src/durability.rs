@@ -178,7 +178,7 @@ impl Worker {
     }
 
     fn load(&self, broker: &Broker, load: &Load) {
-        let (holder, wanted) = (load.queue.id.0, &load.wanted);
+        let (holder, wanted) = (load.holder(), &load.wanted);
         let (first, end) = (wanted.first.0, wanted.end.0);
         let page = self.store.read(holder, first, end, &wanted.only, limits::NEAR_MESSAGES, limits::NEAR_BYTES);
         let outcome = match page {

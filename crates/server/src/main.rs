@@ -13,6 +13,7 @@ mod listener;
 mod resources;
 mod serve;
 mod telemetry;
+mod timer;
 mod tls;
 
 use std::{path::PathBuf, process::ExitCode};

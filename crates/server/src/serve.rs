@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use broker::{Broker, Name, Permissions, TopicPermissions, User, identity::Pattern, limits};
+use broker::{Broker, Millis, Name, Permissions, TopicPermissions, User, identity::Pattern, limits};
 use store::Store;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -23,7 +23,7 @@ use crate::{
     config::{self, Config},
     control,
     durability::{self, Pager, PagerQueue, PagerTasks},
-    keys, listener, resources, telemetry, tls,
+    keys, listener, resources, telemetry, timer, tls,
 };
 
 /// How long connections have to close in order when the broker stops.
@@ -71,7 +71,8 @@ pub fn run(options: &ServeOptions) -> anyhow::Result<()> {
 
 async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     let tls = tls::server_config(&config.tls)?;
-    let Opened { broker, store, pager, pager_tasks } = open(&config)?;
+    let clock = Clock::start();
+    let Opened { broker, store, pager, pager_tasks } = open(&config, clock.now())?;
     let settings = &config.amqp;
     let amqp = Arc::new(amqp091::Settings {
         product: settings.product.clone(),
@@ -90,7 +91,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         pager,
         pager_tasks,
         amqp,
-        clock: Clock::start(),
+        clock,
         shutdown: watch::Sender::new(false),
         connections: Arc::default(),
         before_login: Arc::default(),
@@ -101,6 +102,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     let _control = control::listen(&server);
     announce(&format!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display()));
     tokio::spawn(resources::watch(Arc::clone(&server)));
+    tokio::spawn(timer::run(Arc::clone(&server)));
 
     stop_signals.wait().await;
     tracing::info!("stopping");
@@ -118,7 +120,7 @@ struct Opened {
 }
 
 /// Opens the log and brings the model back to where it was.
-fn open(config: &Config) -> anyhow::Result<Opened> {
+fn open(config: &Config, now: Millis) -> anyhow::Result<Opened> {
     std::fs::create_dir_all(&config.data).with_context(|| format!("cannot create {}", config.data.display()))?;
     let queue = PagerQueue::new();
     let pager_tasks = queue.tasks();
@@ -131,14 +133,16 @@ fn open(config: &Config) -> anyhow::Result<Opened> {
     let message_bytes_max = config.limits.message_bytes;
     let unfinished = (message_bytes_max * limits::UNFINISHED_MESSAGES).min(resources::memory_budget(config) as u64 / 4);
     let unfinished_bytes_max = unfinished.max(message_bytes_max);
-    let settings = broker::Settings { message_bytes_max, unfinished_bytes_max, seed };
+    let carries_deaths = config.amqp.carry_client_deaths;
+    let settings = broker::Settings { message_bytes_max, unfinished_bytes_max, seed, carries_deaths };
     let recovered = durability::recovered(contents);
     let messages: u64 = recovered.held.iter().map(|held| held.count).sum();
-    let broker = Broker::new(settings, Arc::new(queue.log(&store)), recovered)
+    let broker = Broker::new(settings, Arc::new(queue.log(&store)), recovered, now)
         .with_context(|| format!("in {}", config.data.display()))?;
     if messages > 0 {
         tracing::info!(messages, "messages recovered");
     }
+    broker.add_codec(amqp091::ORIGIN, Arc::new(amqp091::properties::PropertyCodec));
     let broker = Arc::new(broker);
     let pager = queue.start(&store, &broker).context("cannot start a thread")?;
     declare(config, &broker)?;

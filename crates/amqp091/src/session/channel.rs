@@ -108,7 +108,9 @@ impl AmqpSession {
                 return self.settle(number, delivery_tag, bits.get(0), returned(bits.get(1)), batch);
             }
             Method::BasicReject { delivery_tag, bits } => {
-                return self.settle(number, delivery_tag, false, returned(bits.get(0)), batch);
+                // A rejected delivery counts as a failed attempt; one that is handed back does not.
+                let how = if bits.get(0) { Settlement::Fail } else { Settlement::Reject };
+                return self.settle(number, delivery_tag, false, how, batch);
             }
             _ => self.apply(batch),
         }
@@ -223,7 +225,7 @@ impl AmqpSession {
         }
         let mut unsettled = self.outgoing.lock().close_channel(number);
         unsettled.extend(pending);
-        self.requeue(unsettled);
+        self.requeue(unsettled, Settlement::Fail);
         self.unconfirmed.retain(|unconfirmed| unconfirmed.channel != number);
         if ending == Ending::Closed {
             self.remove_channel(number);
@@ -231,10 +233,11 @@ impl AmqpSession {
     }
 
     /// Gives deliveries back to their queues.
-    pub(super) fn requeue(&mut self, settled: Vec<Settled>) {
+    pub(super) fn requeue(&mut self, settled: Vec<Settled>, how: Settlement) {
         let mut batch = Batch::default();
         for one in &settled {
-            batch.settle(&one.queue, one.consumer, Settlement::Requeue, one.slot, one.record);
+            let how = if one.revoked { Settlement::Late } else { how };
+            batch.settle(&one.queue, one.consumer, how, one.slot, one.record);
         }
         if !batch.is_empty() {
             self.broker.apply(&mut batch);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use broker::{Attachment, Consumer, ConsumerKey, Name, Outlet, Settlement, Table, broker::Fetch, publish::Batch};
+use broker::{
+    Attachment, Consumer, ConsumerKey, Name, Outlet, Settlement, Table, Value, broker::Fetch, publish::Batch,
+};
 
 use super::{AmqpSession, Stalled, publish::REPLY_TO};
 use crate::{
@@ -83,8 +85,8 @@ impl AmqpSession {
         }
         let (prefetch, shared) = (channel.prefetch, Arc::clone(&channel.credit));
         self.broker.check_readable(&caller, &queue)?;
-        self.broker.check_consumer_arguments(&caller, &queue, arguments)?;
         let info = self.broker.queue(&caller, &queue)?;
+        self.broker.check_consumer_arguments(&info, arguments)?;
         let source = {
             let mut state = outgoing.lock();
             let Some(out) = state.channel(number) else { return Ok(()) };
@@ -96,6 +98,8 @@ impl AmqpSession {
             session: id,
             settles_itself: no_ack,
             exclusive,
+            priority: arguments.get("x-priority").and_then(Value::as_integer).unwrap_or(0),
+            timeout_ms: arguments.get("x-consumer-timeout").and_then(Value::as_integer).map(|ms| ms as u64),
             prefetch,
             shared,
         };
@@ -229,7 +233,7 @@ impl AmqpSession {
     pub(super) fn get(&mut self, number: u16, queue: &str, no_ack: bool) -> Result<(), Exception> {
         let queue = self.queue_name(number, queue)?;
         let Some(caller) = self.caller.clone() else { return Ok(()) };
-        let broker::broker::Fetched { queue: info, slot, queued, left } =
+        let broker::broker::Fetched { queue: info, slot, queued, attempts, left } =
             match self.broker.fetch(&caller, &queue, no_ack)? {
                 Fetch::Message(fetched) => fetched,
                 Fetch::Empty => {
@@ -245,6 +249,7 @@ impl AmqpSession {
             queue: &info,
             held: (!no_ack).then_some((slot, queued.record)),
             redelivered: queued.redelivered,
+            attempts,
             left: left as u32,
             message: &queued.message.view(),
         };
@@ -262,7 +267,7 @@ impl AmqpSession {
 
     fn give_back(&mut self, number: u16, unsettled: Vec<Settled>) {
         self.give_credit(number, &unsettled);
-        self.requeue(unsettled);
+        self.requeue(unsettled, Settlement::Requeue);
     }
 
     /// `basic.ack`, `basic.nack` and `basic.reject`.
@@ -286,6 +291,7 @@ impl AmqpSession {
             return Ok(());
         }
         for one in &taken {
+            let how = if one.revoked { Settlement::Late } else { how };
             batch.settle(&one.queue, one.consumer, how, one.slot, one.record);
         }
         if taken.iter().any(|one| one.counted) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker::{Message, Name, limits, publish::Batch};
+use broker::{Message, Name, Parts, Traits, limits, publish::Batch};
 use bytes::Bytes;
 
 use super::AmqpSession;
@@ -164,7 +164,7 @@ impl AmqpSession {
         let routing_key = std::str::from_utf8(head).unwrap_or_default().to_owned();
         let properties = Properties::read(raw).map_err(|malformed| bad_properties(malformed.0))?;
         let vetted = self.vet(number, &content.exchange, &routing_key, &properties)?;
-        let durable = properties.is_persistent();
+        let (durable, priority, ttl_ms) = (properties.is_persistent(), properties.priority, properties.ttl_ms());
         let (block, properties_len) = match vetted.properties {
             None => (Bytes::from(block), properties_len),
             Some(changed) => {
@@ -172,7 +172,10 @@ impl AmqpSession {
                 ([head, &changed, payload].concat().into(), changed.len() as u32)
             }
         };
-        let message = Message::from_block(content.exchange, block, routing_key_len, properties_len, ORIGIN, durable);
+        let arrived = self.broker.now();
+        let parts = Parts { routing_key_len, properties_len, annotations_len: 0 };
+        let traits = Traits { origin: ORIGIN, durable, priority, arrived, due: ttl_ms.map(|ttl| arrived.plus(ttl)) };
+        let message = Message::from_block(content.exchange, block, parts, traits);
         self.accept(number, vetted.route, broker::publish::Body::Owned(Arc::new(message)), content.mandatory, batch);
         Ok(())
     }

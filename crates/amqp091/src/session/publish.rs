@@ -128,6 +128,8 @@ impl AmqpSession {
                 routing_key: publish.routing_key,
                 origin: ORIGIN,
                 durable: properties.is_persistent(),
+                priority: properties.priority,
+                ttl_ms: properties.ttl_ms(),
                 properties: whole.properties,
                 payload: whole.payload,
             },
@@ -136,7 +138,11 @@ impl AmqpSession {
                 routing_key: publish.routing_key,
                 origin: ORIGIN,
                 durable: properties.is_persistent(),
+                priority: properties.priority,
+                arrived: self.broker.now(),
+                due: properties.ttl_ms().map(|ttl| self.broker.now().plus(ttl)),
                 properties: &changed,
+                annotations: &[],
                 payload: whole.payload,
                 block: None,
             }))),
@@ -254,7 +260,7 @@ impl AmqpSession {
     }
 
     pub(super) fn return_message(&self, number: u16, route: &Route, body: &Body<'_>) {
-        self.outgoing.lock().put_return(number, &route.view(body));
+        self.outgoing.lock().put_return(number, &route.view(body, self.broker.now()));
     }
 }
 

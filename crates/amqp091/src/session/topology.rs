@@ -2,7 +2,7 @@
 
 use broker::{
     BindingRequest, DeleteRule, End, ExchangeDeclaration, ExchangeKind, Name, Position, QueueDeclaration, Refusal,
-    Table, broker::Caller,
+    Table, Value, broker::Caller,
 };
 
 use super::{AmqpSession, publish::REPLY_TO};
@@ -107,6 +107,11 @@ impl AmqpSession {
         let (info, position) = if passive {
             (self.broker.queue(caller, &name)?, Position(0))
         } else {
+            let queue_type = arguments.get("x-queue-type").and_then(Value::as_text).unwrap_or_default();
+            if name.is_empty() && matches!(queue_type, "quorum" | "stream") {
+                let text = format!("Cannot declare a server-named queue for type rabbit_{queue_type}_queue");
+                return Err(Exception::new(Code::PreconditionFailed, text));
+            }
             let name = if name.is_empty() { format!("amq.gen-{}", self.broker.unique_name()) } else { name };
             if !name.starts_with("amq.gen-") {
                 self.broker.check_queue_name(caller, &name)?;

@@ -60,11 +60,15 @@ impl AmqpSession {
             batch.publish(route, Body::Owned(message), 0);
         }
         for (one, how) in &transaction.settled {
-            batch.settle(&one.queue, one.consumer, *how, one.slot, one.record);
+            let how = if one.revoked { Settlement::Late } else { *how };
+            batch.settle(&one.queue, one.consumer, how, one.slot, one.record);
         }
         let applied = self.broker.apply(&mut batch);
         let settled: Vec<_> = transaction.settled.into_iter().map(|(one, _)| one).collect();
         self.give_credit(number, &settled);
+        if batch.published().any(|published| published.is_refused) {
+            return Err(Exception::new(Code::PreconditionFailed, "partial tx completion"));
+        }
         self.reply_when_safe(applied.position, number, &Method::TxCommitOk {});
         Ok(())
     }

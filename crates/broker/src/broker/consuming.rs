@@ -6,7 +6,7 @@ use crate::{
     identity::Access,
     queue::{self, Consumer},
     refusal::Refusal,
-    topology::QueueKind,
+    topology::{QueueInfo, QueueKind},
     value::Table,
 };
 
@@ -23,8 +23,8 @@ impl Broker {
     ///
     /// # Errors
     /// [`Refusal::InvalidArgument`] for the first that is wrong.
-    pub fn check_consumer_arguments(&self, caller: &Caller, queue: &str, arguments: &Table) -> Result<(), Refusal> {
-        arguments::check_consumer(|| caller.vhost.queue_resource(queue), arguments)
+    pub fn check_consumer_arguments(&self, queue: &QueueInfo, arguments: &Table) -> Result<(), Refusal> {
+        arguments::check_consumer(|| queue.resource(), queue.queue_type, arguments)
     }
 
     /// Adds a consumer to a queue.
@@ -44,7 +44,9 @@ impl Broker {
     /// Removes a consumer, and its queue if that was to go with the last one.
     pub fn cancel(&self, caller: &Caller, attachment: &Attachment) {
         let queue = &attachment.queue;
-        let unused = self.shards[self.shard_index(queue.id)].lock().detach(queue, attachment.consumer);
+        let mut after = self.aftermath();
+        let unused = self.shards[self.shard_index(queue.id)].lock().detach(queue, attachment.consumer, &mut after);
+        self.finish(after);
         if unused {
             let mut state = caller.vhost.write();
             let rule = DeleteRule { if_unused: true, if_empty: false };
@@ -72,12 +74,14 @@ impl Broker {
         let mut after = self.aftermath();
         let mut shard = self.shards[self.shard_index(info.id)].lock();
         let fetched = shard.fetch(&info, settled, &mut after);
-        let left = shard.queue(&info).map_or(0, |queue| queue.backlog().ready());
+        let left = shard.with(&info, |queue| queue.ready()).unwrap_or(0);
         drop(shard);
         self.finish(after);
         Ok(match fetched {
             queue::Fetch::Empty => Fetch::Empty,
-            queue::Fetch::Message(slot, queued) => Fetch::Message(Fetched { queue: info, slot, queued, left }),
+            queue::Fetch::Message { slot, queued, attempts } => {
+                Fetch::Message(Fetched { queue: info, slot, queued, attempts, left })
+            }
             queue::Fetch::Loading => Fetch::Loading,
             queue::Fetch::Unreadable(problem) => return Err(Refusal::Unreadable { queue: info.resource(), problem }),
         })

@@ -6,15 +6,15 @@ use super::Broker;
 use crate::{
     log::{Durability, Entry, Load, Loaded, Position, UNTIL_RESTART},
     message::Message,
-    queue::{Aftermath, Near},
+    queue::{Aftermath, Near, Queue},
     record,
-    topology::{QueueId, QueueInfo},
+    topology::QueueInfo,
 };
 
 impl Broker {
     /// What operations on queues start with.
     pub(crate) fn aftermath(&self) -> Aftermath {
-        Aftermath { tight: self.tight.load(Ordering::Relaxed), ..Aftermath::default() }
+        Aftermath { now: self.now(), tight: self.tight.load(Ordering::Relaxed), ..Aftermath::default() }
     }
 
     /// Says whether memory is short. While it is, nothing stays in memory that is not about to be delivered.
@@ -36,12 +36,14 @@ impl Broker {
         members: &mut dyn FnMut(Position, Position) -> Option<Vec<u64>>,
     ) -> usize {
         let near = if self.tight.load(Ordering::Relaxed) { Near::NOTHING } else { Near::default() };
-        let shard = &self.shards[self.shard_index(QueueId(holder))];
-        let from = shard.lock().holder(holder).and_then(|queue| queue.backlog().page_out_from(end, near));
+        let (id, priority) = QueueInfo::of_holder(holder);
+        let shard = &self.shards[self.shard_index(id)];
+        let from = shard.lock().with_id(id.0, |queue| queue.page_out_from(priority, end, near)).flatten();
         // The log is asked without a lock. If the queue has moved on meanwhile, less leaves, or nothing.
         let Some(from) = from else { return 0 };
         let Some(members) = members(from, end) else { return 0 };
-        shard.lock().holder(holder).map_or(0, |queue| queue.page_out(from, end, &members, near))
+        let page_out = |queue: &mut Queue| queue.page_out(priority, from, end, &members, near);
+        shard.lock().with_id(id.0, page_out).unwrap_or(0)
     }
 
     /// Takes what the log was asked for. A body that is no message, and a problem with the log, stop the queue: its
@@ -53,12 +55,10 @@ impl Broker {
         });
         let mut after = self.aftermath();
         let mut shard = self.shards[self.shard_index(load.queue.id)].lock();
-        if let Some(queue) = shard.queue(&load.queue) {
-            match outcome {
-                Ok((messages, next)) => queue.loaded(load, messages, next, self.restart, &mut after),
-                Err(problem) => queue.cannot_read(problem),
-            }
-        }
+        shard.with(&load.queue, |queue| match outcome {
+            Ok((messages, next)) => queue.loaded(load, messages, next, self.restart, &mut after),
+            Err(problem) => queue.cannot_read(problem),
+        });
         drop(shard);
         let fetching = std::mem::take(&mut *self.fetching.lock());
         after.wakes.extend(fetching);
@@ -67,13 +67,17 @@ impl Broker {
 
     /// Gives the log messages that came without a record to queues in which they will not stay in memory.
     pub(crate) fn log_late(&self, late: Vec<(Arc<QueueInfo>, u64, Arc<Message>)>) {
+        if late.is_empty() {
+            return;
+        }
         let mut heads = Vec::new();
         let mut ends = Vec::with_capacity(late.len());
         for (_, _, message) in &late {
             record::put_message_head(&mut heads, &message.view());
             ends.push(heads.len());
         }
-        let holders: Vec<[u64; 1]> = late.iter().map(|(info, ..)| [info.id.0 | UNTIL_RESTART]).collect();
+        let holder = |info: &QueueInfo, slot: u64| info.holder_of(slot) | UNTIL_RESTART;
+        let holders: Vec<[u64; 1]> = late.iter().map(|(info, slot, _)| [holder(info, *slot)]).collect();
         let views: Vec<_> = late.iter().map(|(_, _, message)| message.view()).collect();
         let starts = std::iter::once(0).chain(ends.iter().copied());
         let entries: Vec<_> = starts
@@ -86,8 +90,8 @@ impl Broker {
         for (at, (info, slot, _)) in late.iter().enumerate() {
             let record = Position(first.0 + at as u64);
             let mut shard = self.shards[self.shard_index(info.id)].lock();
-            if !shard.queue(info).is_some_and(|queue| queue.logged(*slot, record)) {
-                releases.push((record, info.id));
+            if shard.with(info, |queue| queue.logged(*slot, record)) != Some(true) {
+                releases.push((record, info.holder_of(*slot)));
             }
         }
         self.log_releases(&releases);
@@ -95,7 +99,7 @@ impl Broker {
 
     /// Records that queues no longer hold something. Nobody waits for that to be safe: what is lost of it in a power
     /// failure comes again.
-    pub(crate) fn log_releases(&self, releases: &[(Position, QueueId)]) {
+    pub(crate) fn log_releases(&self, releases: &[(Position, u64)]) {
         if releases.is_empty() {
             return;
         }
@@ -104,7 +108,7 @@ impl Broker {
         let mut start = 0;
         for group in releases.chunk_by(|(_, a), (_, b)| a == b) {
             let end = start + group.len();
-            entries.push(Entry::Release { holder: group[0].1.0, positions: &positions[start..end] });
+            entries.push(Entry::Release { holder: group[0].1, positions: &positions[start..end] });
             start = end;
         }
         self.log.append(&entries, Durability::Os);

@@ -1,9 +1,6 @@
 //! Declaring, deleting and purging queues, and the queues that belong to a session.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{Broker, Caller, DeleteRule, QueueCounts, QueueDeclaration};
 use crate::{
@@ -11,11 +8,11 @@ use crate::{
     identity::Access,
     log::{Durability, Entry, Position},
     outlet::{ConsumerKey, Outlet},
-    queue::Purged,
+    queue::{Purged, Queue},
     record::State,
     refusal::Refusal,
-    topology::{QueueId, QueueInfo, QueueKind, Vhost, VhostState},
-    value::{Table, Value},
+    topology::{QueueId, QueueInfo, QueueKind, QueueType, Vhost, VhostState},
+    value::Value,
 };
 
 impl Broker {
@@ -43,11 +40,12 @@ impl Broker {
             return QueueCounts { consumers: 1, ..QueueCounts::default() };
         }
         let mut shard = self.shards[self.shard_index(info.id)].lock();
-        shard.queue(info).map_or_else(QueueCounts::default, |queue| QueueCounts {
-            ready: queue.backlog().ready(),
-            held: queue.backlog().held(),
+        let counts = |queue: &mut Queue| QueueCounts {
+            ready: queue.ready(),
+            held: queue.held(),
             consumers: queue.consumer_count(),
-        })
+        };
+        shard.with(info, counts).unwrap_or_default()
     }
 
     /// Declares a queue. Returns it, and when the declaration is safe.
@@ -58,33 +56,39 @@ impl Broker {
         &self,
         caller: &Caller,
         name: &str,
-        declaration: QueueDeclaration,
+        mut declaration: QueueDeclaration,
     ) -> Result<(Arc<QueueInfo>, Position), Refusal> {
         let resource = || caller.vhost.queue_resource(name);
         self.identity.check(&caller.user, Access::Configure, resource())?;
+        let default = caller.vhost.read().default_queue_type();
+        // A queue that could not be of the vhost's default type is a classic one.
+        let could_be = !declaration.exclusive && !declaration.auto_delete && declaration.durable;
+        if default != QueueType::Classic && could_be && declaration.arguments.get("x-queue-type").is_none() {
+            declaration.arguments.push("x-queue-type", default.name().into());
+        }
         if let Some(existing) = caller.vhost.read().queue(name) {
             arguments::equivalent_queue(caller, existing, &declaration)?;
+            self.use_queue(existing);
             return Ok((Arc::clone(existing), Position(0)));
         }
-        self.check_queue_arguments(caller, name, &declaration.arguments)?;
+        self.check_declaration(caller, name, &declaration)?;
         let mut state = caller.vhost.write();
         if let Some(existing) = state.queue(name) {
             arguments::equivalent_queue(caller, existing, &declaration)?;
+            self.use_queue(existing);
             return Ok((Arc::clone(existing), Position(0)));
         }
-        let info = Arc::new(QueueInfo {
-            id: QueueId(self.next_queue.fetch_add(1, Ordering::Relaxed)),
-            vhost: caller.vhost.name().clone(),
-            name: name.into(),
-            durable: declaration.durable && !declaration.exclusive,
-            auto_delete: declaration.auto_delete,
-            owner: declaration.exclusive.then_some(caller.session),
-            durability: QueueInfo::durability_of(&declaration.arguments),
-            arguments: declaration.arguments,
-            kind: QueueKind::Queue,
-            slot: AtomicU32::new(0),
-        });
-        self.shards[self.shard_index(info.id)].lock().insert(&info);
+        let id = QueueId(self.next_queue.fetch_add(1, Ordering::Relaxed));
+        let mut info =
+            QueueInfo::new(id, caller.vhost.name().clone(), name.into(), arguments::queue_type(&declaration.arguments));
+        info.durable = declaration.durable && !declaration.exclusive;
+        info.auto_delete = declaration.auto_delete;
+        info.owner = declaration.exclusive.then_some(caller.session);
+        info.durability = QueueInfo::durability_of(&declaration.arguments);
+        info.arguments = declaration.arguments;
+        *info.rules.get_mut() = Arc::new(state.rules_of(&info));
+        let info = Arc::new(info);
+        self.shards[self.shard_index(info.id)].lock().insert(&info, self.now());
         state.insert_queue(Arc::clone(&info));
         if info.owner.is_some() {
             self.owned.lock().entry(caller.session).or_default().push(Arc::clone(&info));
@@ -93,11 +97,18 @@ impl Broker {
         Ok((info, position))
     }
 
+    /// To declare a classic queue again is to use it.
+    fn use_queue(&self, info: &QueueInfo) {
+        if info.queue_type == QueueType::Classic {
+            self.shards[self.shard_index(info.id)].lock().with(info, |queue| queue.note_used(self.now()));
+        }
+    }
+
     /// Checks arguments that decide over permissions or cannot be right.
-    fn check_queue_arguments(&self, caller: &Caller, name: &str, arguments: &Table) -> Result<(), Refusal> {
+    fn check_declaration(&self, caller: &Caller, name: &str, declaration: &QueueDeclaration) -> Result<(), Refusal> {
         let resource = || caller.vhost.queue_resource(name);
-        arguments::check(resource, arguments)?;
-        let dead_letter = arguments.get("x-dead-letter-exchange").and_then(Value::as_text);
+        arguments::check(resource, declaration)?;
+        let dead_letter = declaration.arguments.get("x-dead-letter-exchange").and_then(Value::as_text);
         if let Some(exchange) = dead_letter {
             self.identity.check(&caller.user, Access::Read, resource())?;
             self.identity.check(&caller.user, Access::Write, caller.vhost.exchange_resource(exchange))?;
@@ -124,18 +135,11 @@ impl Broker {
         outlet: Arc<dyn Outlet>,
         key: ConsumerKey,
     ) -> Arc<QueueInfo> {
-        let info = Arc::new(QueueInfo {
-            id: QueueId(self.next_queue.fetch_add(1, Ordering::Relaxed)),
-            vhost: caller.vhost.name().clone(),
-            name: name.into(),
-            durable: false,
-            auto_delete: true,
-            owner: None,
-            arguments: Table::default(),
-            durability: Durability::Fsync,
-            kind: QueueKind::Direct(outlet, key),
-            slot: AtomicU32::new(u32::MAX),
-        });
+        let id = QueueId(self.next_queue.fetch_add(1, Ordering::Relaxed));
+        let mut info = QueueInfo::new(id, caller.vhost.name().clone(), name.into(), QueueType::Classic);
+        (info.auto_delete, info.kind) = (true, QueueKind::Direct(outlet, key));
+        info.slot.store(u32::MAX, Ordering::Relaxed);
+        let info = Arc::new(info);
         caller.vhost.write().insert_queue(Arc::clone(&info));
         info
     }
@@ -161,12 +165,11 @@ impl Broker {
     ) -> Result<(usize, Position), Refusal> {
         let mut after = self.aftermath();
         let mut shard = self.shards[self.shard_index(info.id)].lock();
-        let Some(queue) = shard.queue(info) else {
+        let Some((ready, consumers)) = shard.with(info, |queue| (queue.ready(), queue.consumer_count())) else {
             let removed = state.remove_queue(info);
             return Ok((0, self.forget(vhost, removed)));
         };
-        let ready = queue.backlog().ready();
-        if rule.if_unused && queue.consumer_count() > 0 {
+        if rule.if_unused && consumers > 0 {
             return Err(Refusal::InUse(info.resource()));
         }
         if rule.if_empty && ready > 0 {
@@ -174,16 +177,23 @@ impl Broker {
         }
         let queue = shard.remove(info, &mut after);
         drop(shard);
-        let is_logged = queue.is_some_and(|queue| queue.is_logged());
+        let priorities: Vec<u8> = queue.iter().filter(|queue| queue.is_logged()).flat_map(|q| q.priorities()).collect();
         let removed = state.remove_queue(info);
         let mut position = self.forget(vhost, removed);
-        let drop = Entry::Drop { holder: info.id.0, from: 0, before: u64::MAX, except: &[] };
-        if info.durable {
-            let key = queue_state(info).key();
-            let entries = [Entry::Remove { key: &key }, drop];
-            position = Position(self.log.append(&entries, Durability::Fsync).0 + 1);
-        } else if is_logged {
-            self.log.append(&[drop], Durability::Os);
+        let mut keys = Vec::new();
+        if info.durable && info.queue_type != QueueType::Delay {
+            keys.push(queue_state(info).key());
+        }
+        if info.is_timed.load(Ordering::Relaxed) {
+            keys.push(State::Timed(info.id).key());
+        }
+        let mut entries: Vec<_> = keys.iter().map(|key| Entry::Remove { key }).collect();
+        let gone = |priority| Entry::Drop { holder: info.holder(priority), from: 0, before: u64::MAX, except: &[] };
+        entries.extend(priorities.into_iter().map(gone));
+        if !entries.is_empty() {
+            let durability = if info.durable { Durability::Fsync } else { Durability::Os };
+            let last = self.log.append(&entries, durability).0 + entries.len() as u64 - 1;
+            position = if info.durable { Position(last) } else { position };
         }
         if let Some(owner) = info.owner
             && let Some(owned) = self.owned.lock().get_mut(&owner)
@@ -216,13 +226,16 @@ impl Broker {
         self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))?;
         let info = self.queue(caller, name)?;
         let purged = self.shards[self.shard_index(info.id)].lock().purge(&info);
-        let Purged { count, records, range, except } = purged;
+        let count = purged.iter().map(|(_, purged)| purged.count).sum();
         let mut entries = Vec::new();
-        if !records.is_empty() {
-            entries.push(Entry::Release { holder: info.id.0, positions: &records });
-        }
-        if let Some((from, before)) = range {
-            entries.push(Entry::Drop { holder: info.id.0, from, before, except: &except });
+        for (priority, Purged { records, range, except, .. }) in &purged {
+            let holder = info.holder(*priority);
+            if !records.is_empty() {
+                entries.push(Entry::Release { holder, positions: records });
+            }
+            if let Some((from, before)) = *range {
+                entries.push(Entry::Drop { holder, from, before, except });
+            }
         }
         if entries.is_empty() {
             return Ok((count, Position(0)));

@@ -8,16 +8,26 @@
 
 mod run;
 
+mod timetable;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-pub use self::run::Purged;
-use self::run::Run;
+pub use self::{run::Purged, timetable::Expired};
+use self::{run::Run, timetable::Timetable};
 use crate::{limits, log::Position, message::Message};
 
 const CHUNK_SLOTS: u64 = 64;
+
+/// Slots of one priority. The priority stands in a slot number's highest byte.
+const PRIORITY_SHIFT: u32 = 56;
+
+/// The priority of the backlog that a slot is in.
+pub fn priority_of(slot: u64) -> u8 {
+    (slot >> PRIORITY_SHIFT) as u8
+}
 
 /// A message in a queue.
 #[derive(Clone, Debug)]
@@ -35,6 +45,8 @@ struct Slot {
     /// Nothing if it is in the log alone, to be read again if it comes back.
     message: Option<Arc<Message>>,
     record: Position,
+    /// Bytes of its body.
+    bytes: u32,
     redelivered: bool,
     held: bool,
     /// Whether the log can give it again.
@@ -75,8 +87,12 @@ pub struct Backlog {
     /// Ready slots before the cursor: messages that came back.
     returned: BTreeSet<u64>,
     ready: usize,
+    /// Bytes of the bodies that wait in memory.
+    ready_bytes: u64,
     held: usize,
     memory_bytes: usize,
+    /// When messages that wait in memory are due, by slot.
+    timetable: Timetable,
     spare: Option<Box<Chunk>>,
     run: Run,
     /// Whether something is being read from the log.
@@ -87,6 +103,18 @@ pub struct Backlog {
 }
 
 impl Backlog {
+    /// A backlog of messages of one priority.
+    pub fn new(priority: u8) -> Self {
+        let first = u64::from(priority) << PRIORITY_SHIFT;
+        Self { tail: first, cursor: first, ..Self::default() }
+    }
+
+    /// Bytes of the bodies that wait, as far as they are known: what an earlier run of the broker left is not counted
+    /// before it has been looked at.
+    pub fn ready_bytes(&self) -> u64 {
+        self.ready_bytes + self.run.bytes
+    }
+
     /// Messages that wait for a consumer.
     pub fn ready(&self) -> usize {
         self.ready
@@ -110,6 +138,10 @@ impl Backlog {
     /// Appends a message that waits, and returns its slot.
     pub fn push_ready(&mut self, queued: Queued) -> u64 {
         self.ready += 1;
+        self.ready_bytes += queued.message.payload_len() as u64;
+        if let Some(due) = queued.message.traits().due {
+            self.timetable.add(due, self.tail);
+        }
         self.push(queued, false)
     }
 
@@ -135,7 +167,8 @@ impl Backlog {
         let number = self.tail;
         self.tail += 1;
         let Queued { message, record, redelivered } = queued;
-        self.insert(number, Slot { message: Some(message), record, redelivered, held, readable: false });
+        let bytes = message.payload_len() as u32;
+        self.insert(number, Slot { message: Some(message), record, bytes, redelivered, held, readable: false });
         number
     }
 
@@ -156,15 +189,13 @@ impl Backlog {
         if let Some(&slot) = self.returned.first() {
             return self.slot(slot).is_some_and(|slot| slot.message.is_some()).then_some(slot);
         }
-        if self.ready as u64 > self.run.count {
-            while self.cursor != self.run.slot && self.slot(self.cursor).is_none_or(|slot| slot.held) {
-                self.cursor += 1;
-            }
-        } else {
-            self.cursor = self.run.slot;
+        let is_ready = |slot: &Slot| !slot.held;
+        let end = if self.run.is_empty() { u64::MAX } else { self.run.slot };
+        if !self.slot(self.cursor).is_some_and(is_ready) {
+            let next = self.slots_from(self.cursor).find(|(_, slot)| is_ready(slot)).map(|(number, _)| number);
+            self.cursor = next.unwrap_or(end).min(end);
         }
-        let in_memory = self.run.is_empty() || self.cursor < self.run.slot;
-        in_memory.then_some(self.cursor)
+        (self.cursor < end).then_some(self.cursor)
     }
 
     /// Whether the first ready message is in memory.
@@ -190,18 +221,31 @@ impl Backlog {
     }
 
     /// Removes the first ready message.
-    pub fn take_next(&mut self) -> Option<Queued> {
+    pub fn take_next(&mut self) -> Option<(u64, Queued)> {
         let number = self.next_ready()?;
         self.leave_ready(number);
         let Slot { message, record, redelivered, .. } = self.remove(number)?;
-        Some(Queued { message: message?, record, redelivered })
+        Some((number, Queued { message: message?, record, redelivered }))
     }
 
     fn leave_ready(&mut self, number: u64) {
         self.ready -= 1;
+        self.ready_bytes -= self.slot(number).map_or(0, |slot| u64::from(slot.bytes));
         if !self.returned.remove(&number) {
             self.cursor = number + 1;
         }
+    }
+
+    /// The first ready message, if it is in memory.
+    pub fn peek(&mut self) -> Option<&Arc<Message>> {
+        let number = self.next_ready()?;
+        self.slot(number)?.message.as_ref()
+    }
+
+    /// A held message's record, and the message if it is in memory.
+    pub fn held_at(&self, number: u64) -> Option<(Position, Option<Arc<Message>>)> {
+        let slot = self.slot(number).filter(|slot| slot.held)?;
+        Some((slot.record, slot.message.clone()))
     }
 
     /// Removes a held message. Returns whether it was held.
@@ -219,9 +263,14 @@ impl Backlog {
         let Some(slot) = self.slot_mut(number).filter(|slot| slot.held) else { return false };
         slot.held = false;
         slot.redelivered = true;
+        let (bytes, due) = (slot.bytes, slot.message.as_ref().and_then(|message| message.traits().due));
         self.held -= 1;
         self.ready += 1;
+        self.ready_bytes += u64::from(bytes);
         self.returned.insert(number);
+        if let Some(due) = due {
+            self.timetable.add(due, number);
+        }
         true
     }
 
@@ -263,6 +312,7 @@ mod tests {
     use crate::{
         message::{MessageView, Origin},
         queue::Near,
+        session::Millis,
         value::Name,
     };
 
@@ -272,7 +322,11 @@ mod tests {
             routing_key: "",
             origin: Origin(0),
             durable: false,
+            priority: None,
+            arrived: Millis(0),
+            due: None,
             properties: &[],
+            annotations: &[],
             payload: &n.to_be_bytes(),
             block: None,
         };
@@ -293,7 +347,8 @@ mod tests {
         for slot in [held[140], held[3], held[70]] {
             assert!(backlog.requeue(slot));
         }
-        let order: Vec<_> = std::iter::from_fn(|| backlog.take_next()).map(|q| (number(&q), q.redelivered)).collect();
+        let order: Vec<_> =
+            std::iter::from_fn(|| backlog.take_next()).map(|(_, q)| (number(&q), q.redelivered)).collect();
         assert_eq!(order[..4], [(3, true), (70, true), (140, true), (150, false)]);
         assert_eq!((order.len(), backlog.ready(), backlog.held()), (53, 0, 147));
     }
@@ -396,7 +451,7 @@ mod tests {
 
     impl Paged {
         fn purge(&mut self) -> usize {
-            let purged = self.backlog.purge();
+            let purged = self.backlog.purge(&[]);
             self.wanted = None;
             self.log.retain(|record, _| {
                 let dropped = purged.range.is_some_and(|(from, before)| (from..before).contains(record));
@@ -410,7 +465,7 @@ mod tests {
             let mut got = BTreeSet::new();
             for _ in 0..10_000 {
                 match self.backlog.take_next() {
-                    Some(queued) => assert!(got.insert(number(&queued)), "a message came twice"),
+                    Some((_, queued)) => assert!(got.insert(number(&queued)), "a message came twice"),
                     None => self.load(7),
                 }
             }

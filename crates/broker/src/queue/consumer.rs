@@ -61,6 +61,10 @@ pub struct Consumer {
     pub settles_itself: bool,
     /// Whether nobody else may consume.
     pub exclusive: bool,
+    /// Consumers with a higher one are asked first.
+    pub priority: i64,
+    /// Milliseconds that it may take to settle a delivery; nothing for the queue's own rule.
+    pub timeout_ms: Option<u64>,
     /// Unsettled deliveries that it may have; 0 for any number. Does not apply if it settles itself.
     pub prefetch: u32,
     /// A limit that it shares with the other consumers of its channel.

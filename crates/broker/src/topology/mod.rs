@@ -10,8 +10,13 @@ pub mod vhost;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::AtomicU32},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32},
+    },
 };
+
+use parking_lot::RwLock;
 
 pub use self::{
     exchange::{Exchange, ExchangeDeclaration, ExchangeKind},
@@ -21,6 +26,7 @@ use crate::{
     log::Durability,
     outlet::{ConsumerKey, Outlet},
     refusal::Resource,
+    rules::Rules,
     session::SessionId,
     value::{Name, Table, Value},
 };
@@ -28,6 +34,9 @@ use crate::{
 /// A queue's identity. It is never used twice, so a queue declared anew never sees what its namesake left in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(pub u64);
+
+/// Where the priority stands in the number by which the log knows a queue's messages. Ids leave these bits free.
+const PRIORITY_SHIFT: u32 = 32;
 
 /// Where a binding leads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,10 +66,57 @@ pub struct QueueInfo {
     pub arguments: Table,
     /// When a message in it counts as safe.
     pub durability: Durability,
+    /// Whose rules it follows.
+    pub queue_type: QueueType,
     /// What stands behind the name.
     pub kind: QueueKind,
+    /// What applies to it now.
+    pub(crate) rules: RwLock<Arc<Rules>>,
+    /// Whether the log knows that the queue may hold messages with a time of their own.
+    pub(crate) is_timed: AtomicBool,
     /// Index in its shard; see [`crate::queue::Shard`].
     pub(crate) slot: AtomicU32,
+}
+
+/// The types of queues. On one node a quorum queue is a durable queue with the semantics of RabbitMQ's quorum queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QueueType {
+    /// Any durability, owner and life time.
+    #[default]
+    Classic,
+    /// Always durable; counts attempts.
+    Quorum,
+    /// Keeps what was consumed.
+    Stream,
+    /// What a delay exchange keeps back. It has no name that a client could use.
+    Delay,
+}
+
+impl QueueType {
+    /// By its name in `x-queue-type`.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "classic" => Self::Classic,
+            "quorum" => Self::Quorum,
+            "stream" => Self::Stream,
+            _ => return None,
+        })
+    }
+
+    /// Its name in `x-queue-type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Quorum => "quorum",
+            Self::Stream => "stream",
+            Self::Delay => "delay",
+        }
+    }
+
+    /// Whether its messages are kept on disk whatever their publishers asked for.
+    pub fn is_always_durable(self) -> bool {
+        matches!(self, Self::Quorum | Self::Stream)
+    }
 }
 
 /// What stands behind a queue's name.
@@ -73,12 +129,57 @@ pub enum QueueKind {
 }
 
 impl QueueInfo {
+    /// A queue of a type, with nothing but a name.
+    pub(crate) fn new(id: QueueId, vhost: Name, name: Name, queue_type: QueueType) -> Self {
+        let rules = Rules::new(queue_type, &Table::default(), None, None);
+        Self {
+            id,
+            vhost,
+            name,
+            durable: false,
+            auto_delete: false,
+            owner: None,
+            arguments: Table::default(),
+            durability: Durability::Fsync,
+            queue_type,
+            kind: QueueKind::Queue,
+            rules: RwLock::new(Arc::new(rules)),
+            is_timed: AtomicBool::new(false),
+            slot: AtomicU32::new(0),
+        }
+    }
+
+    /// By which the log knows a message in a slot.
+    pub fn holder_of(&self, slot: u64) -> u64 {
+        self.holder(crate::queue::priority_of(slot))
+    }
+
     /// The choice of durability in a queue's arguments.
     pub(crate) fn durability_of(arguments: &Table) -> Durability {
         match arguments.get("x-durability").and_then(Value::as_text) {
             Some("os") => Durability::Os,
             _ => Durability::Fsync,
         }
+    }
+
+    /// What applies to the queue now.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read())
+    }
+
+    /// By which the log knows the queue's messages of one priority.
+    pub fn holder(&self, priority: u8) -> u64 {
+        self.id.0 | u64::from(priority) << PRIORITY_SHIFT
+    }
+
+    /// The queue and the priority of a holder.
+    pub fn of_holder(holder: u64) -> (QueueId, u8) {
+        (QueueId(holder & !(0xff << PRIORITY_SHIFT)), (holder >> PRIORITY_SHIFT) as u8)
+    }
+
+    /// Whether the queue keeps a message on disk.
+    pub(crate) fn keeps(&self, durable: bool) -> bool {
+        self.durable && (durable || self.queue_type.is_always_durable())
     }
 
     /// The queue as error texts name it.

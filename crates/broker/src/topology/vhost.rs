@@ -10,11 +10,13 @@ use std::{
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Destination, Exchange, ExchangeDeclaration, ExchangeKind, QueueId, QueueInfo};
+use super::{Destination, Exchange, ExchangeDeclaration, ExchangeKind, QueueId, QueueInfo, QueueType};
 use crate::{
+    policy::{Policies, Policy, PolicyKind},
     record,
     refusal::{Refusal, Resource},
-    value::{Name, Table},
+    rules::Rules,
+    value::{Name, Table, Value},
 };
 
 /// A name space of exchanges and queues.
@@ -32,6 +34,10 @@ pub struct VhostState {
     exchanges: HashMap<Name, Exchange>,
     queues: HashMap<Name, Arc<QueueInfo>>,
     queues_by_id: HashMap<QueueId, Arc<QueueInfo>>,
+    /// What operators say of queues and exchanges.
+    pub policies: Policies,
+    /// What is said of the vhost: description, tags, default queue type.
+    pub metadata: Table,
     /// Every binding, under the exchange that it leads from.
     by_source: BTreeMap<Name, BTreeMap<BindingId, Bound>>,
     /// The same, under where they lead.
@@ -157,6 +163,30 @@ impl VhostState {
     /// All queues, in no order.
     pub fn queues(&self) -> impl Iterator<Item = &Arc<QueueInfo>> {
         self.queues.values()
+    }
+
+    /// The rules of a queue, as the policies are now.
+    pub fn rules_of(&self, info: &QueueInfo) -> Rules {
+        let policy = |kind| self.policies.for_queue(kind, &info.name, info.queue_type);
+        let [user, operator] =
+            [PolicyKind::User, PolicyKind::Operator].map(|kind| policy(kind).map(|(_, policy)| policy));
+        let definition = |policy: Option<&'_ Policy>| policy.map(|policy| policy.definition.clone());
+        let (user, operator) = (definition(user), definition(operator));
+        Rules::new(info.queue_type, &info.arguments, user.as_ref(), operator.as_ref())
+    }
+
+    /// The type of queues that are declared without one.
+    pub fn default_queue_type(&self) -> QueueType {
+        let named = self.metadata.get("default_queue_type").and_then(Value::as_text);
+        named.and_then(QueueType::parse).unwrap_or_default()
+    }
+
+    /// The exchange that gets what another cannot route.
+    fn alternate_of(&self, name: &str, exchange: &Exchange) -> Option<Name> {
+        exchange.alternate().or_else(|| {
+            let (_, policy) = self.policies.for_exchange(name)?;
+            policy.definition.get("alternate-exchange").and_then(Value::as_text).map(Name::from)
+        })
     }
 
     /// Adds an exchange.
@@ -328,7 +358,7 @@ impl VhostState {
                 }
             });
             if !found {
-                waiting.extend(exchange.alternate());
+                waiting.extend(self.alternate_of(&name, exchange));
             }
             visited.push(name);
         }

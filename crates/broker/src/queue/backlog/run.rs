@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Backlog, Slot, Wanted};
+use super::{Backlog, Slot, Timetable, Wanted};
 use crate::{limits, log::Position, message::Message, queue::Near};
 
 /// Messages that are in the log alone: everything that the queue holds there between two records, but for a few that are
@@ -20,11 +20,41 @@ pub(super) struct Run {
     pub(super) slot: u64,
     /// The slot behind those that its messages had.
     end_slot: u64,
+    /// Bytes of the bodies, as far as they are known.
+    pub(super) bytes: u64,
+    /// When its messages are due, by record, as far as that is known.
+    pub(super) timetable: Timetable,
+    /// The records of an earlier run of the broker that nobody has looked at: from the first of these on and before the
+    /// second. Of all others the bytes are counted, and what is due stands in the timetable.
+    unseen: (u64, u64),
 }
 
 impl Run {
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Whether a record that has been in it still is.
+    pub(super) fn has(&self, record: u64) -> bool {
+        self.count > 0 && (self.first..=self.last).contains(&record) && !self.except.contains(&record)
+    }
+
+    /// Takes out a record of which the timetable told. Returns whether it was there.
+    pub(super) fn lose(&mut self, record: u64) -> bool {
+        if !self.has(record) {
+            return false;
+        }
+        // The lengths of single bodies are not known here.
+        self.bytes -= self.bytes / self.count;
+        self.count -= 1;
+        if self.is_empty() {
+            *self = Self::default();
+        }
+        true
+    }
+
+    fn is_unseen(&self, record: u64) -> bool {
+        (self.unseen.0..self.unseen.1).contains(&record)
     }
 }
 
@@ -47,7 +77,30 @@ impl Backlog {
         let slot = self.tail;
         self.tail += count;
         self.ready += count as usize;
-        self.run = Run { first: first.0, last: last.0, count, except: BTreeSet::new(), slot, end_slot: self.tail };
+        let unseen = (first.0, last.0 + 1);
+        self.run = Run { first: first.0, last: last.0, count, slot, end_slot: self.tail, unseen, ..Run::default() };
+    }
+
+    /// The records about which nothing is known but that the log has them: they are to be looked at, if anything
+    /// depends on their times or sizes.
+    pub fn unseen(&self) -> Option<Wanted> {
+        let (first, end) = self.run.unseen;
+        let wanted = Wanted { first: Position(first), end: Position(end), only: Vec::new() };
+        (!self.run.is_empty() && first < end).then_some(wanted)
+    }
+
+    /// Takes note of times and sizes of messages that stay in the log. `next` is where to go on.
+    pub fn seen(&mut self, messages: &[(Position, Arc<Message>)], next: Position) {
+        for (record, message) in messages {
+            if !self.run.is_unseen(record.0) || !self.run.has(record.0) {
+                continue;
+            }
+            self.run.bytes += message.payload_len() as u64;
+            if let Some(due) = message.traits().due {
+                self.run.timetable.add(due, record.0);
+            }
+        }
+        self.run.unseen.0 = self.run.unseen.0.max(next.0);
     }
 
     /// The first slot that may leave memory: behind what consumers get next, and behind what the log does not have.
@@ -105,6 +158,12 @@ impl Backlog {
         }
         let (Some(&(first_slot, _)), Some(&(last_slot, _))) = (leaving.first(), leaving.last()) else { return 0 };
         let mut records: Vec<u64> = leaving.iter().map(|(_, record)| *record).collect();
+        let (mut bytes, mut due) = (0, Vec::new());
+        for (number, record) in &leaving {
+            let Some(slot) = self.slot(*number) else { continue };
+            bytes += u64::from(slot.bytes);
+            due.extend(slot.message.as_ref().and_then(|message| Some((message.traits().due?, *record))));
+        }
         records.sort_unstable();
         let lowest = records.first().copied().unwrap_or_default();
         let last = records.last().copied().unwrap_or_default();
@@ -118,6 +177,9 @@ impl Backlog {
         self.run.except.retain(|record| records.binary_search(record).is_err());
         self.run.last = new_last;
         self.run.count += records.len() as u64;
+        self.run.bytes += bytes;
+        self.ready_bytes -= bytes;
+        due.into_iter().for_each(|(due, record)| self.run.timetable.add(due, record));
         self.run.end_slot = last_slot + 1;
         leaving.iter().for_each(|(number, _)| drop(self.remove(*number)));
         records.len()
@@ -166,7 +228,7 @@ impl Backlog {
     }
 
     /// Takes what was read for [`Backlog::want`]. `next` is the record where reading goes on. Messages from before
-    /// `restart` may have been handed out by an earlier run of the broker. Returns whether it was still wanted.
+    /// `restart` may have been handed out by an earlier run of the broker. Returns whether the page was still wanted.
     pub fn page_in(
         &mut self,
         generation: u64,
@@ -188,13 +250,31 @@ impl Backlog {
             if self.run.except.remove(&record.0) || self.run.is_empty() {
                 continue;
             }
+            let (due, bytes) = (message.traits().due, message.payload_len() as u32);
+            if self.run.is_unseen(record.0) {
+                self.run.unseen.0 = record.0 + 1;
+            } else if due.is_some_and(|due| self.run.timetable.is_past(due, record.0)) {
+                // Its time was over before it came.
+                continue;
+            } else {
+                self.run.bytes = self.run.bytes.saturating_sub(bytes.into());
+            }
             let number = self.run.slot;
             self.run.slot += 1;
             self.run.count -= 1;
+            self.ready_bytes += u64::from(bytes);
+            if let Some(due) = due {
+                self.timetable.add(due, number);
+            }
             let redelivered = record < restart;
-            self.insert(number, Slot { message: Some(message), record, redelivered, held: false, readable: true });
+            let message = Some(message);
+            self.insert(number, Slot { message, record, bytes, redelivered, held: false, readable: true });
         }
         self.run.first = next.0;
+        if self.run.is_empty() {
+            self.run = Run { slot: self.run.slot, end_slot: self.run.end_slot, ..Run::default() };
+            return true;
+        }
         self.run.except = self.run.except.split_off(&next.0);
         self.is_missing_some |= !self.run.is_empty() && self.run.first > self.run.last;
         true
@@ -207,6 +287,9 @@ impl Backlog {
             let Ok(at) = messages.binary_search_by_key(&slot.record, |(record, _)| *record) else { continue };
             slot.message = Some(Arc::clone(&messages[at].1));
             self.memory_bytes += messages[at].1.memory_bytes();
+            if let Some(due) = messages[at].1.traits().due {
+                self.timetable.add(due, number);
+            }
         }
     }
 
@@ -216,8 +299,8 @@ impl Backlog {
         self.is_missing_some
     }
 
-    /// Removes all messages that wait.
-    pub fn purge(&mut self) -> Purged {
+    /// Removes all messages that wait. `departing` are records of others that the log still has to keep, in order.
+    pub fn purge(&mut self, departing: &[u64]) -> Purged {
         let mut purged = Purged { count: self.ready, ..Purged::default() };
         let ready: Vec<u64> = self.slots_from(0).filter(|(_, slot)| !slot.held).map(|(number, _)| number).collect();
         for number in ready {
@@ -232,6 +315,7 @@ impl Backlog {
             let held = self.slots_from(0).map(|(_, slot)| slot.record.0);
             let mut except: Vec<u64> = held.filter(|&record| (from..before).contains(&record)).collect();
             except.extend(&self.run.except);
+            except.extend(departing);
             except.sort_unstable();
             except.dedup();
             purged.records.sort_unstable();
@@ -240,7 +324,8 @@ impl Backlog {
             purged.range = Some((from, before));
             self.run = Run::default();
         }
-        self.ready = 0;
+        (self.ready, self.ready_bytes) = (0, 0);
+        self.timetable.clear();
         self.returned.clear();
         self.cursor = self.tail;
         // A reading under way is for messages that are gone.

@@ -1,0 +1,201 @@
+//! Dead letters, and messages whose delay is over: where they go from the queue that they leave.
+//!
+//! A message moves with one append, which gives it to its new queues and takes it out of the old: after a crash it is in
+//! the one or in the others.
+
+use std::sync::Arc;
+
+use super::Broker;
+use crate::{
+    message::{Message, MessageView},
+    publish::{Batch, Route},
+    queue::{Aftermath, Departure, Reason},
+    record,
+    rules::DeadLetterTarget,
+    topology::QueueInfo,
+    value::{Name, Table, Value},
+};
+
+/// The header with a dead letter's history.
+pub(crate) const DEATHS: &str = "x-death";
+
+/// Annotation: the routing keys besides the first, where a dead letter no longer has those that its sender gave it.
+const FURTHER_KEYS: &str = "further-keys";
+
+impl Broker {
+    /// Sends on what has left its queue.
+    pub(crate) fn send_on(&self, departures: Vec<Departure>, after: &mut Aftermath) {
+        let mut batch = Batch::default();
+        for departure in departures {
+            let from = (departure.queue.holder(departure.priority), departure.record);
+            let target = departure.queue.rules().dead_letter.clone();
+            let (route, message) = match (departure.reason, &target) {
+                (Reason::Delayed, _) => self.after_delay(&departure, after),
+                (_, Some(target)) => self.dead_letter(&departure, target, after),
+                (_, None) => (Route::nowhere(), Arc::clone(&departure.message)),
+            };
+            let must_arrive = target.is_some_and(|target| target.at_least_once) && departure.reason != Reason::Delayed;
+            if !self.move_to(&mut batch, route, message, (from, must_arrive), after) {
+                let queue = Arc::clone(&departure.queue);
+                let mut shard = self.shards[self.shard_index(queue.id)].lock();
+                shard.with(&queue, |queue| queue.keep_back(departure, after.now));
+            }
+        }
+        self.apply_to(&mut batch, after);
+    }
+
+    /// The way of a dead letter, and the message that it has become.
+    fn dead_letter(
+        &self,
+        departure: &Departure,
+        target: &DeadLetterTarget,
+        after: &Aftermath,
+    ) -> (Route, Arc<Message>) {
+        let Departure { queue, message, reason, .. } = departure;
+        let view = message.view();
+        let headers = self.headers_of(&view);
+        let mut annotations = view.annotation_table();
+        let keys = routing_keys(&view, &headers, &annotations);
+        self.note_death(&mut annotations, departure, &keys, &headers, after);
+        let keys = match &target.routing_key {
+            Some(key) => {
+                annotations.remove(FURTHER_KEYS);
+                annotations.push(FURTHER_KEYS, Value::Array(Vec::new()));
+                vec![key.to_string()]
+            }
+            None => keys,
+        };
+        let mut queues = self.queues_of(&queue.vhost, &target.exchange, &keys, &view, &headers);
+        if *reason != Reason::Rejected {
+            queues.retain(|to| !is_cycle(&to.name, &annotations));
+        }
+        let mut encoded = Vec::new();
+        record::put_table(&mut encoded, &annotations);
+        let letter = MessageView {
+            exchange: &target.exchange,
+            routing_key: keys.first().map_or("", String::as_str),
+            arrived: after.now,
+            due: None,
+            annotations: &encoded,
+            ..view
+        };
+        let route = Route::new(target.exchange.clone(), 0, false, queues);
+        (route, Arc::new(Message::copy_of(&letter)))
+    }
+
+    /// Where the keys of a message lead from an exchange, if that is there.
+    pub(super) fn queues_of(
+        &self,
+        vhost: &Name,
+        exchange: &Name,
+        keys: &[String],
+        message: &MessageView<'_>,
+        headers: &Table,
+    ) -> Vec<Arc<QueueInfo>> {
+        let Some(vhost) = self.vhost(vhost) else { return Vec::new() };
+        let mut queues = Vec::new();
+        let state = vhost.read();
+        for key in keys {
+            self.route_in(&state, exchange, key, message, headers, &mut queues);
+        }
+        queues
+    }
+
+    /// The headers of a message, as the protocol that it came by has them.
+    pub(crate) fn headers_of(&self, message: &MessageView<'_>) -> Table {
+        self.codec(message.origin).map_or_else(Table::default, |codec| codec.headers(message.properties))
+    }
+
+    /// Writes a death into the history of a message.
+    fn note_death(
+        &self,
+        annotations: &mut Table,
+        departure: &Departure,
+        keys: &[String],
+        headers: &Table,
+        after: &Aftermath,
+    ) {
+        let (queue, reason) = (&departure.queue.name, departure.reason.name());
+        let view = departure.message.view();
+        let mut deaths = match annotations.remove(DEATHS) {
+            Some(Value::Array(deaths)) => deaths,
+            // Until it dies for the first time, what a client says of deaths is the client's own.
+            _ => match headers.get(DEATHS) {
+                Some(Value::Array(deaths)) if self.settings.carries_deaths => deaths.clone(),
+                _ => Vec::new(),
+            },
+        };
+        let known = deaths.iter().position(|death| is_death(death, queue, reason));
+        let death = match known.map(|known| deaths.remove(known)) {
+            Some(Value::Table(mut death)) => {
+                count_up(&mut death);
+                death
+            }
+            _ => {
+                let first = annotations.get("x-first-death-queue").is_none();
+                let expiration = self.codec(view.origin).filter(|_| first);
+                let expiration = expiration.and_then(|codec| codec.expiration(view.properties));
+                let mut death = Table::default();
+                if let Some(expiration) = expiration {
+                    death.push("original-expiration", expiration.as_str().into());
+                }
+                death.push("count", Value::I64(1));
+                death.push("reason", reason.into());
+                death.push("queue", queue.as_str().into());
+                death.push("time", Value::Timestamp(after.now.0 / 1000));
+                death.push("exchange", view.exchange.as_str().into());
+                let keys = keys.iter().map(|key| Value::from(key.as_str())).collect();
+                death.push("routing-keys", Value::Array(keys));
+                death
+            }
+        };
+        // The latest comes first.
+        deaths.insert(0, Value::Table(death));
+        annotations.push(DEATHS, Value::Array(deaths));
+        let which = [("reason", reason), ("queue", queue.as_str()), ("exchange", view.exchange.as_str())];
+        for (what, value) in which {
+            let (first, last) = (format!("x-first-death-{what}"), format!("x-last-death-{what}"));
+            if annotations.get(&first).is_none() {
+                annotations.push(&first, value.into());
+            }
+            annotations.remove(&last);
+            annotations.push(&last, value.into());
+        }
+    }
+}
+
+/// All routing keys of a message: the one that it was published with, and those that its sender added.
+pub(super) fn routing_keys(message: &MessageView<'_>, headers: &Table, annotations: &Table) -> Vec<String> {
+    let further = annotations.get(FURTHER_KEYS).or_else(|| headers.get("CC"));
+    let mut keys = vec![message.routing_key.to_owned()];
+    if let Some(Value::Array(further)) = further {
+        keys.extend(further.iter().filter_map(Value::as_text).map(str::to_owned));
+    }
+    keys
+}
+
+fn is_death(death: &Value, queue: &str, reason: &str) -> bool {
+    let Value::Table(death) = death else { return false };
+    let is = |key, text| death.get(key).and_then(Value::as_text) == Some(text);
+    is("queue", queue) && is("reason", reason)
+}
+
+fn count_up(death: &mut Table) {
+    for (key, value) in &mut death.0 {
+        if key.as_str() == "count" {
+            *value = Value::I64(value.as_integer().unwrap_or(0) + 1);
+        }
+    }
+}
+
+/// Whether a dead letter that goes to a queue would come to where it was before, with nobody but the broker having sent
+/// it round.
+fn is_cycle(queue: &str, annotations: &Table) -> bool {
+    let Some(Value::Array(deaths)) = annotations.get(DEATHS) else { return false };
+    let text = |death: &Value, key: &str| match death {
+        Value::Table(death) => death.get(key).and_then(Value::as_text).unwrap_or_default().to_owned(),
+        _ => String::new(),
+    };
+    let Some(before) = deaths.iter().position(|death| text(death, "queue") == queue) else { return false };
+    deaths[..=before].iter().all(|death| text(death, "reason") != Reason::Rejected.name())
+}

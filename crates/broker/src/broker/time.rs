@@ -1,0 +1,58 @@
+//! The broker's time, and what happens by it alone.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    task::Waker,
+};
+
+use super::{Broker, DeleteRule};
+use crate::{
+    message::{Codec, Origin},
+    session::Millis,
+    topology::QueueInfo,
+};
+
+impl Broker {
+    /// Tells the broker the time, which never goes back.
+    pub fn set_time(&self, now: Millis) {
+        if self.time.load(Ordering::Relaxed) < now.0 {
+            self.time.fetch_max(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// The time that the broker was last told.
+    pub fn now(&self) -> Millis {
+        Millis(self.time.load(Ordering::Relaxed))
+    }
+
+    /// Does what is due in any queue. Returns when to come back; `waker` is woken if that becomes sooner.
+    pub fn catch_up(&self, waker: &Waker) -> Millis {
+        self.alarm.reset();
+        for shard in &self.shards {
+            let mut after = self.aftermath();
+            shard.lock().catch_up(&mut after);
+            self.finish(after);
+        }
+        self.alarm.wait(waker)
+    }
+
+    /// Registers who knows the properties of messages of an origin.
+    pub fn add_codec(&self, origin: Origin, codec: Arc<dyn Codec>) {
+        self.codecs.write().push((origin, codec));
+    }
+
+    pub(crate) fn codec(&self, origin: Origin) -> Option<Arc<dyn Codec>> {
+        self.codecs.read().iter().find(|(of, _)| *of == origin).map(|(_, codec)| Arc::clone(codec))
+    }
+
+    /// Removes a queue that nobody has used for too long, unless somebody does again.
+    pub(crate) fn remove_unused(&self, info: &Arc<QueueInfo>) {
+        let Some(vhost) = self.vhost(&info.vhost) else { return };
+        let mut state = vhost.write();
+        let now = self.now();
+        let unused = self.shards[self.shard_index(info.id)].lock().with(info, |queue| queue.is_unused(now));
+        if unused == Some(true) {
+            let _ = self.remove_queue(&vhost, &mut state, info, DeleteRule { if_unused: true, if_empty: false });
+        }
+    }
+}

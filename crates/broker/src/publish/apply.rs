@@ -1,0 +1,299 @@
+//! Applying a batch: who has room, the log, the queues, and what is done once no lock is held.
+
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+    task::Waker,
+};
+
+use parking_lot::MutexGuard;
+
+use super::{Batch, Body, Operation, Publish, Settle};
+use crate::{
+    broker::Broker,
+    log::{Durability, Entry, Position},
+    message::Message,
+    outlet::{Attempts, Delivery},
+    queue::{Aftermath, Departure, Reason, Settlement, Settling, Shard},
+    record::{self, State},
+    rules::Overflow,
+    topology::{QueueId, QueueInfo, QueueKind},
+};
+
+/// What applying a batch came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Applied {
+    /// Where the last entry of the batch lies; all of it is safe once this is committed.
+    pub position: Position,
+    /// Whether the queues' consumers cannot keep up.
+    pub lagging: bool,
+}
+
+/// The shard that a batch is at work in. Moving on to another lets go of it.
+struct Held<'b> {
+    broker: &'b Broker,
+    current: Option<(usize, MutexGuard<'b, Shard>)>,
+}
+
+impl<'b> Held<'b> {
+    fn none(broker: &'b Broker) -> Self {
+        Self { broker, current: None }
+    }
+
+    fn shard(&mut self, queue: QueueId) -> &mut Shard {
+        let index = self.broker.shard_index(queue);
+        if self.current.as_ref().is_none_or(|(held, _)| *held != index) {
+            self.current = None;
+        }
+        let broker = self.broker;
+        &mut self.current.get_or_insert_with(|| (index, broker.shards[index].lock())).1
+    }
+}
+
+/// The entry of a publish, in parts that are gathered before entries can refer to them.
+struct Piece {
+    head: Range<usize>,
+    holders: Range<usize>,
+}
+
+impl Broker {
+    /// Applies a batch: all of it goes into the log as one unit, then to the queues.
+    pub fn apply(&self, batch: &mut Batch<'_>) -> Applied {
+        let mut after = self.aftermath();
+        let position = self.apply_to(batch, &mut after);
+        let lagging = after.lagging;
+        self.finish(after);
+        Applied { position, lagging }
+    }
+
+    /// Applies a batch, and leaves what is to be done without locks.
+    pub(crate) fn apply_to(&self, batch: &mut Batch<'_>, after: &mut Aftermath) -> Position {
+        if batch.limited {
+            self.admit_all(batch, after);
+        }
+        let position = self.append_batch(batch, after);
+        let mut held = Held::none(self);
+        for operation in &batch.operations {
+            match operation {
+                Operation::Publish(publish) => self.enqueue(publish, &mut held, after),
+                Operation::Settle(settle) => {
+                    let Settle { queue, how, consumer, slots, dead_letters, .. } = settle;
+                    let (how, dead_letters, consumer) = (*how, *dead_letters, *consumer);
+                    let settling = Settling { slots, how, dead_letters, consumer };
+                    held.shard(queue.id).settle(queue, &settling, after);
+                }
+            }
+        }
+        position
+    }
+
+    /// Asks the queues that may refuse messages, before the log has them.
+    fn admit_all(&self, batch: &mut Batch<'_>, after: &mut Aftermath) {
+        for operation in &mut batch.operations {
+            if let Operation::Publish(publish) = operation
+                && !publish.is_admitted
+            {
+                self.admit(publish, after);
+            }
+        }
+    }
+
+    pub(super) fn admit(&self, publish: &mut Publish<'_>, after: &mut Aftermath) {
+        publish.is_admitted = true;
+        if let (Body::Owned(message), Some(delay)) = (&mut publish.body, publish.route.delay_ms) {
+            *message = Arc::new(message.timed(after.now, Some(after.now.plus(delay))));
+        }
+        if !publish.route.limited {
+            return;
+        }
+        let bytes = publish.view(after.now).payload.len() as u64;
+        let mut refusing: Vec<Arc<QueueInfo>> = Vec::new();
+        for queue in &publish.route.queues {
+            let mut shard = self.shards[self.shard_index(queue.id)].lock();
+            if shard.with(queue, |queue| queue.admit(bytes)) == Some(false) {
+                refusing.push(Arc::clone(queue));
+            }
+        }
+        for queue in &refusing {
+            if queue.rules().overflow == Overflow::RejectPublishDeadLetter {
+                let message = publish.draft(after.now).share();
+                let (queue, record, reason) = (Arc::clone(queue), Position(0), Reason::MaxLength);
+                after.departures.push(Departure { queue, message, record, priority: 0, reason });
+            }
+        }
+        if !refusing.is_empty() {
+            publish.is_refused = true;
+            publish.route = Arc::new(publish.route.without(&refusing));
+        }
+    }
+
+    fn enqueue(&self, publish: &Publish<'_>, held: &mut Held<'_>, after: &mut Aftermath) {
+        let mut draft = publish.draft(after.now);
+        let (durable, bytes) = (draft.view().durable, draft.view().payload.len() as u64);
+        // Each queue that keeps the message has a record of its own, in the order of the route.
+        let mut next = publish.first.0;
+        for queue in &publish.route.queues {
+            if let QueueKind::Direct(outlet, consumer) = &queue.kind {
+                let delivery = Delivery {
+                    consumer: *consumer,
+                    queue: None,
+                    slot: 0,
+                    record: Position(0),
+                    redelivered: false,
+                    counted: false,
+                    attempts: Attempts::default(),
+                    offset: None,
+                    message: draft.view(),
+                };
+                outlet.deliver(&delivery, &mut after.wakes);
+                continue;
+            }
+            let mut record = Position(0);
+            if next != 0 && queue.keeps(durable) {
+                record = Position(next);
+                next += 1;
+            }
+            let taken = held.shard(queue.id).with(queue, |queue| {
+                if publish.route.limited {
+                    queue.admitted(bytes);
+                }
+                queue.publish(&mut draft, record, after);
+            });
+            // Deleted since the route was made: what the log was told must be taken back.
+            if taken.is_none() && record != Position(0) {
+                let priority = queue.rules().priority(draft.view().priority);
+                after.releases.push((record, queue.holder(priority)));
+            }
+        }
+    }
+
+    /// Writes to the log what of the batch must survive, and notes where each publish lies.
+    fn append_batch(&self, batch: &mut Batch<'_>, after: &Aftermath) -> Position {
+        let (mut heads, mut holders, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
+        let mut timed = Vec::new();
+        for operation in &batch.operations {
+            let Operation::Publish(publish) = operation else { continue };
+            let message = publish.view(after.now);
+            let (head, first) = (heads.len(), holders.len());
+            publish.route.put_holders(&message, &mut holders);
+            if holders.len() > first {
+                record::put_message_head(&mut heads, &message);
+                if message.due.is_some() {
+                    note_timed(&publish.route.queues, &mut timed);
+                }
+            }
+            pieces.push(Piece { head: head..heads.len(), holders: first..holders.len() });
+        }
+        let timed: Vec<_> = timed.iter().map(|state: &State| (state.key(), state.value())).collect();
+        let mut entries: Vec<_> = timed.iter().map(|(key, value)| Entry::Put { key, value }).collect();
+        let (mut sync, mut pieces) = (!entries.is_empty(), pieces.into_iter());
+        for operation in &batch.operations {
+            match operation {
+                Operation::Publish(publish) => {
+                    let Some(piece) = pieces.next() else { continue };
+                    if !piece.holders.is_empty() {
+                        let parts = [&heads[piece.head], publish.view(after.now).payload];
+                        entries.push(Entry::Hold { holders: &holders[piece.holders], parts });
+                        // Who moves from queue to queue is in the one or the other, whatever happens.
+                        sync |= publish.route.sync && publish.from.is_none();
+                    }
+                    if let Some((holder, positions)) = &publish.from {
+                        entries.push(Entry::Release { holder: *holder, positions });
+                    }
+                }
+                Operation::Settle(settle) if settle.is_final() && !settle.records.is_empty() => {
+                    entries.push(Entry::Release { holder: settle.holder, positions: &settle.records });
+                    sync |= batch.transaction;
+                }
+                Operation::Settle(_) => {}
+            }
+        }
+        if entries.is_empty() {
+            return Position(0);
+        }
+        let durability = if sync { Durability::Fsync } else { Durability::Os };
+        let mut next = self.log.append(&entries, durability).0;
+        let mut holds = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            if let Entry::Hold { .. } = entry {
+                holds.push((next, next + entry.positions() - 1));
+            }
+            next += entry.positions();
+        }
+        drop(entries);
+        note_positions(batch, holds, after);
+        Position(next - 1)
+    }
+
+    /// What is done once no shard is locked.
+    pub(crate) fn finish(&self, mut after: Aftermath) {
+        loop {
+            self.log_late(std::mem::take(&mut after.late));
+            self.log_releases(&std::mem::take(&mut after.releases));
+            std::mem::take(&mut after.loads).into_iter().for_each(|load| self.log.load(load));
+            std::mem::take(&mut after.wakes).into_iter().for_each(Waker::wake);
+            std::mem::take(&mut after.unused).iter().for_each(|queue| self.remove_unused(queue));
+            let departures = std::mem::take(&mut after.departures);
+            if departures.is_empty() {
+                break;
+            }
+            self.send_on(departures, &mut after);
+        }
+        self.alarm.ring();
+    }
+}
+
+impl Settle {
+    /// Whether the queue lets go of the messages with this.
+    fn is_final(&self) -> bool {
+        matches!(self.how, Settlement::Accept | Settlement::Reject) && !self.dead_letters
+    }
+}
+
+/// Notes which queues get their first message with a time of its own.
+fn note_timed(queues: &[Arc<QueueInfo>], timed: &mut Vec<State>) {
+    for queue in queues {
+        if queue.durable && !queue.is_timed.swap(true, Ordering::Relaxed) {
+            timed.push(State::Timed(queue.id));
+        }
+    }
+}
+
+/// Notes the first and the last position of each publish that is in the log.
+fn note_positions(batch: &mut Batch<'_>, holds: Vec<(u64, u64)>, after: &Aftermath) {
+    let mut holds = holds.into_iter();
+    let mut holders = Vec::new();
+    for operation in &mut batch.operations {
+        let Operation::Publish(publish) = operation else { continue };
+        holders.clear();
+        publish.route.put_holders(&publish.route.view(&publish.body, after.now), &mut holders);
+        if !holders.is_empty()
+            && let Some((first, last)) = holds.next()
+        {
+            (publish.first, publish.last) = (Position(first), Position(last));
+        }
+    }
+}
+
+impl Broker {
+    /// Adds a publish that takes a message out of the queue where it was: a holder, and its record there. Returns
+    /// whether that is done; if it must arrive, it stays until all the queues that it goes to have room for it.
+    pub(crate) fn move_to(
+        &self,
+        batch: &mut Batch<'_>,
+        route: super::Route,
+        message: Arc<Message>,
+        (from, must_arrive): ((u64, Position), bool),
+        after: &mut Aftermath,
+    ) -> bool {
+        let mut publish = Publish::new(Arc::new(route), Body::Owned(message), 0);
+        self.admit(&mut publish, after);
+        let (holder, record) = from;
+        if must_arrive && publish.route.queues.is_empty() {
+            return false;
+        }
+        publish.from = (record != Position(0)).then_some((holder, [record.0]));
+        batch.operations.push(Operation::Publish(publish));
+        true
+    }
+}

@@ -1,0 +1,175 @@
+//! Messages that leave a queue without having been consumed: dead letters, and what a delay exchange kept back.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Aftermath, Queue, backlog::Expired};
+use crate::{
+    limits,
+    log::{Load, Position, Purpose},
+    message::Message,
+    queue::Wanted,
+    session::Millis,
+    topology::{QueueInfo, QueueType},
+};
+
+/// Why a message leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A consumer did not want it.
+    Rejected,
+    /// Its time was over.
+    Expired,
+    /// There were too many before or behind it.
+    MaxLength,
+    /// It came back too often.
+    DeliveryLimit,
+    /// It has waited as long as its publisher asked for.
+    Delayed,
+}
+
+impl Reason {
+    /// The word for it in the headers of dead letters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::MaxLength => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
+            Self::Delayed => "delayed",
+        }
+    }
+}
+
+/// A message on its way out of a queue, to where its queue's rules send it. The log still has it in the queue: it moves
+/// there with one append.
+#[derive(Clone, Debug)]
+pub struct Departure {
+    /// The queue.
+    pub queue: Arc<QueueInfo>,
+    /// The message.
+    pub message: Arc<Message>,
+    /// Its record in the queue.
+    pub record: Position,
+    /// The priority that it had there.
+    pub priority: u8,
+    /// Why it leaves.
+    pub reason: Reason,
+}
+
+/// Records of messages that have left the queue, and whose bodies have to be read before they can go anywhere.
+#[derive(Debug, Default)]
+pub(super) struct Departing {
+    waiting: BTreeMap<u64, (u8, Reason)>,
+    loading: bool,
+    /// Messages that no queue has taken, though one must, and when to try again.
+    kept_back: Vec<Departure>,
+    retry_at: Option<Millis>,
+}
+
+impl Departing {
+    /// All of them, in order.
+    pub(super) fn records(&self) -> Vec<u64> {
+        let kept_back = self.kept_back.iter().map(|departure| departure.record.0);
+        let mut records: Vec<u64> = self.waiting.keys().copied().chain(kept_back).collect();
+        records.sort_unstable();
+        records
+    }
+
+    pub(super) fn retry_at(&self) -> Option<Millis> {
+        self.retry_at
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Milliseconds until somebody else is asked to take what must arrive.
+const RETRY_MS: u64 = 1000;
+
+impl Queue {
+    /// No queue has taken a message that must arrive: it stays here, out of the way of others.
+    pub fn keep_back(&mut self, departure: Departure, now: Millis) {
+        self.departing.kept_back.push(departure);
+        let at = *self.departing.retry_at.get_or_insert(now.plus(RETRY_MS));
+        self.wait_for(Some(at));
+    }
+
+    /// Tries again to send on what was kept back.
+    pub(super) fn retry(&mut self, after: &mut Aftermath) {
+        if self.departing.retry_at.is_some_and(|at| at <= after.now) {
+            self.departing.retry_at = None;
+            after.departures.append(&mut self.departing.kept_back);
+        }
+    }
+
+    /// Whether messages that leave have to go somewhere.
+    fn sends_on(&self) -> bool {
+        self.rules.dead_letter.is_some() || self.info.queue_type == QueueType::Delay
+    }
+
+    /// A message has left the backlog of a priority.
+    pub(super) fn depart(&mut self, expired: Expired, priority: u8, reason: Reason, after: &mut Aftermath) {
+        match expired {
+            Expired::Message(queued) => self.send_on(queued.message, queued.record, (priority, reason), after),
+            Expired::Record(record) if self.sends_on() => {
+                self.departing.waiting.insert(record.0, (priority, reason));
+            }
+            Expired::Record(record) => self.release(record, priority, after),
+        }
+    }
+
+    fn send_on(
+        &mut self,
+        message: Arc<Message>,
+        record: Position,
+        (priority, reason): (u8, Reason),
+        after: &mut Aftermath,
+    ) {
+        if self.sends_on() {
+            let queue = Arc::clone(&self.info);
+            after.departures.push(Departure { queue, message, record, priority, reason });
+        } else {
+            self.release(record, priority, after);
+        }
+    }
+
+    /// Asks the log for what departs, a page at a time.
+    pub(super) fn load_departing(&mut self, after: &mut Aftermath) {
+        if self.departing.loading {
+            return;
+        }
+        let Some((&first, &(priority, _))) = self.departing.waiting.first_key_value() else { return };
+        let waiting = self.departing.waiting.iter().filter(|(_, (of, _))| *of == priority);
+        let only: Vec<u64> = waiting.map(|(record, _)| *record).take(limits::NEAR_MESSAGES).collect();
+        let end = only.last().map_or(first, |last| last + 1);
+        self.departing.loading = true;
+        after.loads.push(Load {
+            queue: Arc::clone(&self.info),
+            priority,
+            wanted: Wanted { first: Position(first), end: Position(end), only },
+            generation: 0,
+            purpose: Purpose::Depart,
+        });
+    }
+
+    /// Takes bodies of what departs. What the log does not give is lost, and the log has said so.
+    pub(super) fn departing_loaded(
+        &mut self,
+        load: &Load,
+        messages: Vec<(Position, Arc<Message>)>,
+        next: Position,
+        after: &mut Aftermath,
+    ) {
+        self.departing.loading = false;
+        for (record, message) in messages {
+            if let Some(why) = self.departing.waiting.remove(&record.0) {
+                self.send_on(message, record, why, after);
+            }
+        }
+        for record in load.wanted.only.iter().filter(|record| **record < next.0) {
+            self.departing.waiting.remove(record);
+        }
+        self.load_departing(after);
+    }
+}

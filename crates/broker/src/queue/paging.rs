@@ -1,0 +1,172 @@
+//! What moves between a queue's memory and the log.
+
+use std::sync::Arc;
+
+use super::{Aftermath, Backlog, Queue, Wanted, priority_of};
+use crate::{
+    limits,
+    log::{Load, Position, Purpose},
+    message::Message,
+    topology::QueueType,
+};
+
+/// How much at a queue's front stays in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Near {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+impl Default for Near {
+    fn default() -> Self {
+        Self { messages: limits::NEAR_MESSAGES, bytes: limits::NEAR_BYTES }
+    }
+}
+
+impl Near {
+    /// Nothing stays: memory is short.
+    pub const NOTHING: Self = Self { messages: 0, bytes: 0 };
+}
+
+impl Queue {
+    /// Puts back what was in the queue when the broker stopped.
+    pub fn restore(&mut self, priority: u8, first: Position, last: Position, count: u64) {
+        self.level(priority).restore(first, last, count);
+    }
+
+    /// Begins to work after a restart.
+    pub fn restored(&mut self, after: &mut Aftermath) {
+        self.survey(after);
+        if self.rules.sheds() {
+            self.read_ahead(after);
+        }
+    }
+
+    /// Asks the log for what consumers get next.
+    pub(super) fn read_ahead(&mut self, after: &mut Aftermath) {
+        for level in 0..self.levels.len() {
+            let (priority, backlog) = &mut self.levels[level];
+            let priority = *priority;
+            if backlog.ready() == 0 {
+                continue;
+            }
+            let (wanted, generation) = (backlog.want(), backlog.generation());
+            if let Some(wanted) = wanted {
+                after.loads.push(self.load(priority, wanted, generation, Purpose::Deliver));
+            }
+            return;
+        }
+    }
+
+    fn load(&self, priority: u8, wanted: Wanted, generation: u64, purpose: Purpose) -> Load {
+        Load { queue: Arc::clone(&self.info), priority, wanted, generation, purpose }
+    }
+
+    /// Has what an earlier run of the broker left looked at, if anything depends on its times or sizes.
+    pub(super) fn survey(&mut self, after: &mut Aftermath) {
+        let timed = self.info.is_timed.load(std::sync::atomic::Ordering::Relaxed);
+        let needed = timed || self.info.queue_type == QueueType::Delay || self.rules.max_length_bytes.is_some();
+        if !needed {
+            return;
+        }
+        for (priority, backlog) in &self.levels {
+            if let Some(wanted) = backlog.unseen() {
+                after.loads.push(self.load(*priority, wanted, backlog.generation(), Purpose::Survey));
+            }
+        }
+    }
+
+    /// The first record about which [`Queue::page_out`] would have to know.
+    pub fn page_out_from(&mut self, priority: u8, end: Position, near: Near) -> Option<Position> {
+        let near = self.near(near);
+        self.level(priority).page_out_from(end, near)
+    }
+
+    /// Lets messages leave memory that the log can give again; see [`Backlog::page_out`].
+    pub fn page_out(&mut self, priority: u8, from: Position, end: Position, members: &[u64], near: Near) -> usize {
+        let near = self.near(near);
+        self.level(priority).page_out(from, end, members, near)
+    }
+
+    /// The front of a queue that messages may have to leave from by themselves stays in memory.
+    fn near(&self, near: Near) -> Near {
+        if self.rules.sheds() { Near::default() } else { near }
+    }
+
+    /// Takes what was read from the log.
+    pub fn loaded(
+        &mut self,
+        load: &Load,
+        messages: Vec<(Position, Arc<Message>)>,
+        next: Position,
+        restart: Position,
+        after: &mut Aftermath,
+    ) {
+        match load.purpose {
+            Purpose::Depart => return self.departing_loaded(load, messages, next, after),
+            Purpose::Survey => self.surveyed(load, &messages, next, after),
+            Purpose::Deliver => {
+                let backlog = self.level(load.priority);
+                if !backlog.page_in(load.generation, messages, next, &load.wanted, restart) {
+                    return;
+                }
+                if backlog.is_missing_some() {
+                    self.cannot_read("the log does not have all of its messages".into());
+                }
+            }
+        }
+        // What came may be due, or too much.
+        self.next_due = self.next_due.min(after.now);
+        self.catch_up(after);
+        self.shed_overflow(after);
+        self.pump(after);
+    }
+
+    fn surveyed(&mut self, load: &Load, messages: &[(Position, Arc<Message>)], next: Position, after: &mut Aftermath) {
+        let backlog = self.level(load.priority);
+        if backlog.generation() != load.generation {
+            return;
+        }
+        // A page without messages is the last, whatever else was expected.
+        let next = if messages.is_empty() { load.wanted.end } else { next };
+        backlog.seen(messages, next);
+        if let Some(wanted) = backlog.unseen() {
+            let generation = backlog.generation();
+            after.loads.push(self.load(load.priority, wanted, generation, Purpose::Survey));
+        }
+    }
+
+    /// The log cannot give what was asked for. Nothing more is asked of it: the queue rests until somebody has looked.
+    pub fn cannot_read(&mut self, problem: String) {
+        self.unreadable = Some(problem);
+    }
+
+    /// The log has got a message that it did not have. Returns whether that still matters.
+    pub fn logged(&mut self, slot: u64, record: Position) -> bool {
+        self.logged = true;
+        self.backlog_of(slot).is_some_and(|backlog| backlog.set_record(slot, record))
+    }
+
+    /// Whether the log has something of the queue, or may have.
+    pub fn is_logged(&self) -> bool {
+        self.logged || self.info.durable
+    }
+
+    /// The priorities of which there are, or were, messages.
+    pub fn priorities(&self) -> impl Iterator<Item = u8> {
+        self.levels.iter().map(|(priority, _)| *priority)
+    }
+
+    /// By which the log knows a message of the queue.
+    pub fn holder_of(&self, slot: u64) -> u64 {
+        self.info.holder(priority_of(slot))
+    }
+
+    /// The holders of which something is in memory.
+    pub fn holders_in_memory(&self) -> impl Iterator<Item = u64> {
+        let in_memory = |(_, backlog): &&(u8, Backlog)| backlog.memory_bytes() > 0;
+        self.levels.iter().filter(in_memory).map(|(priority, _)| self.info.holder(*priority))
+    }
+}

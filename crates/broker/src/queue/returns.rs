@@ -1,0 +1,56 @@
+//! Messages that come back: how often, and whether they wait, or have come back too often.
+
+use super::{Aftermath, Attempts, Queue, Reason, backlog::Expired, priority_of};
+
+impl Queue {
+    /// A held message comes back.
+    pub(super) fn give_back(&mut self, slot: u64, failed: bool, after: &mut Aftermath) {
+        let Some((_, message)) = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot)) else { return };
+        if self.rules.counts_attempts {
+            let attempts = self.attempts.entry(slot).or_default();
+            attempts.acquired += 1;
+            attempts.failed += 1;
+            let Attempts { failed: count, .. } = *attempts;
+            if self.rules.delivery_limit.is_some_and(|limit| count > limit) {
+                return self.depart_held(slot, Reason::DeliveryLimit, after);
+            }
+            if let Some(wait) = self.rules.delayed_retry.and_then(|retry| retry.wait_ms(count, failed)) {
+                let at = after.now.plus(wait);
+                self.resting.insert((at, slot));
+                return self.wait_for(Some(at));
+            }
+        }
+        if let Some(backlog) = self.backlog_of(slot) {
+            backlog.requeue(slot);
+        }
+        self.note_times_of(message.as_deref());
+    }
+
+    /// A message that came back has waited long enough.
+    pub(super) fn rested(&mut self, slot: u64) {
+        let message = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot)).and_then(|(_, message)| message);
+        if let Some(backlog) = self.backlog_of(slot) {
+            backlog.requeue(slot);
+        }
+        self.note_times_of(message.as_deref());
+    }
+
+    /// A message that a consumer held leaves the queue.
+    pub(super) fn depart_held(&mut self, slot: u64, reason: Reason, after: &mut Aftermath) {
+        self.forget_attempts(slot);
+        let Some(backlog) = self.backlog_of(slot) else { return };
+        let Some((record, message)) = backlog.held_at(slot) else { return };
+        backlog.settle(slot);
+        let left = match message {
+            Some(message) => Expired::Message(super::Queued { message, record, redelivered: true }),
+            None => Expired::Record(record),
+        };
+        self.depart(left, priority_of(slot), reason, after);
+    }
+
+    pub(super) fn forget_attempts(&mut self, slot: u64) {
+        if !self.attempts.is_empty() {
+            self.attempts.remove(&slot);
+        }
+    }
+}

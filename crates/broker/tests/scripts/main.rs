@@ -1,0 +1,388 @@
+//! Runs the scripts in `testscripts/`: what is asked of the model, and what it does: deliveries to outlets, entries in the
+//! log.
+//!
+//! `> queue NAME [durable] [auto-delete] [x-ARGUMENT=VALUE…]`, `> exchange NAME TYPE [durable] [x-ARGUMENT=VALUE…]`,
+//! `> bind QUEUE KEY [EXCHANGE] [ARGUMENT=VALUE…]` (to `amq.topic` if none is named), `> publish EXCHANGE KEY BODY
+//! [durable] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [prefetch=N]
+//! [x-priority=N] [x-consumer-timeout=MS]`, `> settle NAME accept|reject|requeue|fail|late N…` (by the count of its
+//! deliveries), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
+//! `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
+//! `> no-policy NAME [operator]`, `> wait MS`, `> restart` (only what is in the log is left). Lines with `<` are the
+//! effects. With `UPDATE_SCRIPTS=1` in the environment they are written anew.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod log;
+
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
+
+use parking_lot::Mutex;
+use roadstead_broker::{
+    ApplyTo, Attachment, BindingRequest, Broker, Codec, Consumer, ConsumerKey, Credit, DeleteRule, Delivery, End,
+    ExchangeDeclaration, ExchangeKind, MessageView, Millis, Origin, Outlet, Permissions, Policy, PolicyKind, Position,
+    Pressure, QueueDeclaration, Settings, Settlement, Table, User, Value,
+    broker::{Caller, Fetch},
+    identity::Pattern,
+    outlet::{Attempts, Chunks},
+    publish::{Batch, Body},
+};
+
+use self::log::ScriptLog;
+
+#[test]
+fn scripts_have_the_effects_that_they_name() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts");
+    let mut scripts: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    scripts.sort();
+    assert!(scripts.len() >= 4, "scripts are missing");
+    for path in scripts {
+        let expected = fs::read_to_string(&path).unwrap();
+        let found = run(&expected);
+        if std::env::var_os("UPDATE_SCRIPTS").is_some() {
+            fs::write(&path, found).unwrap();
+        } else {
+            assert_eq!(found, expected, "{}", path.display());
+        }
+    }
+}
+
+/// Effects in the order in which they happen.
+type Journal = Arc<Mutex<Vec<String>>>;
+
+#[derive(Debug)]
+struct ScriptOutlet {
+    name: String,
+    journal: Journal,
+    full: AtomicBool,
+    delivered: Mutex<Vec<(u64, Position)>>,
+}
+
+impl Outlet for ScriptOutlet {
+    fn deliver(&self, delivery: &Delivery<'_>, _: &mut Vec<Waker>) -> Pressure {
+        self.delivered.lock().push((delivery.slot, delivery.record));
+        let body = String::from_utf8_lossy(delivery.message.payload).into_owned();
+        let again = if delivery.redelivered { " again" } else { "" };
+        let Attempts { acquired, failed } = delivery.attempts;
+        let attempts =
+            if acquired > 0 { format!(" after {acquired} attempts, {failed} failed") } else { String::new() };
+        let told = told(delivery.message);
+        self.journal.lock().push(format!("{} gets {body:?}{again}{attempts}{told}", self.name));
+        if self.full.load(Ordering::Relaxed) { Pressure::High } else { Pressure::Low }
+    }
+
+    fn cancelled(&self, _: ConsumerKey, _: &mut Vec<Waker>) {
+        self.journal.lock().push(format!("{} is cancelled", self.name));
+    }
+
+    fn revoked(&self, _: ConsumerKey, slot: u64) {
+        let number = self.delivered.lock().iter().rposition(|(delivered, _)| *delivered == slot).unwrap();
+        self.journal.lock().push(format!("{} is too late with {}", self.name, number + 1));
+    }
+
+    fn drain(&self, _: &mut Chunks, _: &Waker) -> bool {
+        false
+    }
+
+    fn pending_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// What the broker tells of a message besides its body.
+fn told(message: &MessageView<'_>) -> String {
+    let mut told = String::new();
+    for (name, value) in message.annotation_table().0 {
+        let value = match &value {
+            Value::Array(deaths) if &*name == "x-death" => deaths.iter().map(death).collect(),
+            value => shown(value),
+        };
+        write!(told, "\n<   {name}: {value}").unwrap();
+    }
+    told
+}
+
+fn death(death: &Value) -> String {
+    let Value::Table(death) = death else { return shown(death) };
+    let fields = death.0.iter().map(|(name, value)| format!("{name}={}", shown(value)));
+    format!("\n<     {}", fields.collect::<Vec<_>>().join(" "))
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(values) => format!("[{}]", values.iter().map(shown).collect::<Vec<_>>().join(" ")),
+        Value::Timestamp(seconds) => format!("@{seconds}"),
+        value => value.as_text().map_or_else(|| format!("{value:?}"), str::to_owned),
+    }
+}
+
+/// `KEY=VALUE` words as a table: numbers, truth values and text.
+fn table(words: &[&str], takes: impl Fn(&str) -> bool) -> Table {
+    let mut table = Table::default();
+    for (key, value) in words.iter().filter_map(|word| word.split_once('=')).filter(|(key, _)| takes(key)) {
+        let value = match (value.parse::<i64>(), value) {
+            (Ok(number), _) => Value::I64(number),
+            (_, "true" | "false") => Value::Bool(value == "true"),
+            _ => value.into(),
+        };
+        table.push(key, value);
+    }
+    table
+}
+
+/// Properties of messages in scripts: a table of headers, and under `ttl` the time to live.
+#[derive(Debug)]
+struct ScriptCodec;
+
+impl Codec for ScriptCodec {
+    fn headers(&self, properties: &[u8]) -> Table {
+        let text = std::str::from_utf8(properties).unwrap();
+        table(&text.split(' ').collect::<Vec<_>>(), |key| key != "ttl")
+    }
+
+    fn expiration(&self, properties: &[u8]) -> Option<String> {
+        let text = std::str::from_utf8(properties).unwrap();
+        text.split(' ').find_map(|word| word.strip_prefix("ttl=")).map(str::to_owned)
+    }
+}
+
+struct World {
+    journal: Journal,
+    log: Arc<ScriptLog>,
+    broker: Arc<Broker>,
+    caller: Caller,
+    consumers: HashMap<String, (Arc<ScriptOutlet>, Attachment)>,
+}
+
+fn run(script: &str) -> String {
+    let journal = Journal::default();
+    let log = Arc::new(ScriptLog { journal: journal.clone(), ..ScriptLog::default() });
+    let broker = broker_of(&log, Millis(1000));
+    broker.add_vhost(&"/".into());
+    let all = || Pattern::new(".*").unwrap();
+    let permissions = Permissions { configure: all(), write: all(), read: all() };
+    broker.put_user(&"u".into(), User { permissions: [("/".into(), permissions)].into(), ..User::default() });
+    journal.lock().clear();
+    let caller = broker.enter(broker.new_session(), &"u".into(), "/").unwrap();
+    let mut world = World { journal, log, broker: Arc::new(broker), caller, consumers: HashMap::new() };
+    let mut out = String::new();
+    for line in script.lines().filter(|line| !line.starts_with('<')) {
+        writeln!(out, "{line}").unwrap();
+        if let Some(command) = line.strip_prefix("> ") {
+            world.step(&command.split_whitespace().collect::<Vec<_>>());
+            while world.log.answer(&world.broker) {}
+            for effect in world.journal.lock().drain(..) {
+                writeln!(out, "< {effect}").unwrap();
+            }
+        }
+    }
+    out
+}
+
+fn broker_of(log: &Arc<ScriptLog>, now: Millis) -> Broker {
+    let broker = Broker::new(Settings::default(), log.clone(), log.recovered(), now).unwrap();
+    broker.add_codec(Origin(9), Arc::new(ScriptCodec));
+    broker
+}
+
+impl World {
+    fn step(&mut self, words: &[&str]) {
+        let has = |word| words.contains(&word);
+        match words {
+            ["queue", name, ..] => {
+                let (durable, auto_delete) = (has("durable"), has("auto-delete"));
+                let arguments = table(words, |key| key.starts_with("x-"));
+                let exclusive = has("exclusive");
+                let declaration = QueueDeclaration { durable, exclusive, auto_delete, arguments };
+                if let Err(refusal) = self.broker.declare_queue(&self.caller, name, declaration) {
+                    self.journal.lock().push(refusal.to_string());
+                }
+            }
+            ["exchange", name, kind, ..] => {
+                let arguments = table(words, |key| key.starts_with("x-") || key == "alternate-exchange");
+                let (kind, durable) = (ExchangeKind::parse(kind).unwrap(), has("durable"));
+                let declaration = ExchangeDeclaration { kind, durable, auto_delete: false, internal: false, arguments };
+                self.broker.declare_exchange(&self.caller, name, declaration).unwrap();
+            }
+            ["no-exchange", name] => {
+                self.broker.delete_exchange(&self.caller, name, DeleteRule::default()).unwrap();
+            }
+            ["bind", queue, key, rest @ ..] => {
+                let source = rest.first().filter(|word| !word.contains('=')).copied().unwrap_or("amq.topic");
+                let (destination, arguments) = (End::Queue(queue), table(rest, |_| true));
+                let request = BindingRequest { source, destination, key, arguments };
+                self.broker.bind(&self.caller, request).unwrap();
+            }
+            ["policy", name, pattern, ..] => self.policy(name, pattern, words),
+            ["no-policy", name, ..] => {
+                self.broker.delete_policy("/", kind_of(words), name);
+            }
+            ["wait", ms] => {
+                // Millisecond by millisecond: nothing may happen early or late.
+                for _ in 0..ms.parse().unwrap() {
+                    let now = self.broker.now().plus(1);
+                    self.broker.set_time(now);
+                    if self.broker.catch_up(Waker::noop()) > now && self.journal.lock().is_empty() {
+                        continue;
+                    }
+                    while self.log.answer(&self.broker) {}
+                    let mut journal = self.journal.lock();
+                    let note = format!("at {}", now.0 - 1000);
+                    if journal.last().is_some_and(|last| !last.starts_with("at ")) {
+                        let since = journal.iter().rposition(|line| line.starts_with("at ")).map_or(0, |at| at + 1);
+                        let marked: Vec<_> = journal.drain(since..).collect();
+                        journal.extend(marked);
+                        journal.push(note);
+                    }
+                }
+            }
+            ["publish", exchange, key, body, ..] => self.publish(exchange.trim_matches('-'), key, body, &words[4..]),
+            ["consume", name, queue, ..] => self.consume(name, queue, words),
+            ["settle", name, how, deliveries @ ..] => self.settle(name, how, deliveries),
+            ["cancel", name] => self.broker.cancel(&self.caller, &self.consumers[*name].1),
+            ["press", name] => self.consumers[*name].0.full.store(true, Ordering::Relaxed),
+            ["resume", name] => {
+                let (outlet, attachment) = &self.consumers[*name];
+                outlet.full.store(false, Ordering::Relaxed);
+                self.broker.resume(attachment);
+            }
+            ["purge", queue] => {
+                let (count, _) = self.broker.purge(&self.caller, queue).unwrap();
+                self.journal.lock().push(format!("{count} purged"));
+            }
+            ["delete", queue] => {
+                self.broker.delete_queue(&self.caller, queue, DeleteRule::default()).unwrap();
+            }
+            ["counts", queue] => {
+                let counts = self.broker.queue(&self.caller, queue).map(|info| self.broker.counts(&info));
+                self.journal.lock().push(match counts {
+                    Ok(counts) => {
+                        format!("{} ready, {} held, {} consumers", counts.ready, counts.held, counts.consumers)
+                    }
+                    Err(refusal) => refusal.to_string(),
+                });
+            }
+            ["memory", how] => self.broker.set_tight(*how == "short"),
+            ["page-out"] => self.page_out(),
+            ["lose"] => self.log.state.lock().held.clear(),
+            ["get", queue] => {
+                let fetched = self.broker.fetch(&self.caller, queue, true);
+                self.journal.lock().push(match fetched {
+                    Err(refusal) => refusal.to_string(),
+                    Ok(Fetch::Empty) => "nothing".into(),
+                    Ok(Fetch::Loading) => "not yet".into(),
+                    Ok(Fetch::Message(fetched)) => {
+                        format!("{:?}", String::from_utf8_lossy(fetched.queued.message.view().payload))
+                    }
+                });
+            }
+            ["restart"] => {
+                let broker = broker_of(&self.log, self.broker.now());
+                self.caller = broker.enter(broker.new_session(), &"u".into(), "/").unwrap();
+                self.broker = Arc::new(broker);
+                self.consumers.clear();
+            }
+            _ => panic!("no such command: {words:?}"),
+        }
+    }
+
+    fn page_out(&self) {
+        let end = Position(self.log.state.lock().last + 1);
+        let page_out =
+            |holder| self.broker.page_out(holder, end, &mut |from, end| Some(self.log.members(holder, from, end)));
+        let count: usize = self.broker.holders_in_memory().into_iter().map(page_out).sum();
+        self.journal.lock().push(format!("{count} leave memory"));
+    }
+
+    fn policy(&self, name: &str, pattern: &str, words: &[&str]) {
+        let priority = number(words, "priority").unwrap_or(0) as i64;
+        let definition = table(words, |key| key != "priority");
+        let pattern = Pattern::new(pattern).unwrap();
+        let policy = Policy { pattern, apply_to: ApplyTo::All, priority, definition };
+        if let Err(problem) = self.broker.put_policy("/", kind_of(words), &name.into(), policy) {
+            self.journal.lock().push(problem);
+        }
+    }
+
+    fn publish(&self, exchange: &str, key: &str, body: &str, words: &[&str]) {
+        let headers = table(words, |key| !["ttl", "priority"].contains(&key));
+        let route = self.broker.route(&self.caller, exchange, &[key], &|| headers.clone()).unwrap();
+        let properties = words.join(" ");
+        let body = Body::Borrowed {
+            routing_key: key,
+            origin: Origin(9),
+            durable: words.contains(&"durable"),
+            priority: number(words, "priority").map(|priority| priority as u8),
+            ttl_ms: number(words, "ttl"),
+            properties: properties.as_bytes(),
+            payload: body.as_bytes(),
+        };
+        let mut batch = Batch::default();
+        batch.publish(Arc::new(route), body, 7);
+        self.broker.apply(&mut batch);
+        if batch.published().any(|published| published.is_refused) {
+            self.journal.lock().push("refused".into());
+        }
+    }
+
+    fn consume(&mut self, name: &str, queue: &str, words: &[&str]) {
+        let outlet = Arc::new(ScriptOutlet {
+            name: name.into(),
+            journal: self.journal.clone(),
+            full: AtomicBool::new(false),
+            delivered: Mutex::default(),
+        });
+        let consumer = Consumer {
+            outlet: outlet.clone(),
+            key: ConsumerKey(0),
+            session: self.caller.session,
+            settles_itself: words.contains(&"settles"),
+            exclusive: words.contains(&"exclusive"),
+            priority: table(words, |key| key == "x-priority").0.first().map_or(0, |(_, n)| n.as_integer().unwrap()),
+            timeout_ms: number(words, "x-consumer-timeout"),
+            prefetch: number(words, "prefetch").unwrap_or(0) as u32,
+            shared: Arc::new(Credit::default()),
+        };
+        let attachment = match self.broker.consume(&self.caller, queue, consumer) {
+            Ok(attachment) => attachment,
+            Err(refusal) => return self.journal.lock().push(refusal.to_string()),
+        };
+        self.broker.resume(&attachment);
+        self.consumers.insert(name.into(), (outlet, attachment));
+    }
+
+    fn settle(&self, name: &str, how: &str, deliveries: &[&str]) {
+        let (outlet, attachment) = &self.consumers[name];
+        let how = match how {
+            "accept" => Settlement::Accept,
+            "reject" => Settlement::Reject,
+            "fail" => Settlement::Fail,
+            "late" => Settlement::Late,
+            _ => Settlement::Requeue,
+        };
+        let mut batch = Batch::default();
+        for number in deliveries {
+            let (slot, record) = outlet.delivered.lock()[number.parse::<usize>().unwrap() - 1];
+            batch.settle(&attachment.queue, Some(attachment.consumer), how, slot, record);
+        }
+        self.broker.apply(&mut batch);
+    }
+}
+
+fn number(words: &[&str], name: &str) -> Option<u64> {
+    let value = words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    value.map(|value| value.parse().unwrap())
+}
+
+fn kind_of(words: &[&str]) -> PolicyKind {
+    if words.contains(&"operator") { PolicyKind::Operator } else { PolicyKind::User }
+}

@@ -1,0 +1,25 @@
+//! What happens by the clock alone: messages and queues whose time is over, delays, retries.
+
+use std::{future::poll_fn, sync::Arc, task::Poll};
+
+use crate::serve::Server;
+
+/// Has the broker look after what is due, as long as it runs. While nothing is due, nothing is done.
+pub async fn run(server: Arc<Server>) {
+    loop {
+        let mut sleep = None;
+        // The broker wakes this task if something becomes due sooner than it sleeps.
+        poll_fn(|context| {
+            server.broker.set_time(server.clock.now());
+            let next = server.broker.catch_up(context.waker());
+            let timer = tokio::time::sleep_until(server.clock.instant(next));
+            let mut timer = Box::pin(timer);
+            let is_over = timer.as_mut().poll(context).is_ready();
+            sleep = Some(timer);
+            if is_over { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        drop(sleep);
+        tokio::task::yield_now().await;
+    }
+}
