@@ -20,6 +20,7 @@ pub mod publish;
 pub mod queue;
 pub mod record;
 pub mod refusal;
+pub mod selector;
 pub mod session;
 pub mod topology;
 pub mod value;
@@ -33,7 +34,10 @@ pub use crate::{
     publish::{Batch, Route},
     queue::{Consumer, ConsumerId, Credit, Settlement},
     refusal::{Refusal, Resource},
+    selector::Selector,
     session::{Credentials, Login, Millis, Peer, Reply, Request, Session, SessionId},
-    topology::{Binding, Destination, ExchangeDeclaration, ExchangeKind, QueueId, QueueInfo, QueueKind, Vhost},
+    topology::{
+        Binding, Destination, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo, QueueKind, Vhost,
+    },
     value::{Name, Table, Value},
 };

@@ -13,11 +13,11 @@ use crate::{
     broker::Broker,
     limits,
     log::{Durability, Entry, Position},
-    message::{Draft, MessageView, Origin},
+    message::{Draft, Message, MessageView, Origin},
     outlet::Delivery,
     queue::{Aftermath, ConsumerId, Settlement, Shard},
     record,
-    topology::{QueueId, QueueInfo, QueueKind},
+    topology::{History, QueueId, QueueInfo, QueueKind},
     value::Name,
 };
 
@@ -36,6 +36,8 @@ pub struct Route {
     pub durable: Vec<u64>,
     /// Whether one of these wants its messages to survive a power failure.
     pub sync: bool,
+    /// Where messages are to be remembered for bindings to come.
+    pub histories: Vec<Arc<History>>,
 }
 
 /// A message as a session hands it over: borrowed from the read buffer, or assembled already.
@@ -55,7 +57,7 @@ pub enum Body<'a> {
         payload: &'a [u8],
     },
     /// A message of its own.
-    Owned(Arc<crate::message::Message>),
+    Owned(Arc<Message>),
 }
 
 #[derive(Debug)]
@@ -125,6 +127,18 @@ impl<'a> Batch<'a> {
 }
 
 impl Route {
+    /// Has a message that takes this route remembered by the exchanges that do so. It is copied if it is borrowed.
+    pub fn remember(&self, body: &Body<'_>) {
+        if self.histories.is_empty() {
+            return;
+        }
+        let message = match body {
+            Body::Owned(message) => Arc::clone(message),
+            Body::Borrowed { .. } => Arc::new(Message::copy_of(&self.view(body))),
+        };
+        self.histories.iter().for_each(|history| history.remember(Arc::clone(&message)));
+    }
+
     /// A message on this route through references.
     pub fn view<'v>(&'v self, body: &'v Body<'_>) -> MessageView<'v> {
         match body {
@@ -324,6 +338,6 @@ impl Route {
         let durable = queues.iter().filter(|queue| queue.durable);
         let sync = durable.clone().any(|queue| queue.durability == Durability::Fsync);
         let durable = durable.map(|queue| queue.id.0).collect();
-        Self { exchange, version, reusable, queues, durable, sync }
+        Self { exchange, version, reusable, queues, durable, sync, histories: Vec::new() }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     log::{Durability, Entry, Position},
     record::State,
     refusal::Refusal,
-    topology::{ExchangeDeclaration, Removed, Vhost},
+    topology::{Exchange, ExchangeDeclaration, Removed, Vhost},
     value::Value,
 };
 
@@ -53,12 +53,13 @@ impl Broker {
         if name.starts_with("amq.") {
             return Err(Refusal::ReservedName { kind: "exchange", name: name.into() });
         }
+        let exchange = Exchange::new(declaration.clone())?;
         let mut state = caller.vhost.write();
         if let Some(existing) = state.exchange(name) {
             return arguments::equivalent_exchange(resource(), &declaration, &existing.declaration)
                 .map(|()| Position(0));
         }
-        state.insert_exchange(name.into(), declaration.clone());
+        state.insert_exchange(name.into(), exchange);
         if !declaration.durable {
             return Ok(Position(0));
         }

@@ -1,21 +1,22 @@
 //! Where messages go, and whether a caller may send them there.
 
+use std::sync::atomic::Ordering;
+
 use super::{Broker, Caller};
-use crate::{identity::Access, publish::Route, refusal::Refusal, topology::ExchangeKind, value::Table};
+use crate::{
+    identity::Access,
+    publish::Route,
+    refusal::Refusal,
+    topology::{ExchangeKind, Facts, mix},
+};
 
 impl Broker {
     /// Finds where messages go, and whether the caller may send them there. `keys` holds the routing key, and further
-    /// ones that the message names itself.
+    /// ones that the message names itself; what else an exchange may want to know, it asks of `facts`.
     ///
     /// # Errors
     /// If the exchange does not exist, is internal, or the caller may not write to it.
-    pub fn route(
-        &self,
-        caller: &Caller,
-        exchange: &str,
-        keys: &[&str],
-        headers: &dyn Fn() -> Table,
-    ) -> Result<Route, Refusal> {
+    pub fn route(&self, caller: &Caller, exchange: &str, keys: &[&str], facts: &dyn Facts) -> Result<Route, Refusal> {
         let vhost = &caller.vhost;
         // Read before the state: a change in between makes this route look older than it is, never newer.
         let version = vhost.version();
@@ -32,11 +33,10 @@ impl Broker {
                 self.identity.check_topic(&caller.user, Access::Write, resource(), key)?;
             }
         }
-        let mut queues = Vec::new();
-        let mut reusable = keys.len() == 1;
-        for key in keys {
-            reusable &= state.route(exchange, key, headers, &mut queues);
-        }
-        Ok(Route::new(exchange.into(), version, reusable, queues))
+        let random = mix((self.settings.seed as u64).wrapping_add(self.routes.fetch_add(1, Ordering::Relaxed)));
+        let routed = state.route(exchange, keys, facts, random);
+        let mut route = Route::new(exchange.into(), version, routed.reusable && keys.len() == 1, routed.queues);
+        route.histories = routed.histories;
+        Ok(route)
     }
 }
