@@ -1,7 +1,10 @@
 //! Runs the scripts in `testscripts/`: what is asked of the model, and what it does: deliveries to outlets, entries in the
 //! log.
 //!
-//! `> queue NAME [durable] [auto-delete]`, `> bind QUEUE KEY` (to `amq.topic`), `> publish EXCHANGE KEY BODY [durable]`,
+//! `> queue NAME [durable] [auto-delete] [ARGUMENT=VALUE…]`, `> bind QUEUE KEY` (to `amq.topic`),
+//! `> exchange NAME TYPE [durable] [ARGUMENT=VALUE…]`, `> join EXCHANGE QUEUE KEY [ARGUMENT=VALUE…]` and `> part …` (`-` is
+//! the empty key, `@NAME` an exchange instead of a queue), `> route EXCHANGE KEY[,KEY…] [HEADER=VALUE…]` (names the
+//! queues), `> publish EXCHANGE KEY BODY [durable] [HEADER=VALUE…]`,
 //! `> consume NAME QUEUE [settles] [prefetch=N]`, `> settle NAME accept|reject|requeue N…` (by the count of its
 //! deliveries), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> purge QUEUE`,
 //! `> delete QUEUE`, `> counts QUEUE`, `> restart` (only what is in the log is left). Lines with `<` are the effects. With
@@ -24,8 +27,8 @@ use std::{
 use parking_lot::Mutex;
 use roadstead_broker::{
     Attachment, BindingRequest, Broker, Consumer, ConsumerKey, Credit, DeleteRule, Delivery, Durability, End, Entry,
-    Held, Load, Loaded, Log, Origin, Outlet, Permissions, Position, Pressure, QueueDeclaration, Recovered, Settings,
-    Settlement, Table, User,
+    ExchangeDeclaration, ExchangeKind, Held, Load, Loaded, Log, Name, Origin, Outlet, Permissions, Position, Pressure,
+    QueueDeclaration, Recovered, Refusal, Settings, Settlement, Table, User, Value,
     broker::{Caller, Fetch},
     identity::Pattern,
     log::UNTIL_RESTART,
@@ -109,6 +112,22 @@ impl ScriptLog {
         }
         !loads.is_empty()
     }
+}
+
+/// A key; `-` is the empty one.
+fn unless_empty(key: &str) -> &str {
+    if key == "-" { "" } else { key }
+}
+
+/// Words of the form `NAME=VALUE`: whole numbers, truth values, or text.
+fn arguments(words: &[&str]) -> Table {
+    let pairs = words.iter().filter_map(|word| word.split_once('='));
+    let typed = |value: &str| match (value.parse(), value.parse()) {
+        (Ok(number), _) => Value::I32(number),
+        (Err(_), Ok(truth)) => Value::Bool(truth),
+        (Err(_), Err(_)) => Value::from(value),
+    };
+    Table(pairs.map(|(name, value)| (Name::from(name), typed(value))).collect())
 }
 
 /// Queue ids count from the start of their run.
@@ -248,7 +267,8 @@ impl World {
         match words {
             ["queue", name, ..] => {
                 let (durable, auto_delete) = (has("durable"), has("auto-delete"));
-                let declaration = QueueDeclaration { durable, auto_delete, ..QueueDeclaration::default() };
+                let arguments = arguments(words);
+                let declaration = QueueDeclaration { durable, auto_delete, arguments, ..QueueDeclaration::default() };
                 self.broker.declare_queue(&self.caller, name, declaration).unwrap();
             }
             ["bind", queue, key] => {
@@ -256,7 +276,27 @@ impl World {
                 let request = BindingRequest { source, destination, key, arguments: Table::default() };
                 self.broker.bind(&self.caller, request).unwrap();
             }
-            ["publish", exchange, key, body, ..] => self.publish(exchange.trim_matches('-'), key, body, has("durable")),
+            ["exchange", name, kind, ..] => self.declare_exchange(name, kind, words),
+            ["join" | "part", exchange, queue, key, ..] => {
+                let destination = queue.strip_prefix('@').map_or(End::Queue(queue), End::Exchange);
+                let (source, key) = (*exchange, unless_empty(key));
+                let request = BindingRequest { source, destination, key, arguments: arguments(words) };
+                let join = words[0] == "join";
+                self.note_refusal(if join {
+                    self.broker.bind(&self.caller, request)
+                } else {
+                    self.broker.unbind(&self.caller, request)
+                });
+            }
+            ["route", exchange, keys, ..] => {
+                let keys: Vec<_> = keys.split(',').map(unless_empty).collect();
+                let route = self.broker.route(&self.caller, exchange, &keys, &arguments(words)).unwrap();
+                let mut names: Vec<_> = route.queues.iter().map(|queue| queue.name.as_str()).collect();
+                names.sort_unstable();
+                let reusable = if route.reusable { ", always" } else { "" };
+                self.journal.lock().push(format!("to [{}]{reusable}", names.join(" ")));
+            }
+            ["publish", exchange, key, body, ..] => self.publish(exchange.trim_matches('-'), key, body, words),
             ["consume", name, queue, ..] => self.consume(name, queue, words),
             ["settle", name, how, deliveries @ ..] => self.settle(name, how, deliveries),
             ["cancel", name] => self.broker.cancel(&self.caller, &self.consumers[*name].1),
@@ -314,10 +354,26 @@ impl World {
         self.journal.lock().push(format!("{count} leave memory"));
     }
 
-    fn publish(&self, exchange: &str, key: &str, body: &str, durable: bool) {
-        let route = self.broker.route(&self.caller, exchange, &[key], &Table::default).unwrap();
-        let (origin, properties) = (Origin(9), &[][..]);
+    fn declare_exchange(&self, name: &str, kind: &str, words: &[&str]) {
+        let (durable, auto_delete, internal) = (words.contains(&"durable"), false, false);
+        self.note_refusal(ExchangeKind::parse(kind).and_then(|kind| {
+            let arguments = arguments(words);
+            let declaration = ExchangeDeclaration { kind, durable, auto_delete, internal, arguments };
+            self.broker.declare_exchange(&self.caller, name, declaration)
+        }));
+    }
+
+    fn note_refusal(&self, result: Result<Position, Refusal>) {
+        if let Err(refusal) = result {
+            self.journal.lock().push(refusal.to_string());
+        }
+    }
+
+    fn publish(&self, exchange: &str, key: &str, body: &str, words: &[&str]) {
+        let route = self.broker.route(&self.caller, exchange, &[key], &arguments(words)).unwrap();
+        let (origin, properties, durable) = (Origin(9), &[][..], words.contains(&"durable"));
         let body = Body::Borrowed { routing_key: key, origin, durable, properties, payload: body.as_bytes() };
+        route.remember(&body);
         let mut batch = Batch::default();
         batch.publish(Arc::new(route), body, 0);
         self.broker.apply(&mut batch);
