@@ -1,9 +1,9 @@
 //! Message selectors: conditions over a message's headers and properties, in the language of JMS (Jakarta Messaging 3.1,
 //! section 3.8), a subset of SQL-92.
 //!
-//! A selector is parsed once into a tree whose depth is bounded, and evaluated for each message without recursion beyond
-//! that depth and without allocation. Its logic has three values: what a message does not say is unknown, and only what is
-//! true selects.
+//! A selector is parsed once into a tree of bounded depth. Evaluating it for a message allocates nothing, unless it asks for
+//! a property that is text. Its logic has three values: what a message does not say is unknown, and only what is true
+//! selects.
 
 mod erlang;
 mod expression;

@@ -276,26 +276,7 @@ impl World {
                 let request = BindingRequest { source, destination, key, arguments: Table::default() };
                 self.broker.bind(&self.caller, request).unwrap();
             }
-            ["exchange", name, kind, ..] => self.declare_exchange(name, kind, words),
-            ["join" | "part", exchange, queue, key, ..] => {
-                let destination = queue.strip_prefix('@').map_or(End::Queue(queue), End::Exchange);
-                let (source, key) = (*exchange, unless_empty(key));
-                let request = BindingRequest { source, destination, key, arguments: arguments(words) };
-                let join = words[0] == "join";
-                self.note_refusal(if join {
-                    self.broker.bind(&self.caller, request)
-                } else {
-                    self.broker.unbind(&self.caller, request)
-                });
-            }
-            ["route", exchange, keys, ..] => {
-                let keys: Vec<_> = keys.split(',').map(unless_empty).collect();
-                let route = self.broker.route(&self.caller, exchange, &keys, &arguments(words)).unwrap();
-                let mut names: Vec<_> = route.queues.iter().map(|queue| queue.name.as_str()).collect();
-                names.sort_unstable();
-                let reusable = if route.reusable { ", always" } else { "" };
-                self.journal.lock().push(format!("to [{}]{reusable}", names.join(" ")));
-            }
+            ["exchange" | "join" | "part" | "route", ..] => self.topology_step(words),
             ["publish", exchange, key, body, ..] => self.publish(exchange.trim_matches('-'), key, body, words),
             ["consume", name, queue, ..] => self.consume(name, queue, words),
             ["settle", name, how, deliveries @ ..] => self.settle(name, how, deliveries),
@@ -352,6 +333,30 @@ impl World {
             |holder| self.broker.page_out(holder, end, &mut |from, end| Some(self.log.members(holder, from, end)));
         let count: usize = self.broker.holders_in_memory().into_iter().map(page_out).sum();
         self.journal.lock().push(format!("{count} leave memory"));
+    }
+
+    fn topology_step(&self, words: &[&str]) {
+        match words {
+            ["exchange", name, kind, ..] => self.declare_exchange(name, kind, words),
+            [command, exchange, queue, key, ..] if *command != "route" => {
+                let destination = queue.strip_prefix('@').map_or(End::Queue(queue), End::Exchange);
+                let (source, key) = (*exchange, unless_empty(key));
+                let request = BindingRequest { source, destination, key, arguments: arguments(words) };
+                self.note_refusal(match *command {
+                    "join" => self.broker.bind(&self.caller, request),
+                    _ => self.broker.unbind(&self.caller, request),
+                });
+            }
+            [_, exchange, keys, ..] => {
+                let keys: Vec<_> = keys.split(',').map(unless_empty).collect();
+                let route = self.broker.route(&self.caller, exchange, &keys, &arguments(words)).unwrap();
+                let mut names: Vec<_> = route.queues.iter().map(|queue| queue.name.as_str()).collect();
+                names.sort_unstable();
+                let reusable = if route.reusable { ", always" } else { "" };
+                self.journal.lock().push(format!("to [{}]{reusable}", names.join(" ")));
+            }
+            _ => panic!("too few words: {words:?}"),
+        }
     }
 
     fn declare_exchange(&self, name: &str, kind: &str, words: &[&str]) {
