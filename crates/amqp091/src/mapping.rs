@@ -117,6 +117,8 @@ impl From<Refusal> for Exception {
             | Refusal::NotEmpty(_)
             | Refusal::UnknownExchangeType(_)
             | Refusal::InvalidMatch(_)
+            | Refusal::InvalidExchange(_)
+            | Refusal::InvalidBinding(_)
             | Refusal::InvalidType { .. }
             | Refusal::ForeignArgument { .. }
             | Refusal::InvalidProperty { .. }

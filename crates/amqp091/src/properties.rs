@@ -2,6 +2,7 @@
 
 use broker::{
     Codec,
+    topology::Facts,
     value::{Table, Value},
 };
 
@@ -215,6 +216,70 @@ impl<'a> Properties<'a> {
     }
 }
 
+/// How a property is encoded.
+#[derive(Clone, Copy)]
+enum Form {
+    Short,
+    Octet,
+    Table,
+    Timestamp,
+}
+
+/// The properties in the order in which they are encoded.
+const LAYOUT: [(&str, u16, Form); 14] = [
+    ("content_type", flag::CONTENT_TYPE, Form::Short),
+    ("content_encoding", flag::CONTENT_ENCODING, Form::Short),
+    ("headers", flag::HEADERS, Form::Table),
+    ("delivery_mode", flag::DELIVERY_MODE, Form::Octet),
+    ("priority", flag::PRIORITY, Form::Octet),
+    ("correlation_id", flag::CORRELATION_ID, Form::Short),
+    ("reply_to", flag::REPLY_TO, Form::Short),
+    ("expiration", flag::EXPIRATION, Form::Short),
+    ("message_id", flag::MESSAGE_ID, Form::Short),
+    ("timestamp", flag::TIMESTAMP, Form::Timestamp),
+    ("type", flag::TYPE, Form::Short),
+    ("user_id", flag::USER_ID, Form::Short),
+    ("app_id", flag::APP_ID, Form::Short),
+    ("cluster_id", flag::CLUSTER_ID, Form::Short),
+];
+
+impl Properties<'_> {
+    /// The value of a property, found by reading all before it again: few exchanges ask, and [`Self::read`] keeps only
+    /// what every message needs.
+    fn find(&self, wanted: &str) -> Result<Option<Value>, Malformed> {
+        let mut reader = Reader::new(self.raw);
+        let flags = reader.short()?;
+        for (name, _, form) in LAYOUT.into_iter().filter(|(_, flag, _)| flags & flag != 0) {
+            let found = name == wanted;
+            let value = match form {
+                Form::Short => Value::from(reader.shortstr()?),
+                Form::Octet => Value::U8(reader.octet()?),
+                Form::Timestamp => Value::Timestamp(reader.longlong()?),
+                Form::Table if found => Value::Table(reader.table()?),
+                Form::Table => {
+                    reader.longstr()?;
+                    continue;
+                }
+            };
+            if found {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What is malformed counts as absent; sessions refuse it before they look for a route.
+impl Facts for Properties<'_> {
+    fn headers(&self) -> Table {
+        Properties::headers(self).unwrap_or_default()
+    }
+
+    fn property(&self, name: &str) -> Option<Value> {
+        self.find(name).unwrap_or_default()
+    }
+}
+
 /// What the model may ask of the properties of messages that came by this protocol.
 #[derive(Debug)]
 pub struct PropertyCodec;
@@ -222,6 +287,10 @@ pub struct PropertyCodec;
 impl Codec for PropertyCodec {
     fn headers(&self, properties: &[u8]) -> Table {
         Properties::read(properties).and_then(|properties| properties.headers()).unwrap_or_default()
+    }
+
+    fn property(&self, properties: &[u8], name: &str) -> Option<Value> {
+        Properties::read(properties).and_then(|properties| properties.find(name)).unwrap_or_default()
     }
 
     fn expiration(&self, properties: &[u8]) -> Option<String> {
@@ -276,6 +345,31 @@ mod tests {
         for len in 0..raw.len() {
             assert!(Properties::read(&raw[..len]).is_err(), "cut at {len}");
         }
+    }
+
+    #[test]
+    fn every_property_can_be_asked_for() {
+        let mut raw = u16::MAX.wrapping_shl(2).to_be_bytes().to_vec();
+        for (name, _, form) in LAYOUT {
+            match form {
+                Form::Short => put_shortstr(&mut raw, name),
+                Form::Octet => raw.push(7),
+                Form::Timestamp => raw.extend_from_slice(&9u64.to_be_bytes()),
+                Form::Table => put_table(&mut raw, &Table(vec![("h".into(), Value::I8(1))])),
+            }
+        }
+        let properties = Properties::read(&raw).unwrap();
+        for (name, _, form) in LAYOUT {
+            let expected = match form {
+                Form::Short => Value::from(name),
+                Form::Octet => Value::U8(7),
+                Form::Timestamp => Value::Timestamp(9),
+                Form::Table => Value::Table(Facts::headers(&properties)),
+            };
+            assert_eq!(properties.property(name), Some(expected));
+        }
+        assert_eq!(properties.property("nonsense"), None);
+        assert_eq!(Properties::read(&sample()).unwrap().property("type"), None);
     }
 
     #[test]

@@ -243,12 +243,10 @@ impl<'a> Words<'a> {
         Bits::of(names.map(|name| self.0.iter().any(|(key, _)| *key == name)))
     }
 
-    /// `x-…` words are arguments: whole numbers, or text.
+    /// Words with one of these beginnings are arguments: whole numbers, or text.
     fn arguments(&self) -> Table {
-        let arguments = self
-            .0
-            .iter()
-            .filter(|(key, _)| key.starts_with("x-") || key.starts_with("h-") || *key == "alternate-exchange");
+        let beginnings = ["x-", "h-", "hash-", "rjms_", "alternate-exchange"];
+        let arguments = self.0.iter().filter(|(key, _)| beginnings.iter().any(|start| key.starts_with(start)));
         let typed = |value: &str| value.parse().map_or_else(|_| Value::from(value), Value::I32);
         Table(arguments.map(|(key, value)| (Name::from(*key), typed(value))).collect())
     }
@@ -278,8 +276,10 @@ fn put_properties(out: &mut Vec<u8>, words: &Words<'_>) {
     let flag = |bit: u32, set: bool| u16::from(set) << bit;
     let flags = flag(13, !headers.is_empty())
         | flag(12, has("mode"))
+        | flag(10, has("correlation-id"))
         | flag(9, has("reply-to"))
         | flag(8, has("expiration"))
+        | flag(7, has("message-id"))
         | flag(4, has("user-id"));
     out.extend_from_slice(&flags.to_be_bytes());
     if !headers.is_empty() {
@@ -288,7 +288,9 @@ fn put_properties(out: &mut Vec<u8>, words: &Words<'_>) {
     if has("mode") {
         out.push(words.number("mode"));
     }
-    for name in ["reply-to", "expiration", "user-id"].into_iter().filter(|name| has(name)) {
+    for name in
+        ["correlation-id", "reply-to", "expiration", "message-id", "user-id"].into_iter().filter(|name| has(name))
+    {
         put_shortstr(out, words.text(name));
     }
 }

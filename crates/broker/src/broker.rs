@@ -39,7 +39,7 @@ use crate::{
     record::{State, Unreadable},
     refusal::Refusal,
     session::{Millis, SessionId},
-    topology::{QueueId, QueueInfo, Vhost},
+    topology::{Exchange, QueueId, QueueInfo, Vhost},
     value::{Name, Table, Value},
 };
 
@@ -78,6 +78,8 @@ pub struct Broker {
     next_queue: AtomicU64,
     next_session: AtomicU64,
     next_name: AtomicU64,
+    /// Routes found so far, which what is left to chance is made from.
+    routes: AtomicU64,
     alarms: AtomicU8,
     /// Sessions that wait for the alarm to end.
     alarmed: Mutex<Vec<Waker>>,
@@ -234,6 +236,7 @@ impl Broker {
             next_queue: AtomicU64::new((recovered.epoch << 40) + 1),
             next_session: AtomicU64::new(1),
             next_name: AtomicU64::new(1),
+            routes: AtomicU64::new(0),
             alarms: AtomicU8::new(0),
             alarmed: Mutex::default(),
             congested: Mutex::default(),
@@ -299,7 +302,8 @@ impl Broker {
             }
             State::User(name, bytes) => self.identity.put(name, User::decode(&bytes)?),
             State::Exchange { vhost: v, name, declaration } => {
-                vhost(&v)?.write().insert_exchange(name, declaration);
+                let exchange = Exchange::new(declaration).map_err(|_| Unreadable("an exchange cannot be made"))?;
+                vhost(&v)?.write().insert_exchange(name, exchange);
             }
             State::Queue { vhost: v, name, id, auto_delete, arguments } => {
                 let vhost = vhost(&v)?;

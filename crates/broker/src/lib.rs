@@ -22,6 +22,7 @@ pub mod queue;
 pub mod record;
 pub mod refusal;
 pub mod rules;
+pub mod selector;
 pub mod session;
 pub mod topology;
 pub mod value;
@@ -36,9 +37,11 @@ pub use crate::{
     publish::{Batch, Published, Route},
     queue::{Consumer, ConsumerId, Credit, Settlement},
     refusal::{Refusal, Resource},
+    selector::Selector,
     session::{Credentials, Login, Millis, Peer, Reply, Request, Session, SessionId},
     topology::{
-        Binding, Destination, ExchangeDeclaration, ExchangeKind, QueueId, QueueInfo, QueueKind, QueueType, Vhost,
+        Binding, Destination, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo, QueueKind,
+        QueueType, Vhost,
     },
     value::{Name, Table, Value},
 };

@@ -44,3 +44,18 @@ pub const NEAR_MESSAGES: usize = 2048;
 
 /// Bytes of messages at the front of a queue that stay in memory, or are read from the log at once.
 pub const NEAR_BYTES: usize = 512 * 1024;
+
+/// Bytes of a selector's text.
+pub const SELECTOR_BYTES: usize = 64 * 1024;
+
+/// How deep a selector may nest.
+pub const SELECTOR_DEPTH: usize = 100;
+
+/// Characters of a pattern in a selector.
+pub const LIKE_CHARS: usize = 1024;
+
+/// Messages that an exchange remembers for new bindings, unless its declaration says otherwise.
+pub const HISTORY_MESSAGES: usize = 20;
+
+/// Bytes of messages that an exchange remembers for new bindings.
+pub const HISTORY_BYTES: usize = 16 * 1024 * 1024;

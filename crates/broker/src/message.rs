@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::{
     record,
     session::Millis,
-    value::{Name, Table},
+    topology::Facts,
+    value::{Name, Table, Value},
 };
 
 /// Which protocol wrote a message's property bytes. The protocol crates choose distinct numbers, which are stored on
@@ -200,6 +201,27 @@ pub trait Codec: Send + Sync + std::fmt::Debug {
     /// The headers.
     fn headers(&self, properties: &[u8]) -> Table;
 
+    /// A property by its name in AMQP 0-9-1; see [`crate::Facts::property`].
+    fn property(&self, properties: &[u8], name: &str) -> Option<Value>;
+
     /// The publisher's time to live, as he wrote it.
     fn expiration(&self, properties: &[u8]) -> Option<String>;
+}
+
+/// A message that the broker has taken in, for exchanges that look into it.
+pub(crate) struct Stored<'a> {
+    /// Who knows its properties, if anybody does.
+    pub(crate) codec: Option<Arc<dyn Codec>>,
+    /// The property bytes.
+    pub(crate) properties: &'a [u8],
+}
+
+impl Facts for Stored<'_> {
+    fn headers(&self) -> Table {
+        self.codec.as_ref().map_or_else(Table::default, |codec| codec.headers(self.properties))
+    }
+
+    fn property(&self, name: &str) -> Option<Value> {
+        self.codec.as_ref()?.property(self.properties, name)
+    }
 }

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use crate::{
     limits,
     log::{Durability, Position},
-    message::{Draft, MessageView, Origin},
+    message::{Draft, Message, MessageView, Origin},
     queue::{ConsumerId, Settlement},
     session::Millis,
-    topology::QueueInfo,
+    topology::{History, QueueInfo},
     value::Name,
 };
 
@@ -34,6 +34,8 @@ pub struct Route {
     pub limited: bool,
     /// Milliseconds that a message waits before it gets there.
     pub delay_ms: Option<u64>,
+    /// Where messages are to be remembered for bindings to come.
+    pub histories: Vec<Arc<History>>,
     /// Whether one of them keeps messages on disk, and wants them to survive a power failure.
     sync: bool,
     /// By which the log knows the queues that keep durable messages without priorities; nothing if it is not as simple.
@@ -61,7 +63,7 @@ pub enum Body<'a> {
         payload: &'a [u8],
     },
     /// A message of its own.
-    Owned(Arc<crate::message::Message>),
+    Owned(Arc<Message>),
 }
 
 #[derive(Debug)]
@@ -216,7 +218,8 @@ impl Route {
                 plain.push(queue.id.0);
             }
         }
-        Self { exchange, version, reusable, queues, limited, delay_ms: None, sync, plain }
+        let histories = Vec::new();
+        Self { exchange, version, reusable, queues, limited, delay_ms: None, histories, sync, plain }
     }
 
     /// A route to no queue.
@@ -233,8 +236,8 @@ impl Route {
     fn without(&self, refusing: &[Arc<QueueInfo>]) -> Self {
         let is_left = |queue: &&Arc<QueueInfo>| refusing.iter().all(|other| other.id != queue.id);
         let queues = self.queues.iter().filter(is_left).cloned().collect();
-        let delay_ms = self.delay_ms;
-        Self { delay_ms, ..Self::new(self.exchange.clone(), self.version, false, queues) }
+        let (delay_ms, histories) = (self.delay_ms, self.histories.clone());
+        Self { delay_ms, histories, ..Self::new(self.exchange.clone(), self.version, false, queues) }
     }
 
     /// A message on this route through references.

@@ -149,6 +149,12 @@ pub enum Refusal {
     /// A binding of a headers exchange with a bad `x-match`.
     #[error("Invalid x-match field {0}")]
     InvalidMatch(String),
+    /// A new exchange with arguments that its type does not take.
+    #[error("{0}")]
+    InvalidExchange(String),
+    /// A binding that the type of its exchange does not take.
+    #[error("{0}")]
+    InvalidBinding(String),
     /// An argument of a type that it cannot have.
     #[error("invalid type '{kind}' for arg '{argument}' in {resource}")]
     InvalidType {

@@ -199,7 +199,7 @@ impl AmqpSession {
         let (cc, bcc) = (carbon("CC")?, carbon("BCC")?);
         let mut keys = vec![routing_key];
         keys.extend(cc.iter().chain(&bcc).map(String::as_str));
-        let route = broker.route(&caller, exchange, &keys, &|| headers.clone())?;
+        let route = broker.route(&caller, exchange, &keys, properties)?;
         let mut changed = None;
         if properties.reply_to == Some(REPLY_TO) {
             changed = Some(properties.with_reply_to(self.reply_name(number)?));

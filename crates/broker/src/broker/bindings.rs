@@ -1,12 +1,16 @@
 //! Binding queues and exchanges to exchanges.
 
+use std::sync::Arc;
+
 use super::{Broker, Caller};
 use crate::{
     identity::Access,
     log::Position,
+    message::Message,
+    publish::{Batch, Body, Route},
     record::State,
     refusal::{Refusal, Resource},
-    topology::{Binding, Destination, ExchangeKind},
+    topology::{Binding, Destination, ExchangeKind, Vhost},
     value::Table,
 };
 
@@ -33,7 +37,7 @@ pub struct BindingRequest<'a> {
 }
 
 impl Broker {
-    /// Adds a binding, if it is not there. Returns when it is safe.
+    /// Adds a binding, if it is not there, and gives its destination what its source remembers. Returns when it is safe.
     ///
     /// # Errors
     /// If an end does not exist or the caller may not.
@@ -48,10 +52,36 @@ impl Broker {
         {
             return Err(Refusal::NotFound(end.resource(caller)));
         }
-        if !state.bind(binding.clone())? {
-            return Ok(Position(0));
+        let added = state.bind(binding.clone())?;
+        let destination = binding.destination.clone();
+        let mut position = Position(0);
+        if added.durable {
+            position = self.put_state(&State::Binding { vhost: caller.vhost.name().clone(), binding });
         }
-        Ok(self.put_state(&State::Binding { vhost: caller.vhost.name().clone(), binding }))
+        drop(state);
+        self.replay(&caller.vhost, &destination, &added.history);
+        Ok(position)
+    }
+
+    /// Delivers what an exchange remembers to where a new binding of it leads.
+    fn replay(&self, vhost: &Vhost, destination: &Destination, history: &[Arc<Message>]) {
+        let mut batch = Batch::default();
+        for message in history {
+            let view = message.view();
+            let state = vhost.read();
+            let queues = match destination {
+                Destination::Queue(id) => state.queue_by_id(*id).cloned().into_iter().collect(),
+                Destination::Exchange(name) => state.route(name, &[view.routing_key], &self.stored(&view), 0).queues,
+            };
+            drop(state);
+            let route = Route::new(view.exchange.clone(), vhost.version(), false, queues);
+            if !route.queues.is_empty() {
+                batch.publish(Arc::new(route), Body::Owned(Arc::clone(message)), 0);
+            }
+        }
+        if !batch.is_empty() {
+            self.apply(&mut batch);
+        }
     }
 
     /// Removes a binding, if it and both its ends are there. Returns when that is safe.

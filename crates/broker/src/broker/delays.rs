@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{Broker, DeleteRule};
+use super::Broker;
 use crate::{
     log::{Durability, Entry},
     message::{Message, MessageView},
@@ -14,7 +14,7 @@ use crate::{
     queue::{Aftermath, Departure},
     record::{self, State},
     session::Millis,
-    topology::{ExchangeDeclaration, QueueId, QueueInfo, QueueType, Vhost, VhostState},
+    topology::{ExchangeDeclaration, QueueId, QueueInfo, QueueType},
     value::{Name, Table, Value},
 };
 
@@ -61,13 +61,19 @@ impl Broker {
     }
 
     /// Forgets what an exchange that is gone has kept back.
-    pub(super) fn remove_delay_queue(&self, vhost: &Vhost, state: &mut VhostState, exchange: &Name) {
-        let Some(info) = self.delays.write().remove(&(vhost.name().clone(), exchange.clone())) else { return };
+    pub(super) fn remove_delay_queue(&self, vhost: &Name, exchange: &Name) {
+        let Some(info) = self.delays.write().remove(&(vhost.clone(), exchange.clone())) else { return };
+        let mut after = self.aftermath();
+        self.shards[self.shard_index(info.id)].lock().remove(&info, &mut after);
         if info.durable {
-            let key = State::Delay { vhost: vhost.name().clone(), exchange: exchange.clone(), id: info.id }.key();
-            self.log.append(&[Entry::Remove { key: &key }], Durability::Os);
+            let delay = State::Delay { vhost: vhost.clone(), exchange: exchange.clone(), id: info.id }.key();
+            let timed = info.is_timed.load(Ordering::Relaxed).then(|| State::Timed(info.id).key());
+            let mut entries = vec![Entry::Remove { key: &delay }];
+            entries.extend(timed.iter().map(|key| Entry::Remove { key }));
+            entries.push(Entry::Drop { holder: info.holder(0), from: 0, before: u64::MAX, except: &[] });
+            self.log.append(&entries, Durability::Os);
         }
-        let _ = self.remove_queue(vhost, state, &info, DeleteRule::default());
+        self.finish(after);
     }
 
     /// The way of a message whose delay is over, and the message that it is now: with its own time to live before it,
@@ -84,7 +90,7 @@ impl Broker {
         let due: Option<Millis> = ttl.map(|ttl| after.now.plus(ttl));
         let released = MessageView { arrived: after.now, due, annotations: &encoded, ..view };
         let keys = super::departures::routing_keys(&view, &headers, &annotations);
-        let queues = self.queues_of(&departure.queue.vhost, view.exchange, &keys, &view, &headers);
+        let queues = self.queues_of(&departure.queue.vhost, view.exchange, &keys, &view);
         (Route::new(view.exchange.clone(), 0, false, queues), Arc::new(Message::copy_of(&released)))
     }
 }

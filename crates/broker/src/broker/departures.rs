@@ -12,8 +12,7 @@ use crate::{
     queue::{Aftermath, Departure, Reason},
     record,
     rules::DeadLetterTarget,
-    topology::QueueInfo,
-    value::{Name, Table, Value},
+    value::{Table, Value},
 };
 
 /// The header with a dead letter's history.
@@ -65,7 +64,7 @@ impl Broker {
             }
             None => keys,
         };
-        let mut queues = self.queues_of(&queue.vhost, &target.exchange, &keys, &view, &headers);
+        let mut queues = self.queues_of(&queue.vhost, &target.exchange, &keys, &view);
         if *reason != Reason::Rejected {
             queues.retain(|to| !is_cycle(&to.name, &annotations));
         }
@@ -81,24 +80,6 @@ impl Broker {
         };
         let route = Route::new(target.exchange.clone(), 0, false, queues);
         (route, Arc::new(Message::copy_of(&letter)))
-    }
-
-    /// Where the keys of a message lead from an exchange, if that is there.
-    pub(super) fn queues_of(
-        &self,
-        vhost: &Name,
-        exchange: &Name,
-        keys: &[String],
-        message: &MessageView<'_>,
-        headers: &Table,
-    ) -> Vec<Arc<QueueInfo>> {
-        let Some(vhost) = self.vhost(vhost) else { return Vec::new() };
-        let mut queues = Vec::new();
-        let state = vhost.read();
-        for key in keys {
-            self.route_in(&state, exchange, key, message, headers, &mut queues);
-        }
-        queues
     }
 
     /// The headers of a message, as the protocol that it came by has them.

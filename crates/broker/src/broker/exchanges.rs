@@ -7,7 +7,7 @@ use crate::{
     log::{Durability, Entry, Position},
     record::State,
     refusal::Refusal,
-    topology::{ExchangeDeclaration, Removed, Vhost},
+    topology::{Exchange, ExchangeDeclaration, Removed, Vhost},
     value::Value,
 };
 
@@ -53,12 +53,17 @@ impl Broker {
         if name.starts_with("amq.") {
             return Err(Refusal::ReservedName { kind: "exchange", name: name.into() });
         }
+        let exchange = Exchange::new(declaration.clone())?;
         let mut state = caller.vhost.write();
         if let Some(existing) = state.exchange(name) {
             return arguments::equivalent_exchange(resource(), &declaration, &existing.declaration)
                 .map(|()| Position(0));
         }
-        state.insert_exchange(name.into(), declaration.clone());
+        let is_delayed = exchange.is_delayed();
+        state.insert_exchange(name.into(), exchange);
+        if is_delayed {
+            self.add_delay_queue(caller.vhost.name(), &name.into(), &declaration);
+        }
         if !declaration.durable {
             return Ok(Position(0));
         }
@@ -88,6 +93,7 @@ impl Broker {
     /// Takes out of the log what is gone from the topology.
     pub(super) fn forget(&self, vhost: &Vhost, removed: Removed) -> Position {
         let vhost = vhost.name();
+        removed.delayed.iter().for_each(|exchange| self.remove_delay_queue(vhost, exchange));
         let mut keys = Vec::new();
         for binding in removed.bindings {
             keys.push(State::Binding { vhost: vhost.clone(), binding }.key());

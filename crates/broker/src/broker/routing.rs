@@ -1,30 +1,24 @@
 //! Where messages go, and whether a caller may send them there.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
-use super::{Broker, Caller};
+use super::{Broker, Caller, delays::delay_of};
 use crate::{
     identity::Access,
-    message::MessageView,
+    message::{MessageView, Stored},
     publish::Route,
     refusal::Refusal,
-    topology::{ExchangeKind, QueueInfo, VhostState},
-    value::Table,
+    topology::{ExchangeKind, Facts, QueueInfo, mix},
+    value::Name,
 };
 
 impl Broker {
     /// Finds where messages go, and whether the caller may send them there. `keys` holds the routing key, and further
-    /// ones that the message names itself.
+    /// ones that the message names itself; what else an exchange may want to know, it asks of `facts`.
     ///
     /// # Errors
     /// If the exchange does not exist, is internal, or the caller may not write to it.
-    pub fn route(
-        &self,
-        caller: &Caller,
-        exchange: &str,
-        keys: &[&str],
-        headers: &dyn Fn() -> Table,
-    ) -> Result<Route, Refusal> {
+    pub fn route(&self, caller: &Caller, exchange: &str, keys: &[&str], facts: &dyn Facts) -> Result<Route, Refusal> {
         let vhost = &caller.vhost;
         // Read before the state: a change in between makes this route look older than it is, never newer.
         let version = vhost.version();
@@ -41,40 +35,42 @@ impl Broker {
                 self.identity.check_topic(&caller.user, Access::Write, resource(), key)?;
             }
         }
-        if let Some(route) = self.delayed_route(caller, exchange, version, headers) {
+        if let Some(route) = self.delayed_route(caller, exchange, version, facts) {
             return Ok(route);
         }
-        let mut queues = Vec::new();
-        let mut reusable = keys.len() == 1;
-        for key in keys {
-            reusable &= state.route(exchange, key, headers, &mut queues);
-        }
-        Ok(Route::new(exchange.into(), version, reusable, queues))
+        let routed = state.route(exchange, keys, facts, self.chance());
+        let mut route = Route::new(exchange.into(), version, routed.reusable && keys.len() == 1, routed.queues);
+        route.histories = routed.histories;
+        Ok(route)
     }
 
-    /// Adds the queues that a message leads to that is no client's any more.
-    pub(super) fn route_in(
+    /// Where the keys of a message lead that the broker has taken in already.
+    pub(super) fn queues_of(
         &self,
-        state: &VhostState,
-        exchange: &str,
-        key: &str,
-        _message: &MessageView<'_>,
-        headers: &Table,
-        queues: &mut Vec<Arc<QueueInfo>>,
-    ) {
-        state.route(exchange, key, &|| headers.clone(), queues);
+        vhost: &Name,
+        exchange: &Name,
+        keys: &[String],
+        message: &MessageView<'_>,
+    ) -> Vec<Arc<QueueInfo>> {
+        let Some(vhost) = self.vhost(vhost) else { return Vec::new() };
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        vhost.read().route(exchange, &keys, &self.stored(message), self.chance()).queues
+    }
+
+    /// A message that the broker has taken in, for exchanges that look into it.
+    pub(super) fn stored<'a>(&self, message: &MessageView<'a>) -> Stored<'a> {
+        Stored { codec: self.codec(message.origin), properties: message.properties }
+    }
+
+    /// Bits for exchanges that choose by chance.
+    fn chance(&self) -> u64 {
+        mix((self.settings.seed as u64).wrapping_add(self.routes.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// The way into a delay exchange's own queue, for a message that asks for a delay.
-    fn delayed_route(
-        &self,
-        caller: &Caller,
-        exchange: &str,
-        version: u64,
-        headers: &dyn Fn() -> Table,
-    ) -> Option<Route> {
+    fn delayed_route(&self, caller: &Caller, exchange: &str, version: u64, facts: &dyn Facts) -> Option<Route> {
         let queue = self.delay_queue(caller.vhost.name(), exchange)?;
-        let delay = super::delays::delay_of(&headers())?;
+        let delay = delay_of(&facts.headers())?;
         Some(Route::new(exchange.into(), version, false, vec![queue]).delayed(delay))
     }
 }

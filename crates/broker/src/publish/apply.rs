@@ -132,6 +132,7 @@ impl Broker {
         let (durable, bytes) = (draft.view().durable, draft.view().payload.len() as u64);
         // Each queue that keeps the message has a record of its own, in the order of the route.
         let mut next = publish.first.0;
+        publish.route.histories.iter().for_each(|history| history.remember(draft.share()));
         for queue in &publish.route.queues {
             if let QueueKind::Direct(outlet, consumer) = &queue.kind {
                 let delivery = Delivery {

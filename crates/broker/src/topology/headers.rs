@@ -1,9 +1,9 @@
 //! The index of a headers exchange: each binding is found through the pairs that it asks for, so that a message is
 //! compared with the bindings that share a header with it and with no others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
-use super::Destination;
+use super::{Destination, vhost::BindingId};
 use crate::{
     refusal::Refusal,
     value::{Name, Table, Value},
@@ -12,82 +12,79 @@ use crate::{
 /// The bindings of a headers exchange.
 #[derive(Debug, Default)]
 pub struct HeadersIndex {
-    bindings: BTreeMap<u64, HeadersBinding>,
+    bindings: HashMap<u64, HeadersBinding>,
+    numbers: HashMap<BindingId, u64>,
     next: u64,
-    by_pair: HashMap<PairKey, Vec<u64>>,
+    by_pair: HashMap<PairKey, BTreeSet<u64>>,
     /// Bindings without any pair to look for.
-    unconditional: Vec<u64>,
+    unconditional: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
 struct HeadersBinding {
-    arguments: Table,
     pairs: Vec<(Name, Value)>,
     all: bool,
     destination: Destination,
+    /// Under which of the pairs it is found.
+    keys: Vec<PairKey>,
 }
 
 /// A header name with its value; `None` where any value will do.
 type PairKey = (Name, Option<String>);
 
 impl HeadersIndex {
-    /// Checks the `x-match` argument of a binding.
+    /// Adds a binding.
     ///
     /// # Errors
-    /// [`Refusal::InvalidMatch`] if it is none of the four forms.
-    pub fn check(arguments: &Table) -> Result<(), Refusal> {
-        match arguments.get("x-match") {
-            None => Ok(()),
-            Some(value) => match value.as_text() {
-                Some("all" | "any" | "all-with-x" | "any-with-x") => Ok(()),
-                Some(text) => Err(Refusal::InvalidMatch(format!(
-                    "value <<\"{text}\">>; expected all, any, all-with-x, or any-with-x"
-                ))),
-                None => Err(Refusal::InvalidMatch(format!(
-                    "type {} (value {}); expected longstr",
-                    value.type_name(),
-                    comparable(value)
-                ))),
-            },
-        }
-    }
-
-    /// Adds a binding.
-    pub fn insert(&mut self, arguments: &Table, destination: Destination) {
+    /// [`Refusal::InvalidMatch`] if `x-match` is none of the four forms.
+    pub(super) fn insert(&mut self, id: &BindingId, arguments: &Table) -> Result<(), Refusal> {
+        check(arguments)?;
         let form = arguments.get("x-match").and_then(Value::as_text).unwrap_or("all");
         let with_x = form.ends_with("-with-x");
         let pairs = arguments.0.iter().filter(|(name, _)| &**name != "x-match" && (with_x || !name.starts_with("x-")));
         let pairs: Vec<_> = pairs.cloned().collect();
-        let id = self.next;
+        let all = form.starts_with("all");
+        let number = self.next;
         self.next += 1;
-        let binding = HeadersBinding { arguments: arguments.clone(), all: form.starts_with("all"), pairs, destination };
-        for key in binding.index_keys() {
-            self.by_pair.entry(key).or_default().push(id);
+        let keys = self.index_keys(&pairs, all);
+        for key in &keys {
+            self.by_pair.entry(key.clone()).or_default().insert(number);
         }
-        if binding.pairs.is_empty() && binding.all {
-            self.unconditional.push(id);
+        if pairs.is_empty() && all {
+            self.unconditional.insert(number);
         }
-        self.bindings.insert(id, binding);
+        self.numbers.insert(id.clone(), number);
+        self.bindings.insert(number, HeadersBinding { pairs, all, destination: id.0.clone(), keys });
+        Ok(())
     }
 
-    /// Removes the binding with these arguments and this destination.
-    pub fn remove(&mut self, arguments: &Table, destination: &Destination) {
-        let mut same = self.bindings.iter().filter(|(_, b)| b.destination == *destination && b.arguments == *arguments);
-        let Some((&id, _)) = same.next() else { return };
-        let Some(binding) = self.bindings.remove(&id) else { return };
-        for key in binding.index_keys() {
-            if let Some(ids) = self.by_pair.get_mut(&key) {
-                ids.retain(|&other| other != id);
-                if ids.is_empty() {
-                    self.by_pair.remove(&key);
+    /// One pair is enough to find a binding that wants all of them, best the one that the fewest bindings share; one that
+    /// wants any is found by each.
+    fn index_keys(&self, pairs: &[(Name, Value)], all: bool) -> Vec<PairKey> {
+        let keys = pairs.iter().map(|(name, value)| (name.clone(), wanted_value(value)));
+        if all {
+            return keys.min_by_key(|key| self.by_pair.get(key).map_or(0, BTreeSet::len)).into_iter().collect();
+        }
+        keys.collect()
+    }
+
+    /// Removes a binding.
+    pub(super) fn remove(&mut self, id: &BindingId) {
+        let Some(number) = self.numbers.remove(id) else { return };
+        let Some(binding) = self.bindings.remove(&number) else { return };
+        for key in &binding.keys {
+            if let Some(numbers) = self.by_pair.get_mut(key) {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    self.by_pair.remove(key);
                 }
             }
         }
-        self.unconditional.retain(|&other| other != id);
+        self.unconditional.remove(&number);
     }
 
     /// Calls `found` for the destination of every binding that matches.
-    pub fn matches(&self, headers: &Table, mut found: impl FnMut(&Destination)) {
+    pub(super) fn matches<'a>(&'a self, headers: &Table, mut found: impl FnMut(&'a Destination)) {
         for id in &self.unconditional {
             found(&self.bindings[id].destination);
         }
@@ -104,13 +101,17 @@ impl HeadersIndex {
     }
 }
 
-impl HeadersBinding {
-    /// One pair is enough to find a binding that wants all of them; one that wants any is found by each.
-    fn index_keys(&self) -> Vec<PairKey> {
-        let wanted = if self.all { 1 } else { self.pairs.len() };
-        self.pairs.iter().take(wanted).map(|(name, value)| (name.clone(), wanted_value(value))).collect()
-    }
+/// Checks the `x-match` argument of a binding.
+fn check(arguments: &Table) -> Result<(), Refusal> {
+    let Some(value) = arguments.get("x-match") else { return Ok(()) };
+    Err(Refusal::InvalidMatch(match value.as_text() {
+        Some("all" | "any" | "all-with-x" | "any-with-x") => return Ok(()),
+        Some(text) => format!("value <<\"{text}\">>; expected all, any, all-with-x, or any-with-x"),
+        None => format!("type {} (value {}); expected longstr", value.type_name(), comparable(value)),
+    }))
+}
 
+impl HeadersBinding {
     fn all_match(&self, headers: &Table) -> bool {
         self.pairs.iter().all(|(name, wanted)| {
             let wanted = wanted_value(wanted);
@@ -124,7 +125,7 @@ fn wanted_value(value: &Value) -> Option<String> {
 }
 
 /// A form in which values are equal if RabbitMQ calls them equal: by value, without their AMQP type.
-fn comparable(value: &Value) -> String {
+pub(super) fn comparable(value: &Value) -> String {
     if let Some(integer) = value.as_integer() {
         return integer.to_string();
     }
@@ -149,11 +150,11 @@ mod tests {
 
     fn matched(arguments: &Table, headers: &Table) -> bool {
         let mut index = HeadersIndex::default();
-        let destination = Destination::Queue(QueueId(1));
-        index.insert(arguments, destination.clone());
+        let id = (Destination::Queue(QueueId(1)), Name::from(""), Vec::new());
+        index.insert(&id, arguments).unwrap();
         let mut found = false;
         index.matches(headers, |_| found = true);
-        index.remove(arguments, &destination);
+        index.remove(&id);
         let mut left = 0;
         index.matches(headers, |_| left += 1);
         assert_eq!((left, index.by_pair.len(), index.bindings.len()), (0, 0, 0), "removal leaves nothing");
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_bad_form_is_refused() {
-        let refused = HeadersIndex::check(&table(&[("x-match", Value::from("some"))]));
+        let refused = check(&table(&[("x-match", Value::from("some"))]));
         let text = "Invalid x-match field value <<\"some\">>; expected all, any, all-with-x, or any-with-x";
         assert_eq!(refused.unwrap_err().to_string(), text);
     }

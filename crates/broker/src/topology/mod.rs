@@ -3,8 +3,13 @@
 //! A [`Vhost`] is read by every publisher and written by declarations. Its version grows with each change, so that a
 //! route which a session remembers costs one atomic load to validate; see [`crate::publish`].
 
+mod bag;
 pub mod exchange;
+mod facts;
+mod hash;
 mod headers;
+mod history;
+mod jms;
 mod topic;
 pub mod vhost;
 
@@ -18,9 +23,12 @@ use std::{
 
 use parking_lot::RwLock;
 
+pub(crate) use self::hash::mix;
 pub use self::{
     exchange::{Exchange, ExchangeDeclaration, ExchangeKind},
-    vhost::{Binding, Removed, Vhost, VhostState},
+    facts::Facts,
+    history::History,
+    vhost::{Added, Binding, Removed, Routed, Vhost, VhostState},
 };
 use crate::{
     log::Durability,

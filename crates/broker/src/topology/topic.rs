@@ -3,7 +3,7 @@
 //! Matching walks the trie with a set of nodes, one word at a time, so its cost is bounded by words × nodes reached,
 //! however many `#` a key holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::{Destination, DestinationSet};
 
@@ -56,7 +56,7 @@ impl TopicIndex {
     }
 
     /// Calls `found` for every destination whose binding key matches; one destination may be named several times.
-    pub fn matches(&self, routing_key: &str, mut found: impl FnMut(&Destination)) {
+    pub fn matches<'a>(&'a self, routing_key: &str, mut found: impl FnMut(&'a Destination)) {
         let mut active = Vec::with_capacity(8);
         self.activate(&mut active, 0);
         let mut next = Vec::with_capacity(8);
@@ -154,7 +154,7 @@ fn words(key: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Destinations under their binding keys, for exchanges that compare keys as a whole.
-pub type KeyIndex = BTreeMap<Box<str>, DestinationSet>;
+pub type KeyIndex = HashMap<Box<str>, DestinationSet>;
 
 #[cfg(test)]
 mod tests {

@@ -10,8 +10,12 @@ use std::{
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Destination, Exchange, ExchangeDeclaration, ExchangeKind, QueueId, QueueInfo, QueueType};
+use super::{
+    Destination, Exchange, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo, QueueType,
+    facts::Query, hash,
+};
 use crate::{
+    message::Message,
     policy::{Policies, Policy, PolicyKind},
     record,
     refusal::{Refusal, Resource},
@@ -44,7 +48,8 @@ pub struct VhostState {
     by_destination: BTreeMap<Destination, BTreeSet<(Name, BindingId)>>,
 }
 
-type BindingId = (Destination, Name, Vec<u8>);
+/// What tells the bindings of an exchange apart: destination, key, and the arguments as bytes.
+pub(super) type BindingId = (Destination, Name, Vec<u8>);
 
 /// A binding.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +80,28 @@ pub struct Removed {
     pub bindings: Vec<Binding>,
     /// Durable exchanges.
     pub exchanges: Vec<Name>,
+    /// Exchanges that kept messages back.
+    pub delayed: Vec<Name>,
+}
+
+/// What adding a binding came to.
+#[derive(Debug, Default)]
+pub struct Added {
+    /// Whether it is new and survives a restart.
+    pub durable: bool,
+    /// If it is new: what its source remembers and its destination is to get, the oldest first.
+    pub history: Vec<Arc<Message>>,
+}
+
+/// Where a message goes.
+#[derive(Debug)]
+pub struct Routed {
+    /// Queues, which may be named more than once.
+    pub queues: Vec<Arc<QueueInfo>>,
+    /// Whether this depends on nothing but the routing keys, for a message without headers.
+    pub reusable: bool,
+    /// Where the message is to be remembered.
+    pub histories: Vec<Arc<History>>,
 }
 
 #[derive(Debug)]
@@ -106,7 +133,10 @@ impl Vhost {
         for (exchange, kind, internal) in predeclared {
             let arguments = Table::default();
             let declaration = ExchangeDeclaration { kind, durable: true, auto_delete: false, internal, arguments };
-            state.insert_exchange(exchange.into(), declaration);
+            // They have no arguments that could be wrong.
+            if let Ok(made) = Exchange::new(declaration) {
+                state.insert_exchange(exchange.into(), made);
+            }
         }
         Self { name, version: AtomicU64::new(1), state: RwLock::new(state) }
     }
@@ -182,16 +212,16 @@ impl VhostState {
     }
 
     /// The exchange that gets what another cannot route.
-    fn alternate_of(&self, name: &str, exchange: &Exchange) -> Option<Name> {
+    fn alternate_of<'a>(&'a self, name: &str, exchange: &'a Exchange) -> Option<&'a str> {
         exchange.alternate().or_else(|| {
             let (_, policy) = self.policies.for_exchange(name)?;
-            policy.definition.get("alternate-exchange").and_then(Value::as_text).map(Name::from)
+            policy.definition.get("alternate-exchange").and_then(Value::as_text)
         })
     }
 
     /// Adds an exchange.
-    pub fn insert_exchange(&mut self, name: Name, declaration: ExchangeDeclaration) {
-        self.exchanges.insert(name, Exchange::new(declaration));
+    pub fn insert_exchange(&mut self, name: Name, exchange: Exchange) {
+        self.exchanges.insert(name, exchange);
     }
 
     /// Adds a queue.
@@ -214,6 +244,9 @@ impl VhostState {
 
     fn remove_exchange_into(&mut self, name: &Name, removed: &mut Removed) {
         let Some(exchange) = self.exchanges.remove(name) else { return };
+        if exchange.is_delayed() {
+            removed.delayed.push(name.clone());
+        }
         if exchange.declaration.durable {
             removed.exchanges.push(name.clone());
         }
@@ -243,13 +276,12 @@ impl VhostState {
     fn remove_binding_from(&mut self, source: &Name, id: &BindingId, removed: &mut Removed) {
         let Some(bindings) = self.by_source.get_mut(source) else { return };
         let Some(bound) = bindings.remove(id) else { return };
-        let binding = &bound.binding;
         if bindings.is_empty() {
             self.by_source.remove(source);
         }
         let mut unused = false;
         if let Some(exchange) = self.exchanges.get_mut(source) {
-            exchange.remove(&binding.key, &binding.arguments, &binding.destination);
+            exchange.remove(id);
             unused = exchange.declaration.auto_delete && exchange.bindings == 0;
         }
         removed.add(bound);
@@ -267,31 +299,30 @@ impl VhostState {
         }
     }
 
-    /// Adds a binding, if it is not there already. Returns whether it is new and survives a restart.
+    /// Adds a binding, if it is not there already.
     ///
     /// # Errors
     /// If an end does not exist or the exchange does not take such arguments.
-    pub fn bind(&mut self, binding: Binding) -> Result<bool, Refusal> {
+    pub fn bind(&mut self, binding: Binding) -> Result<Added, Refusal> {
         let durable = self.is_durable(&binding);
         let vhost = self.name.clone().unwrap_or_else(|| Name::from(""));
         let missing = |name: &Name| Refusal::NotFound(Resource { kind: "exchange", name: name.clone(), vhost });
-        if let Destination::Exchange(name) = &binding.destination
-            && !self.exchanges.contains_key(name)
-        {
-            return Err(missing(name));
-        }
+        let queue = match &binding.destination {
+            Destination::Exchange(name) if !self.exchanges.contains_key(name) => return Err(missing(name)),
+            Destination::Exchange(_) => None,
+            Destination::Queue(id) => self.queues_by_id.get(id),
+        };
         let Some(exchange) = self.exchanges.get_mut(&binding.source) else { return Err(missing(&binding.source)) };
-        exchange.check_binding(&binding.arguments)?;
         let id = binding.id();
-        let bindings = self.by_source.entry(binding.source.clone()).or_default();
-        if bindings.contains_key(&id) {
-            return Ok(false);
+        if self.by_source.get(&binding.source).is_some_and(|bindings| bindings.contains_key(&id)) {
+            return Ok(Added::default());
         }
-        exchange.insert(&binding.key, &binding.arguments, binding.destination.clone());
+        exchange.insert(&id, &binding, queue.map(|queue| &**queue))?;
+        let history = exchange.history().map(|history| history.messages()).unwrap_or_default();
         let place = (binding.source.clone(), id.clone());
         self.by_destination.entry(binding.destination.clone()).or_default().insert(place);
-        bindings.insert(id, Bound { binding, durable });
-        Ok(durable)
+        self.by_source.entry(binding.source.clone()).or_default().insert(id, Bound { binding, durable });
+        Ok(Added { durable, history })
     }
 
     /// Removes a binding, if it is there, and the auto-delete exchanges that this leaves unused.
@@ -320,48 +351,50 @@ impl VhostState {
         self.queues_by_id.get(&id)
     }
 
-    /// Follows bindings from `exchange` and adds the queues that they lead to. Exchanges are visited once each, which
-    /// cuts loops; an exchange that routes nowhere hands over to its alternate exchange. `headers` is called only if an
-    /// exchange needs them. Returns whether the result depends on nothing but the routing key.
-    pub fn route(
-        &self,
-        exchange: &str,
-        routing_key: &str,
-        headers: &dyn Fn() -> Table,
-        queues: &mut Vec<Arc<QueueInfo>>,
-    ) -> bool {
+    /// Follows bindings from `exchange` to queues. Exchanges are visited once each, which cuts loops; an exchange that
+    /// routes nowhere hands over to its alternate exchange. `keys` are the routing key and further ones that the message
+    /// names itself, `facts` is asked only if an exchange needs it, and `random` decides what is left to chance.
+    pub fn route(&self, exchange: &str, keys: &[&str], facts: &dyn Facts, random: u64) -> Routed {
+        let mut routed = Routed { queues: Vec::new(), reusable: true, histories: Vec::new() };
+        let named = keys.iter().filter_map(|key| self.queues.get(*key)).cloned();
         if exchange.is_empty() {
-            queues.extend(self.queues.get(routing_key).cloned());
-            return true;
+            routed.queues.extend(named);
+            return routed;
         }
-        let mut by_key_alone = true;
-        let mut visited: Vec<Name> = Vec::new();
-        let mut waiting = vec![Name::from(exchange)];
+        let mut query = Query::new(keys, facts, random);
+        let (mut visited, mut waiting) = (Vec::new(), vec![exchange]);
         while let Some(name) = waiting.pop() {
             if visited.contains(&name) {
                 continue;
             }
+            visited.push(name);
             if name.is_empty() {
-                queues.extend(self.queues.get(routing_key).cloned());
+                routed.queues.extend(named.clone());
                 continue;
             }
-            let Some(exchange) = self.exchanges.get(&name) else { continue };
-            let reads_headers = exchange.reads_headers();
-            by_key_alone &= !reads_headers;
-            let headers = if reads_headers { headers() } else { Table::default() };
+            let Some(exchange) = self.exchanges.get(name) else { continue };
+            routed.reusable &= exchange.routes_by_key();
+            if let Some(history) = exchange.history() {
+                if History::wants(query.headers()) {
+                    routed.histories.push(Arc::clone(history));
+                } else {
+                    routed.reusable = false;
+                }
+            }
             let mut found = false;
-            exchange.matches(routing_key, &headers, |destination| {
+            exchange.matches(&query, |destination| {
                 found = true;
                 match destination {
-                    Destination::Queue(id) => queues.extend(self.queues_by_id.get(id).cloned()),
-                    Destination::Exchange(next) => waiting.push(next.clone()),
+                    Destination::Queue(id) => routed.queues.extend(self.queues_by_id.get(id).cloned()),
+                    Destination::Exchange(next) => waiting.push(next),
                 }
             });
             if !found {
-                waiting.extend(self.alternate_of(&name, exchange));
+                waiting.extend(self.alternate_of(name, exchange));
             }
-            visited.push(name);
+            // The next exchange that chooses by chance chooses independently of this one.
+            query.random = hash::mix(query.random);
         }
-        by_key_alone
+        routed
     }
 }

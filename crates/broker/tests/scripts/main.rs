@@ -1,7 +1,9 @@
 //! Runs the scripts in `testscripts/`: what is asked of the model, and what it does: deliveries to outlets, entries in the
 //! log.
 //!
-//! `> queue NAME [durable] [auto-delete] [x-ARGUMENT=VALUE…]`, `> exchange NAME TYPE [durable] [x-ARGUMENT=VALUE…]`,
+//! `> queue NAME [durable] [auto-delete] [x-ARGUMENT=VALUE…]`, `> exchange NAME TYPE [durable] [ARGUMENT=VALUE…]`,
+//! `> no-exchange NAME`, `> join EXCHANGE QUEUE KEY [ARGUMENT=VALUE…]` and `> part …` (`-` is the empty key, `@NAME` an
+//! exchange instead of a queue), `> route EXCHANGE KEY[,KEY…] [HEADER=VALUE…]` (names the queues),
 //! `> bind QUEUE KEY [EXCHANGE] [ARGUMENT=VALUE…]` (to `amq.topic` if none is named), `> publish EXCHANGE KEY BODY
 //! [durable] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [prefetch=N]
 //! [x-priority=N] [x-consumer-timeout=MS]`, `> settle NAME accept|reject|requeue|fail|late N…` (by the count of its
@@ -30,7 +32,7 @@ use parking_lot::Mutex;
 use roadstead_broker::{
     ApplyTo, Attachment, BindingRequest, Broker, Codec, Consumer, ConsumerKey, Credit, DeleteRule, Delivery, End,
     ExchangeDeclaration, ExchangeKind, MessageView, Millis, Origin, Outlet, Permissions, Policy, PolicyKind, Position,
-    Pressure, QueueDeclaration, Settings, Settlement, Table, User, Value,
+    Pressure, QueueDeclaration, Refusal, Settings, Settlement, Table, User, Value,
     broker::{Caller, Fetch},
     identity::Pattern,
     outlet::{Attempts, Chunks},
@@ -51,7 +53,7 @@ fn scripts_have_the_effects_that_they_name() {
         if std::env::var_os("UPDATE_SCRIPTS").is_some() {
             fs::write(&path, found).unwrap();
         } else {
-            assert_eq!(found, expected, "{}", path.display());
+            assert!(found == expected, "{}:\n{}", path.display(), difference(&expected, &found));
         }
     }
 }
@@ -139,6 +141,11 @@ fn table(words: &[&str], takes: impl Fn(&str) -> bool) -> Table {
     table
 }
 
+/// A key; `-` is the empty one.
+fn unless_empty(key: &str) -> &str {
+    if key == "-" { "" } else { key }
+}
+
 /// Properties of messages in scripts: a table of headers, and under `ttl` the time to live.
 #[derive(Debug)]
 struct ScriptCodec;
@@ -147,6 +154,10 @@ impl Codec for ScriptCodec {
     fn headers(&self, properties: &[u8]) -> Table {
         let text = std::str::from_utf8(properties).unwrap();
         table(&text.split(' ').collect::<Vec<_>>(), |key| key != "ttl")
+    }
+
+    fn property(&self, _: &[u8], _: &str) -> Option<Value> {
+        None
     }
 
     fn expiration(&self, properties: &[u8]) -> Option<String> {
@@ -207,12 +218,7 @@ impl World {
                     self.journal.lock().push(refusal.to_string());
                 }
             }
-            ["exchange", name, kind, ..] => {
-                let arguments = table(words, |key| key.starts_with("x-") || key == "alternate-exchange");
-                let (kind, durable) = (ExchangeKind::parse(kind).unwrap(), has("durable"));
-                let declaration = ExchangeDeclaration { kind, durable, auto_delete: false, internal: false, arguments };
-                self.broker.declare_exchange(&self.caller, name, declaration).unwrap();
-            }
+            ["exchange" | "join" | "part" | "route", ..] => self.topology_step(words),
             ["no-exchange", name] => {
                 self.broker.delete_exchange(&self.caller, name, DeleteRule::default()).unwrap();
             }
@@ -295,6 +301,45 @@ impl World {
         }
     }
 
+    fn topology_step(&self, words: &[&str]) {
+        match words {
+            ["exchange", name, kind, ..] => self.declare_exchange(name, kind, words),
+            [command, exchange, queue, key, ..] if *command != "route" => {
+                let destination = queue.strip_prefix('@').map_or(End::Queue(queue), End::Exchange);
+                let (source, key) = (*exchange, unless_empty(key));
+                let request = BindingRequest { source, destination, key, arguments: table(words, |_| true) };
+                self.note_refusal(match *command {
+                    "join" => self.broker.bind(&self.caller, request),
+                    _ => self.broker.unbind(&self.caller, request),
+                });
+            }
+            [_, exchange, keys, ..] => {
+                let keys: Vec<_> = keys.split(',').map(unless_empty).collect();
+                let route = self.broker.route(&self.caller, exchange, &keys, &table(words, |_| true)).unwrap();
+                let mut names: Vec<_> = route.queues.iter().map(|queue| queue.name.as_str()).collect();
+                names.sort_unstable();
+                let reusable = if route.reusable { ", always" } else { "" };
+                self.journal.lock().push(format!("to [{}]{reusable}", names.join(" ")));
+            }
+            _ => panic!("too few words: {words:?}"),
+        }
+    }
+
+    fn declare_exchange(&self, name: &str, kind: &str, words: &[&str]) {
+        let (durable, auto_delete, internal) = (words.contains(&"durable"), false, false);
+        self.note_refusal(ExchangeKind::parse(kind).and_then(|kind| {
+            let arguments = table(words, |_| true);
+            let declaration = ExchangeDeclaration { kind, durable, auto_delete, internal, arguments };
+            self.broker.declare_exchange(&self.caller, name, declaration)
+        }));
+    }
+
+    fn note_refusal(&self, result: Result<Position, Refusal>) {
+        if let Err(refusal) = result {
+            self.journal.lock().push(refusal.to_string());
+        }
+    }
+
     fn page_out(&self) {
         let end = Position(self.log.state.lock().last + 1);
         let page_out =
@@ -315,10 +360,10 @@ impl World {
 
     fn publish(&self, exchange: &str, key: &str, body: &str, words: &[&str]) {
         let headers = table(words, |key| !["ttl", "priority"].contains(&key));
-        let route = self.broker.route(&self.caller, exchange, &[key], &|| headers.clone()).unwrap();
+        let route = self.broker.route(&self.caller, exchange, &[unless_empty(key)], &headers).unwrap();
         let properties = words.join(" ");
         let body = Body::Borrowed {
-            routing_key: key,
+            routing_key: unless_empty(key),
             origin: Origin(9),
             durable: words.contains(&"durable"),
             priority: number(words, "priority").map(|priority| priority as u8),
@@ -385,4 +430,12 @@ fn number(words: &[&str], name: &str) -> Option<u64> {
 
 fn kind_of(words: &[&str]) -> PolicyKind {
     if words.contains(&"operator") { PolicyKind::Operator } else { PolicyKind::User }
+}
+
+/// The first line that differs, with some before it.
+fn difference(expected: &str, found: &str) -> String {
+    let same = expected.lines().zip(found.lines()).take_while(|(a, b)| a == b).count();
+    let context = expected.lines().take(same).skip(same.saturating_sub(4)).map(|line| format!("  {line}\n"));
+    let line = |text: &str| text.lines().nth(same).unwrap_or("(nothing)").to_owned();
+    format!("{}- {}\n+ {}", context.collect::<String>(), line(expected), line(found))
 }
