@@ -23,16 +23,7 @@ const STDERR_LINES_SHOWN: usize = 150;
 
 /// Checks that fail because the broker lacks a feature, and the feature that each waits for. Once a check passes in every
 /// suite that has it, the tests fail until it is off the list.
-const NOT_YET: [(&str, &str); 8] = [
-    ("reject-dead-letters", "dead-lettering"),
-    ("expiry-dead-letters", "message TTL and dead-lettering"),
-    ("reject-publish-nacks", "x-max-length with x-overflow: reject-publish"),
-    ("max-length-drops-the-head", "x-max-length"),
-    ("priority-queue", "x-max-priority"),
-    ("consumer-priority", "x-priority of consumers"),
-    ("single-active-consumer", "x-single-active-consumer"),
-    ("queue-expires-when-unused", "x-expires"),
-];
+const NOT_YET: [(&str, &str); 0] = [];
 /// The tests below that run a suite.
 const SUITES: usize = 7;
 /// What the suites of this run say about the list.

@@ -418,10 +418,11 @@ impl Confirm {
     /// A `basic.ack` or `basic.nack` frame, written out because confirms are many.
     fn put(self, out: &mut Vec<u8>) {
         let [c0, c1] = self.channel.to_be_bytes();
-        let method = if self.is_refused { 120 } else { 80 };
+        // RabbitMQ sets both bits of a nack. All before it have been confirmed, so "multiple" means this one.
+        let (method, bits) = if self.is_refused { (120, 0b11) } else { (80, self.multiple.into()) };
         out.extend_from_slice(&[frame_type::METHOD, c0, c1, 0, 0, 0, 13, 0, 60, 0, method]);
         out.extend_from_slice(&self.number.to_be_bytes());
-        out.extend_from_slice(&[self.multiple.into(), wire::FRAME_END]);
+        out.extend_from_slice(&[bits, wire::FRAME_END]);
     }
 }
 
