@@ -94,6 +94,8 @@ impl Broker {
             self.owned.lock().entry(caller.session).or_default().push(Arc::clone(&info));
         }
         let position = if info.durable { self.put_state(&queue_state(&info)) } else { Position(0) };
+        drop(state);
+        self.alarm.ring();
         Ok((info, position))
     }
 
