@@ -122,6 +122,7 @@ impl From<Refusal> for Exception {
             | Refusal::InvalidType { .. }
             | Refusal::ForeignArgument { .. }
             | Refusal::InvalidProperty { .. }
+            | Refusal::Unfit(_)
             | Refusal::Limit(_) => Code::PreconditionFailed,
             Refusal::Unsupported(_) => Code::NotImplemented,
             Refusal::VhostNotFound(_) | Refusal::VhostRefused { .. } => Code::NotAllowed,

@@ -11,6 +11,7 @@ mod paging;
 mod policies;
 mod queues;
 mod routing;
+mod streams;
 mod time;
 
 pub use self::bindings::{BindingRequest, End};
@@ -35,11 +36,11 @@ use crate::{
     message::{Codec, Origin},
     outlet::Attempts,
     policy::Policy,
-    queue::{self, ConsumerId, Queue, Queued, Shard},
+    queue::{self, ConsumerId, Queue, Queued, Segment, Shard},
     record::{State, Unreadable},
     refusal::Refusal,
     session::{Millis, SessionId},
-    topology::{Exchange, QueueId, QueueInfo, Vhost},
+    topology::{Exchange, QueueId, QueueInfo, QueueType, Vhost},
     value::{Name, Table, Value},
 };
 
@@ -97,6 +98,10 @@ pub struct Broker {
     restart: Position,
     /// The time that the broker was last told, in milliseconds.
     time: AtomicU64,
+    /// Held while messages for streams are appended to the log and handed to them, so that both have the same order.
+    pub(crate) stream_order: Mutex<()>,
+    /// Streams with readers that wait for the log to commit.
+    pub(crate) uncommitted: Mutex<Vec<Arc<QueueInfo>>>,
     /// When something is due in a queue.
     pub(crate) alarm: Arc<queue::Alarm>,
     /// What the protocols say of the properties that they wrote.
@@ -246,6 +251,8 @@ impl Broker {
             tight: AtomicBool::new(false),
             restart: recovered.end,
             time: AtomicU64::new(now.0),
+            stream_order: Mutex::default(),
+            uncommitted: Mutex::default(),
             alarm,
             codecs: RwLock::default(),
             parameters: RwLock::default(),
@@ -264,11 +271,22 @@ impl Broker {
             State::User(..) => 1,
             State::Policy { .. } | State::Parameter { .. } | State::Exchange { .. } => 2,
             State::Queue { .. } | State::Delay { .. } => 3,
-            State::Binding { .. } | State::Timed(_) => 4,
+            State::Binding { .. } | State::Timed(_) | State::Segment { .. } => 4,
         });
-        let mut queues = HashMap::new();
+        let mut queues = BTreeMap::new();
+        let mut segments: HashMap<QueueId, Vec<(u64, Segment)>> = HashMap::new();
         for state in states {
-            self.restore_state(state, &mut queues)?;
+            match state {
+                State::Segment { id, offset, segment } => segments.entry(id).or_default().push((offset, segment)),
+                state => self.restore_state(state, &mut queues)?,
+            }
+        }
+        for info in queues.values().filter(|info| info.queue_type == QueueType::Stream) {
+            let held = recovered.held.iter().find(|held| held.holder == info.id.0);
+            let held = held.map(|held| (held.first, held.last, held.count));
+            let segments = segments.remove(&info.id).unwrap_or_default();
+            let mut shard = self.shards[self.shard_index(info.id)].lock();
+            shard.with(info, |queue| queue.restore_stream(&segments, held));
         }
         for held in recovered.held {
             let (id, priority) = QueueInfo::of_holder(held.holder);
@@ -292,7 +310,7 @@ impl Broker {
         Ok(())
     }
 
-    fn restore_state(&self, state: State, queues: &mut HashMap<u64, Arc<QueueInfo>>) -> Result<(), Unreadable> {
+    fn restore_state(&self, state: State, queues: &mut BTreeMap<u64, Arc<QueueInfo>>) -> Result<(), Unreadable> {
         let vhost = |name: &Name| self.vhost(name).ok_or(Unreadable("an entry belongs to no vhost"));
         match state {
             State::Vhost { name, metadata } => {
@@ -322,6 +340,8 @@ impl Broker {
                 self.insert_delay_queue(&info, &exchange);
                 queues.insert(id.0, info);
             }
+            // Segments belong to streams, which get them once they are there.
+            State::Segment { .. } => {}
             State::Timed(id) => {
                 if let Some(info) = queues.get(&id.0) {
                     info.is_timed.store(true, Ordering::Relaxed);

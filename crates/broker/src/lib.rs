@@ -35,7 +35,7 @@ pub use crate::{
     outlet::{Attempts, ConsumerKey, Delivery, Outlet, Output, Pressure},
     policy::{ApplyTo, Policies, Policy, PolicyKind},
     publish::{Batch, Published, Route},
-    queue::{Consumer, ConsumerId, Credit, Settlement},
+    queue::{Consumer, ConsumerId, Credit, Filter, Settlement, Start},
     refusal::{Refusal, Resource},
     selector::Selector,
     session::{Credentials, Login, Millis, Peer, Reply, Request, Session, SessionId},

@@ -33,6 +33,10 @@ pub const UNFINISHED_MESSAGES: u64 = 4;
 /// Routes that one channel remembers.
 pub const ROUTES_CACHED: usize = 256;
 
+/// Longest segment of a stream, in bytes of bodies (16 MiB): how exactly old messages go, and how far to read to find one
+/// by its number.
+pub const STREAM_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Messages in a queue above which one more that has no record gets one, so that it can leave memory.
 pub const DEEP_MESSAGES: usize = 64 * 1024;
 

@@ -15,7 +15,7 @@ use crate::{
     message::{Draft, Message, MessageView, Origin},
     queue::{ConsumerId, Settlement},
     session::Millis,
-    topology::{History, QueueInfo},
+    topology::{History, QueueInfo, QueueType},
     value::Name,
 };
 
@@ -32,6 +32,8 @@ pub struct Route {
     pub queues: Vec<Arc<QueueInfo>>,
     /// Whether one of them may refuse messages.
     pub limited: bool,
+    /// Whether one of them is a stream.
+    pub streams: bool,
     /// Milliseconds that a message waits before it gets there.
     pub delay_ms: Option<u64>,
     /// Where messages are to be remembered for bindings to come.
@@ -118,6 +120,8 @@ pub struct Batch<'a> {
     transaction: bool,
     /// Whether some route has to be asked before anything is logged.
     limited: bool,
+    /// Whether some route leads to a stream.
+    streams: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -139,6 +143,7 @@ impl<'a> Batch<'a> {
     /// Adds a publish. `token` comes back from [`Batch::published`].
     pub fn publish(&mut self, route: Arc<Route>, body: Body<'a>, token: u64) {
         self.limited |= route.limited || route.delay_ms.is_some();
+        self.streams |= route.streams;
         self.operations.push(Operation::Publish(Publish::new(route, body, token)));
     }
 
@@ -218,8 +223,9 @@ impl Route {
                 plain.push(queue.id.0);
             }
         }
-        let histories = Vec::new();
-        Self { exchange, version, reusable, queues, limited, delay_ms: None, histories, sync, plain }
+        let streams = queues.iter().any(|queue| queue.queue_type == QueueType::Stream);
+        let (delay_ms, histories) = (None, Vec::new());
+        Self { exchange, version, reusable, queues, limited, streams, delay_ms, histories, sync, plain }
     }
 
     /// A route to no queue.

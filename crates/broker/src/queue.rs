@@ -10,6 +10,7 @@ mod departure;
 mod paging;
 mod returns;
 mod shard;
+mod stream;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,8 +24,9 @@ pub use self::{
     departure::{Departure, Reason},
     paging::Near,
     shard::{Alarm, Shard},
+    stream::{Filter, Segment, SegmentChange, Start},
 };
-use self::{consumers::Consumers, deadlines::Overdue, departure::Departing};
+use self::{consumers::Consumers, deadlines::Overdue, departure::Departing, stream::Stream};
 use crate::{
     limits,
     log::{Load, Position},
@@ -56,6 +58,8 @@ pub enum Settlement {
 pub struct Aftermath {
     /// The time of the work.
     pub now: Millis,
+    /// The last record that is safe.
+    pub committed: Position,
     /// Records that a queue no longer holds, by holder.
     pub releases: Vec<(Position, u64)>,
     /// Messages that go elsewhere.
@@ -64,6 +68,10 @@ pub struct Aftermath {
     pub late: Vec<(Arc<QueueInfo>, u64, Arc<Message>)>,
     /// What is to be read from the log.
     pub loads: Vec<Load>,
+    /// Segments of streams that have begun, or are gone.
+    pub segments: Vec<SegmentChange>,
+    /// Streams with readers that wait for the log to commit.
+    pub uncommitted: Vec<Arc<QueueInfo>>,
     /// Queues that nobody has used for as long as they may live without.
     pub unused: Vec<Arc<QueueInfo>>,
     /// Whether memory is short, so that every queue is to be taken for a deep one.
@@ -81,6 +89,8 @@ pub struct Queue {
     rules: Arc<Rules>,
     /// The messages by priority, the highest first.
     levels: Vec<(u8, Backlog)>,
+    /// The messages, if they stay when they have been read.
+    stream: Option<Box<Stream>>,
     consumers: Consumers,
     /// Attempts to deliver messages that came back, by slot.
     attempts: BTreeMap<u64, Attempts>,
@@ -108,10 +118,12 @@ const NEVER: Millis = Millis(u64::MAX);
 
 impl Queue {
     fn new(info: Arc<QueueInfo>, now: Millis) -> Self {
+        let stream = (info.queue_type == QueueType::Stream).then(Box::default);
         let mut queue = Self {
             rules: info.rules(),
             info,
             levels: Vec::new(),
+            stream,
             consumers: Consumers::default(),
             attempts: BTreeMap::new(),
             resting: BTreeSet::new(),
@@ -130,7 +142,8 @@ impl Queue {
 
     /// Messages that wait for a consumer.
     pub fn ready(&self) -> usize {
-        self.levels.iter().map(|(_, backlog)| backlog.ready()).sum()
+        let messages: usize = self.levels.iter().map(|(_, backlog)| backlog.ready()).sum();
+        messages + self.stream.as_ref().map_or(0, |stream| stream.len())
     }
 
     /// Messages that consumers hold, or that wait for their next attempt.
@@ -145,7 +158,8 @@ impl Queue {
 
     /// Memory that the messages take.
     pub fn memory_bytes(&self) -> usize {
-        self.levels.iter().map(|(_, backlog)| backlog.memory_bytes()).sum()
+        let bytes: usize = self.levels.iter().map(|(_, backlog)| backlog.memory_bytes()).sum();
+        bytes + self.stream.as_ref().map_or(0, |stream| stream.memory_bytes())
     }
 
     /// How many consumers there are.
@@ -195,6 +209,9 @@ impl Queue {
     /// Takes a message in: straight to a consumer if one is ready, else to the end of the backlog.
     pub fn publish(&mut self, draft: &mut Draft<'_>, record: Position, after: &mut Aftermath) {
         self.catch_up(after);
+        if self.stream.is_some() {
+            return self.write(draft, record, after);
+        }
         let (due, arrived, priority) = (draft.view().due, draft.view().arrived, draft.view().priority);
         let priority = self.rules.priority(priority);
         if self.ready() == 0
@@ -208,7 +225,8 @@ impl Queue {
                 let queued = queued(draft);
                 self.level(priority).push_held(queued)
             };
-            let handout = Handout { slot, record, redelivered: false, counted };
+            let (redelivered, attempts) = (false, Attempts::default());
+            let handout = Handout { slot, record, redelivered, counted, attempts, offset: None };
             self.deliver(index, handout, draft, after);
             return;
         }
@@ -245,6 +263,9 @@ impl Queue {
 
     /// Hands out what can be handed out.
     fn pump(&mut self, after: &mut Aftermath) {
+        if self.stream.is_some() {
+            return self.read_on(after);
+        }
         loop {
             self.catch_up(after);
             // What is due and still here is too much to be let go of at once; it is never delivered.
@@ -262,7 +283,9 @@ impl Queue {
                 let Some(held) = backlog.hold_next() else { break };
                 held
             };
-            let handout = Handout { slot, record: queued.record, redelivered: queued.redelivered, counted };
+            let Queued { record, redelivered, .. } = queued;
+            let attempts = self.attempts_at(slot, redelivered);
+            let handout = Handout { slot, record, redelivered, counted, attempts, offset: None };
             self.deliver(index, handout, &Draft::owned(&queued.message), after);
         }
         if self.consumers.count() > 0 || self.rules.sheds() {
@@ -275,11 +298,6 @@ impl Queue {
     }
 
     fn deliver(&mut self, index: u32, handout: Handout, draft: &Draft<'_>, after: &mut Aftermath) {
-        let attempts = if self.attempts.is_empty() || !handout.redelivered {
-            Attempts::default()
-        } else {
-            self.attempts.get(&handout.slot).copied().unwrap_or_default()
-        };
         let Some(attached) = self.consumers.at(index) else { return };
         let delivery = Delivery {
             consumer: attached.consumer.key,
@@ -288,8 +306,8 @@ impl Queue {
             record: handout.record,
             redelivered: handout.redelivered,
             counted: handout.counted,
-            attempts,
-            offset: None,
+            attempts: handout.attempts,
+            offset: handout.offset,
             message: draft.view(),
         };
         let pressure = attached.consumer.outlet.deliver(&delivery, &mut after.wakes);
@@ -321,7 +339,9 @@ impl Queue {
         if self.consumers.count() >= limits::CONSUMERS_PER_QUEUE {
             return Err(Refusal::Limit(format!("reached maximum of consumers for {}", self.info.resource())));
         }
+        let (start, filter) = (consumer.start, consumer.filter.clone());
         let id = self.consumers.add(consumer);
+        self.place_reader(id.index, start, filter);
         self.consumers.elect(self.preempts());
         Ok(id)
     }
@@ -336,6 +356,7 @@ impl Queue {
         if !self.consumers.remove(id) {
             return false;
         }
+        self.remove_reader(id.index);
         self.note_used(after.now);
         if self.rules.single_active && self.consumers.elect(self.preempts()) {
             self.pump(after);
@@ -353,7 +374,8 @@ impl Queue {
     /// Settles deliveries of one consumer, or of none if they were fetched one by one. With `dead_letters`, the log has
     /// not been told of rejected ones.
     fn settle(&mut self, settling: &Settling<'_>, after: &mut Aftermath) {
-        for &slot in settling.slots {
+        let slots = if self.stream.is_some() { &[] } else { settling.slots };
+        for &slot in slots {
             if settling.how != Settlement::Late {
                 self.overdue.settled(slot);
             }
@@ -479,4 +501,6 @@ struct Handout {
     record: Position,
     redelivered: bool,
     counted: bool,
+    attempts: Attempts,
+    offset: Option<u64>,
 }

@@ -9,6 +9,7 @@ use crate::{
     log::{Loaded, Position},
     message::{Message, MessageView, Origin, Parts, Traits},
     policy::PolicyKind,
+    queue::Segment,
     session::Millis,
     topology::{Binding, Destination, ExchangeDeclaration, ExchangeKind, QueueId},
     value::{Name, Table, Value},
@@ -291,6 +292,15 @@ pub enum State {
     },
     /// A queue may hold messages with a time of their own.
     Timed(QueueId),
+    /// A segment of a stream.
+    Segment {
+        /// The stream.
+        id: QueueId,
+        /// The offset of its first message.
+        offset: u64,
+        /// What is known of it; of the last one no bytes, and not when its last message came.
+        segment: Segment,
+    },
     /// A policy, as [`crate::policy`] writes it.
     Policy {
         /// Its vhost.
@@ -340,6 +350,7 @@ impl State {
                 key.push(b't');
                 key.extend_from_slice(&id.0.to_be_bytes());
             }
+            Self::Segment { id, offset, .. } => return Self::segment_key(*id, *offset),
             Self::Policy { vhost, kind, name, .. } => {
                 key.push(if *kind == PolicyKind::User { b'p' } else { b'o' });
                 put_text(&mut key, vhost);
@@ -371,6 +382,14 @@ impl State {
         key
     }
 
+    /// The key of a stream's segment.
+    pub fn segment_key(id: QueueId, offset: u64) -> Vec<u8> {
+        let mut key = vec![b's'];
+        key.extend_from_slice(&id.0.to_be_bytes());
+        key.extend_from_slice(&offset.to_be_bytes());
+        key
+    }
+
     /// The key of an exchange.
     pub fn exchange_key(vhost: &str, name: &str) -> Vec<u8> {
         let mut key = vec![b'x'];
@@ -387,6 +406,11 @@ impl State {
             Self::Vhost { metadata, .. } => put_table(&mut value, metadata),
             Self::User(_, bytes) | Self::Policy { bytes, .. } => value.extend_from_slice(bytes),
             Self::Delay { id, .. } => value.extend_from_slice(&id.0.to_be_bytes()),
+            Self::Segment { segment, .. } => {
+                for number in [segment.first.0, segment.from.0, segment.bytes, segment.until.0] {
+                    value.extend_from_slice(&number.to_be_bytes());
+                }
+            }
             Self::Parameter { value: parameter, .. } => put_value(&mut value, parameter),
             Self::Exchange { declaration, .. } => {
                 put_text(&mut value, declaration.kind.name());
@@ -416,6 +440,16 @@ impl State {
         Ok(match kind {
             b'v' => Self::Vhost { name: key.name()?, metadata: value.table()? },
             b'd' => Self::Delay { vhost: key.name()?, exchange: key.name()?, id: QueueId(value.u64()?) },
+            b's' => Self::Segment {
+                id: QueueId(key.u64()?),
+                offset: key.u64()?,
+                segment: Segment {
+                    first: Position(value.u64()?),
+                    from: Millis(value.u64()?),
+                    bytes: value.u64()?,
+                    until: Millis(value.u64()?),
+                },
+            },
             b't' => Self::Timed(QueueId(key.u64()?)),
             b'p' | b'o' => Self::Policy {
                 vhost: key.name()?,
@@ -504,6 +538,7 @@ mod tests {
             State::Vhost { name: vhost.clone(), metadata: arguments.clone() },
             State::Delay { vhost: vhost.clone(), exchange: "x".into(), id: QueueId(7) },
             State::Timed(QueueId(7)),
+            State::Segment { id: QueueId(7), offset: 9, segment: Segment { bytes: 3, ..Segment::default() } },
             State::Policy { vhost: vhost.clone(), kind: PolicyKind::Operator, name: "p".into(), bytes: vec![3] },
             State::Parameter {
                 vhost: "".into(),

@@ -84,6 +84,9 @@ pub enum Refusal {
         /// The property.
         property: &'static str,
     },
+    /// What is asked for does not fit together.
+    #[error("{0}")]
+    Unfit(String),
     /// What queues of this type cannot do.
     #[error("{0}")]
     Unsupported(String),

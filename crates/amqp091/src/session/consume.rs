@@ -87,6 +87,7 @@ impl AmqpSession {
         self.broker.check_readable(&caller, &queue)?;
         let info = self.broker.queue(&caller, &queue)?;
         self.broker.check_consumer_arguments(&info, arguments)?;
+        let (start, filter) = self.broker.stream_arguments(&info, arguments)?;
         let source = {
             let mut state = outgoing.lock();
             let Some(out) = state.channel(number) else { return Ok(()) };
@@ -100,6 +101,8 @@ impl AmqpSession {
             exclusive,
             priority: arguments.get("x-priority").and_then(Value::as_integer).unwrap_or(0),
             timeout_ms: arguments.get("x-consumer-timeout").and_then(Value::as_integer).map(|ms| ms as u64),
+            start,
+            filter,
             prefetch,
             shared,
         };

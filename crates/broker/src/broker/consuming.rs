@@ -37,6 +37,7 @@ impl Broker {
         if let QueueKind::Direct(..) = queue.kind {
             return Err(Refusal::NotFound(queue.resource()));
         }
+        self.check_reader(&queue, &consumer)?;
         let consumer = self.shards[self.shard_index(queue.id)].lock().attach(&queue, consumer)?;
         Ok(Attachment { queue, consumer })
     }
@@ -71,6 +72,7 @@ impl Broker {
     pub fn fetch(&self, caller: &Caller, name: &str, settled: bool) -> Result<Fetch, Refusal> {
         self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))?;
         let info = self.queue(caller, name)?;
+        self.refuse_stream(&info, "basic.get")?;
         let mut after = self.aftermath();
         let mut shard = self.shards[self.shard_index(info.id)].lock();
         let fetched = shard.fetch(&info, settled, &mut after);

@@ -14,7 +14,12 @@ use crate::{
 impl Broker {
     /// What operations on queues start with.
     pub(crate) fn aftermath(&self) -> Aftermath {
-        Aftermath { now: self.now(), tight: self.tight.load(Ordering::Relaxed), ..Aftermath::default() }
+        Aftermath {
+            now: self.now(),
+            committed: self.log.committed(),
+            tight: self.tight.load(Ordering::Relaxed),
+            ..Aftermath::default()
+        }
     }
 
     /// Says whether memory is short. While it is, nothing stays in memory that is not about to be delivered.

@@ -182,7 +182,8 @@ impl Broker {
         let priorities: Vec<u8> = queue.iter().filter(|queue| queue.is_logged()).flat_map(|q| q.priorities()).collect();
         let removed = state.remove_queue(info);
         let mut position = self.forget(vhost, removed);
-        let mut keys = Vec::new();
+        let segments = queue.iter().flat_map(|queue| queue.segment_offsets());
+        let mut keys: Vec<_> = segments.map(|offset| State::segment_key(info.id, offset)).collect();
         if info.durable && info.queue_type != QueueType::Delay {
             keys.push(queue_state(info).key());
         }
@@ -227,6 +228,7 @@ impl Broker {
     pub fn purge(&self, caller: &Caller, name: &str) -> Result<(usize, Position), Refusal> {
         self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))?;
         let info = self.queue(caller, name)?;
+        self.refuse_stream(&info, "queue.purge")?;
         let purged = self.shards[self.shard_index(info.id)].lock().purge(&info);
         let count = purged.iter().map(|(_, purged)| purged.count).sum();
         let mut entries = Vec::new();

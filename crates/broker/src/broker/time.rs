@@ -33,7 +33,24 @@ impl Broker {
             shard.lock().catch_up(&mut after);
             self.finish(after);
         }
+        self.read_committed(waker);
         self.alarm.wait(waker)
+    }
+
+    /// Goes on with readers of streams that waited for the log to commit, and has `waker` woken for those that still do.
+    fn read_committed(&self, waker: &Waker) {
+        let waiting = std::mem::take(&mut *self.uncommitted.lock());
+        if waiting.is_empty() {
+            return;
+        }
+        // Before looking: what is committed in between must not be missed.
+        self.log.wake_when_committed(waker);
+        let mut after = self.aftermath();
+        for queue in waiting {
+            self.shards[self.shard_index(queue.id)].lock().with(&queue, |queue| queue.committed(&mut after));
+        }
+        self.uncommitted.lock().append(&mut after.uncommitted);
+        self.finish(after);
     }
 
     /// Registers who knows the properties of messages of an origin.

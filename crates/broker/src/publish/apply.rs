@@ -14,7 +14,7 @@ use crate::{
     log::{Durability, Entry, Position},
     message::Message,
     outlet::{Attempts, Delivery},
-    queue::{Aftermath, Departure, Reason, Settlement, Settling, Shard},
+    queue::{Aftermath, Departure, Reason, SegmentChange, Settlement, Settling, Shard},
     record::{self, State},
     rules::Overflow,
     topology::{QueueId, QueueInfo, QueueKind},
@@ -71,6 +71,7 @@ impl Broker {
         if batch.limited {
             self.admit_all(batch, after);
         }
+        let _order = batch.streams.then(|| self.stream_order.lock());
         let position = self.append_batch(batch, after);
         let mut held = Held::none(self);
         for operation in &batch.operations {
@@ -233,6 +234,8 @@ impl Broker {
             self.log_releases(&std::mem::take(&mut after.releases));
             std::mem::take(&mut after.loads).into_iter().for_each(|load| self.log.load(load));
             std::mem::take(&mut after.wakes).into_iter().for_each(Waker::wake);
+            self.note_segments(std::mem::take(&mut after.segments));
+            self.wait_for_commit(std::mem::take(&mut after.uncommitted));
             std::mem::take(&mut after.unused).iter().for_each(|queue| self.remove_unused(queue));
             let departures = std::mem::take(&mut after.departures);
             if departures.is_empty() {
@@ -241,6 +244,46 @@ impl Broker {
             self.send_on(departures, &mut after);
         }
         self.alarm.ring();
+    }
+}
+
+impl Broker {
+    /// Has the timer look after streams whose readers wait for the log to commit.
+    fn wait_for_commit(&self, streams: Vec<Arc<QueueInfo>>) {
+        if streams.is_empty() {
+            return;
+        }
+        let mut waiting = self.uncommitted.lock();
+        for stream in streams {
+            if waiting.iter().all(|other| other.id != stream.id) {
+                waiting.push(stream);
+            }
+        }
+        drop(waiting);
+        self.alarm.set(self.now());
+    }
+
+    /// Writes down which segments streams have.
+    fn note_segments(&self, changes: Vec<SegmentChange>) {
+        for change in changes {
+            match change {
+                SegmentChange::Begun { queue, offset, segment, before } => {
+                    let id = queue.id;
+                    let mut states = vec![State::Segment { id, offset, segment }];
+                    states.extend(before.map(|(offset, segment)| State::Segment { id, offset, segment }));
+                    let pairs: Vec<_> = states.iter().map(|state| (state.key(), state.value())).collect();
+                    let entries: Vec<_> = pairs.iter().map(|(key, value)| Entry::Put { key, value }).collect();
+                    self.log.append(&entries, Durability::Os);
+                }
+                SegmentChange::Gone { queue, before, offsets } => {
+                    let (holder, from, before) = (queue.holder(0), 0, before.0);
+                    let mut entries = vec![Entry::Drop { holder, from, before, except: &[] }];
+                    let keys: Vec<_> = offsets.iter().map(|offset| State::segment_key(queue.id, *offset)).collect();
+                    entries.extend(keys.iter().map(|key| Entry::Remove { key }));
+                    self.log.append(&entries, Durability::Os);
+                }
+            }
+        }
     }
 }
 
@@ -289,6 +332,7 @@ impl Broker {
     ) -> bool {
         let mut publish = Publish::new(Arc::new(route), Body::Owned(message), 0);
         self.admit(&mut publish, after);
+        batch.streams |= publish.route.streams;
         let (holder, record) = from;
         if must_arrive && publish.route.queues.is_empty() {
             return false;

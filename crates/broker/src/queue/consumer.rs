@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
+use super::{Filter, Start};
 use crate::{
     outlet::{ConsumerKey, Outlet},
     session::SessionId,
@@ -65,6 +66,10 @@ pub struct Consumer {
     pub priority: i64,
     /// Milliseconds that it may take to settle a delivery; nothing for the queue's own rule.
     pub timeout_ms: Option<u64>,
+    /// Where it starts in a stream.
+    pub start: Start,
+    /// Which messages of a stream it wants; all without one.
+    pub filter: Option<Filter>,
     /// Unsettled deliveries that it may have; 0 for any number. Does not apply if it settles itself.
     pub prefetch: u32,
     /// A limit that it shares with the other consumers of its channel.

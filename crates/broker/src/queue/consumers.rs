@@ -38,6 +38,16 @@ impl Consumers {
         self.places.iter().flatten()
     }
 
+    /// The places of all consumers.
+    pub(super) fn indices(&self) -> Vec<u32> {
+        self.iter().map(|attached| attached.id.index).collect()
+    }
+
+    /// Whether a consumer is the one that gets messages, if the queue has but one at a time.
+    pub(super) fn is_active(&self, index: u32) -> bool {
+        self.active == Some(index)
+    }
+
     pub(super) fn at(&mut self, index: u32) -> Option<&mut Attached> {
         self.places.get_mut(index as usize)?.as_mut()
     }

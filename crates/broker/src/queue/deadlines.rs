@@ -91,6 +91,11 @@ impl Queue {
         self.unused_at().is_some_and(|at| at <= now)
     }
 
+    /// Goes on with readers that waited for the log to commit.
+    pub fn committed(&mut self, after: &mut Aftermath) {
+        self.read_on(after);
+    }
+
     /// Does what is due.
     pub(super) fn catch_up(&mut self, after: &mut Aftermath) {
         if self.next_due > after.now {
@@ -109,6 +114,7 @@ impl Queue {
             self.rested(slot);
         }
         self.retry(after);
+        self.retain(after);
         if self.unused_at().is_some_and(|at| at <= after.now) {
             after.unused.push(Arc::clone(&self.info));
         }
@@ -160,6 +166,6 @@ impl Queue {
         }
         let resting = self.resting.first().map(|(at, _)| *at);
         let (overdue, retry) = (self.overdue.first(), self.departing.retry_at());
-        [resting, overdue, retry, self.unused_at()].into_iter().flatten().fold(earliest, Ord::min)
+        [resting, overdue, retry, self.unused_at(), self.retain_at()].into_iter().flatten().fold(earliest, Ord::min)
     }
 }

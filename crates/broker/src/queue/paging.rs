@@ -33,11 +33,15 @@ impl Near {
 impl Queue {
     /// Puts back what was in the queue when the broker stopped.
     pub fn restore(&mut self, priority: u8, first: Position, last: Position, count: u64) {
+        if self.stream.is_some() {
+            return;
+        }
         self.level(priority).restore(first, last, count);
     }
 
     /// Begins to work after a restart.
     pub fn restored(&mut self, after: &mut Aftermath) {
+        self.count_segment(after);
         self.survey(after);
         if self.rules.sheds() {
             self.read_ahead(after);
@@ -80,6 +84,10 @@ impl Queue {
 
     /// The first record about which [`Queue::page_out`] would have to know.
     pub fn page_out_from(&mut self, priority: u8, end: Position, near: Near) -> Option<Position> {
+        if self.stream.is_some() {
+            self.forget_sealed(end);
+            return None;
+        }
         let near = self.near(near);
         self.level(priority).page_out_from(end, near)
     }
@@ -106,6 +114,8 @@ impl Queue {
     ) {
         match load.purpose {
             Purpose::Depart => return self.departing_loaded(load, messages, next, after),
+            Purpose::Read => return self.page_read(load, messages, next, after),
+            Purpose::Survey if self.stream.is_some() => return self.segment_counted(load, &messages, next, after),
             Purpose::Survey => self.surveyed(load, &messages, next, after),
             Purpose::Deliver => {
                 let backlog = self.level(load.priority);
@@ -156,7 +166,7 @@ impl Queue {
 
     /// The priorities of which there are, or were, messages.
     pub fn priorities(&self) -> impl Iterator<Item = u8> {
-        self.levels.iter().map(|(priority, _)| *priority)
+        self.levels.iter().map(|(priority, _)| *priority).chain(self.stream.iter().map(|_| 0))
     }
 
     /// By which the log knows a message of the queue.
@@ -167,6 +177,7 @@ impl Queue {
     /// The holders of which something is in memory.
     pub fn holders_in_memory(&self) -> impl Iterator<Item = u64> {
         let in_memory = |(_, backlog): &&(u8, Backlog)| backlog.memory_bytes() > 0;
-        self.levels.iter().filter(in_memory).map(|(priority, _)| self.info.holder(*priority))
+        let levels = self.levels.iter().filter(in_memory).map(|(priority, _)| *priority);
+        levels.chain(self.stream.iter().map(|_| 0)).map(|priority| self.info.holder(priority))
     }
 }

@@ -48,6 +48,14 @@ impl Queue {
         self.depart(left, priority_of(slot), reason, after);
     }
 
+    /// Attempts to deliver what is in a slot.
+    pub(super) fn attempts_at(&self, slot: u64, redelivered: bool) -> Attempts {
+        if self.attempts.is_empty() || !redelivered {
+            return Attempts::default();
+        }
+        self.attempts.get(&slot).copied().unwrap_or_default()
+    }
+
     pub(super) fn forget_attempts(&mut self, slot: u64) {
         if !self.attempts.is_empty() {
             self.attempts.remove(&slot);

@@ -30,7 +30,7 @@ impl Default for Alarm {
 
 impl Alarm {
     /// Something is due at a time.
-    fn set(&self, at: Millis) {
+    pub fn set(&self, at: Millis) {
         self.due.fetch_min(at.0, Ordering::AcqRel);
     }
 

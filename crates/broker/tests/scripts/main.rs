@@ -78,7 +78,8 @@ impl Outlet for ScriptOutlet {
         let attempts =
             if acquired > 0 { format!(" after {acquired} attempts, {failed} failed") } else { String::new() };
         let told = told(delivery.message);
-        self.journal.lock().push(format!("{} gets {body:?}{again}{attempts}{told}", self.name));
+        let offset = delivery.offset.map_or_else(String::new, |offset| format!(" at {offset}"));
+        self.journal.lock().push(format!("{} gets {body:?}{offset}{again}{attempts}{told}", self.name));
         if self.full.load(Ordering::Relaxed) { Pressure::High } else { Pressure::Low }
     }
 
@@ -191,6 +192,9 @@ fn run(script: &str) -> String {
         if let Some(command) = line.strip_prefix("> ") {
             world.step(&command.split_whitespace().collect::<Vec<_>>());
             while world.log.answer(&world.broker) {}
+            // What waits for the clock, or for the log to commit.
+            world.broker.catch_up(Waker::noop());
+            while world.log.answer(&world.broker) {}
             for effect in world.journal.lock().drain(..) {
                 writeln!(out, "< {effect}").unwrap();
             }
@@ -262,8 +266,11 @@ impl World {
                 self.broker.resume(attachment);
             }
             ["purge", queue] => {
-                let (count, _) = self.broker.purge(&self.caller, queue).unwrap();
-                self.journal.lock().push(format!("{count} purged"));
+                let purged = self.broker.purge(&self.caller, queue);
+                self.journal.lock().push(match purged {
+                    Ok((count, _)) => format!("{count} purged"),
+                    Err(refusal) => refusal.to_string(),
+                });
             }
             ["delete", queue] => {
                 self.broker.delete_queue(&self.caller, queue, DeleteRule::default()).unwrap();
@@ -386,6 +393,12 @@ impl World {
             full: AtomicBool::new(false),
             delivered: Mutex::default(),
         });
+        let queue_info = self.broker.queue(&self.caller, queue).unwrap();
+        let arguments = table(words, |key| key.starts_with("x-"));
+        let (start, filter) = match self.broker.stream_arguments(&queue_info, &arguments) {
+            Ok(start) => start,
+            Err(refusal) => return self.journal.lock().push(refusal.to_string()),
+        };
         let consumer = Consumer {
             outlet: outlet.clone(),
             key: ConsumerKey(0),
@@ -394,6 +407,8 @@ impl World {
             exclusive: words.contains(&"exclusive"),
             priority: table(words, |key| key == "x-priority").0.first().map_or(0, |(_, n)| n.as_integer().unwrap()),
             timeout_ms: number(words, "x-consumer-timeout"),
+            start,
+            filter,
             prefetch: number(words, "prefetch").unwrap_or(0) as u32,
             shared: Arc::new(Credit::default()),
         };
