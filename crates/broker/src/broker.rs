@@ -30,7 +30,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     arguments,
-    identity::{Identity, User},
+    identity::{Access, Identity, User},
     limits,
     log::{Durability, Entry, Log, Position, Recovered},
     message::{Codec, Origin},
@@ -38,7 +38,7 @@ use crate::{
     policy::Policy,
     queue::{self, ConsumerId, Queue, Queued, Segment, Shard},
     record::{State, Unreadable},
-    refusal::Refusal,
+    refusal::{Refusal, Resource},
     session::{Millis, SessionId},
     topology::{Exchange, QueueId, QueueInfo, QueueType, Vhost},
     value::{Name, Table, Value},
@@ -146,6 +146,8 @@ pub struct Caller {
     pub user: Name,
     /// The vhost.
     pub vhost: Arc<Vhost>,
+    /// Whether it is the operator, who may everything.
+    is_operator: bool,
 }
 
 /// What a client asks of a new queue.
@@ -456,6 +458,20 @@ impl Broker {
         self.vhosts.read().get(name).cloned()
     }
 
+    /// All vhosts, by name.
+    pub fn vhosts(&self) -> Vec<Arc<Vhost>> {
+        self.vhosts.read().values().cloned().collect()
+    }
+
+    /// Says something of a vhost, which is made if it is not there: description, tags, default queue type.
+    pub fn put_vhost(&self, name: &Name, metadata: Table) -> Position {
+        self.add_vhost(name);
+        if let Some(vhost) = self.vhost(name) {
+            vhost.write().metadata = metadata.clone();
+        }
+        self.put_state(&State::Vhost { name: name.clone(), metadata })
+    }
+
     /// Adds a vhost, if it is not there.
     pub fn add_vhost(&self, name: &Name) -> Position {
         let mut vhosts = self.vhosts.write();
@@ -483,7 +499,21 @@ impl Broker {
         if !self.identity.may_enter(user, vhost) {
             return Err(Refusal::VhostRefused { vhost: vhost.into(), user: user.clone() });
         }
-        Ok(Caller { session, user: user.clone(), vhost: found })
+        Ok(Caller { session, user: user.clone(), vhost: found, is_operator: false })
+    }
+
+    /// The operator, who may do anything in a vhost.
+    ///
+    /// # Errors
+    /// If the vhost does not exist.
+    pub fn operator(&self, vhost: &str) -> Result<Caller, Refusal> {
+        let vhost = self.vhost(vhost).ok_or_else(|| Refusal::VhostNotFound(vhost.into()))?;
+        Ok(Caller { session: SessionId(0), user: "".into(), vhost, is_operator: true })
+    }
+
+    /// Checks a permission.
+    pub(crate) fn check(&self, caller: &Caller, access: Access, resource: Resource) -> Result<(), Refusal> {
+        if caller.is_operator { Ok(()) } else { self.identity.check(&caller.user, access, resource) }
     }
 
     fn put_state(&self, state: &State) -> Position {

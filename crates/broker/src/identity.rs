@@ -95,6 +95,8 @@ pub struct User {
     pub permissions: BTreeMap<Name, Permissions>,
     /// Topic permissions by vhost and exchange.
     pub topic_permissions: BTreeMap<(Name, Name), TopicPermissions>,
+    /// `max-connections` and `max-channels`; negative for none.
+    pub limits: BTreeMap<Name, i64>,
 }
 
 impl User {
@@ -117,6 +119,11 @@ impl User {
             for text in [vhost.as_str(), exchange.as_str(), &permissions.write, &permissions.read] {
                 record::put_text(&mut out, text);
             }
+        }
+        count(&mut out, self.limits.len());
+        for (limit, value) in &self.limits {
+            record::put_text(&mut out, limit);
+            out.extend_from_slice(&value.to_be_bytes());
         }
         out
     }
@@ -143,6 +150,9 @@ impl User {
             let permissions = TopicPermissions { write: reader.text()?.into(), read: reader.text()?.into() };
             user.topic_permissions.insert(place, permissions);
         }
+        for _ in 0..reader.u64()? {
+            user.limits.insert(reader.text()?.into(), reader.u64()? as i64);
+        }
         Ok(user)
     }
 }
@@ -157,6 +167,21 @@ impl Identity {
     /// Adds or replaces a user.
     pub fn put(&self, name: Name, user: User) {
         self.users.write().insert(name, user);
+    }
+
+    /// A user.
+    pub fn user(&self, name: &str) -> Option<User> {
+        self.users.read().get(name).cloned()
+    }
+
+    /// All users, by name.
+    pub fn users(&self) -> Vec<(Name, User)> {
+        self.users.read().iter().map(|(name, user)| (name.clone(), user.clone())).collect()
+    }
+
+    /// A limit of a user, if it has one.
+    pub fn limit(&self, user: &str, limit: &str) -> Option<u64> {
+        self.users.read().get(user)?.limits.get(limit).and_then(|value| u64::try_from(*value).ok())
     }
 
     /// The hash of a user's password.

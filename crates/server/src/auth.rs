@@ -125,6 +125,16 @@ pub fn import(hash: &str, algorithm: Option<&str>) -> anyhow::Result<String> {
     Ok(format!("{kind}:{hash}"))
 }
 
+/// A hash as definitions have it, with the name of its algorithm; the reverse of [`import`].
+pub fn export(hash: &str) -> (&str, &'static str) {
+    match hash.split_once(':') {
+        Some(("rabbit-sha256", encoded)) => (encoded, "rabbit_password_hashing_sha256"),
+        Some(("rabbit-sha512", encoded)) => (encoded, "rabbit_password_hashing_sha512"),
+        _ if hash.is_empty() => ("", "rabbit_password_hashing_sha256"),
+        _ => (hash, "argon2id"),
+    }
+}
+
 fn verify(hash: &str, password: &[u8]) -> bool {
     if let Some((kind @ ("rabbit-sha256" | "rabbit-sha512"), encoded)) = hash.split_once(':') {
         let Ok(bytes) = STANDARD.decode(encoded) else { return false };

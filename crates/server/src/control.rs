@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use broker::PolicyKind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{
@@ -18,13 +19,13 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::serve::Server;
+use crate::{definitions, serve::Server};
 
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "control";
 
 /// Longest request, in bytes.
-const REQUEST_BYTES: u64 = 64 * 1024;
+const REQUEST_BYTES: u64 = 256 * 1024 * 1024;
 
 /// How long a client may take to say what it wants.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -39,6 +40,22 @@ pub enum Request {
     Backup {
         /// Where to.
         target: PathBuf,
+    },
+    /// All definitions.
+    ExportDefinitions,
+    /// To have definitions added.
+    ImportDefinitions {
+        /// The document.
+        definitions: Value,
+    },
+    /// To have a policy removed.
+    DeletePolicy {
+        /// Its vhost.
+        vhost: String,
+        /// Whether it is an operator's.
+        operator: bool,
+        /// Its name.
+        name: String,
     },
 }
 
@@ -114,6 +131,23 @@ async fn serve(stream: UnixStream, server: Arc<Server>) -> std::io::Result<()> {
 fn answer(request: &Request, server: &Server, answers: &mpsc::UnboundedSender<Value>) {
     let last = match request {
         Request::Status => json!({ "done": status(server) }),
+        Request::ExportDefinitions => {
+            json!({ "done": definitions::export(&server.broker, &server.config.amqp.version) })
+        }
+        Request::ImportDefinitions { definitions } => match definitions::import(&server.broker, definitions) {
+            Ok(counts) => json!({ "done": counts }),
+            Err(error) => {
+                tracing::error!("definitions: {error:#}");
+                json!({ "error": format!("{error:#}") })
+            }
+        },
+        Request::DeletePolicy { vhost, operator, name } => {
+            let kind = if *operator { PolicyKind::Operator } else { PolicyKind::User };
+            match server.broker.delete_policy(vhost, kind, name) {
+                true => json!({ "done": { "deleted": name } }),
+                false => json!({ "error": format!("there is no policy '{name}' in vhost '{vhost}'") }),
+            }
+        }
         Request::Backup { target } => {
             tracing::info!(target = %target.display(), "backup begins");
             let mut progress = |done: usize, all: usize| {

@@ -16,10 +16,10 @@ use crate::control::{self, Request};
 #[derive(Args)]
 pub struct CtlOptions {
     /// Data directory of the broker.
-    #[arg(long, value_name = "DIR", default_value = "./roadstead-data")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "./roadstead-data")]
     data: PathBuf,
     /// Print the answer as JSON.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -34,6 +34,25 @@ enum Command {
         /// Where to: a directory that is empty or not there, best on the same file system.
         target: PathBuf,
     },
+    /// Remove a policy. It no longer applies from that moment on.
+    DeletePolicy(PolicyName),
+    /// Remove an operator's policy.
+    DeleteOperatorPolicy(PolicyName),
+}
+
+#[derive(Args)]
+struct PolicyName {
+    /// The vhost that it is in.
+    #[arg(long, default_value = "/")]
+    vhost: String,
+    /// Its name.
+    name: String,
+}
+
+impl PolicyName {
+    fn delete(&self, operator: bool) -> Request {
+        Request::DeletePolicy { vhost: self.vhost.clone(), operator, name: self.name.clone() }
+    }
 }
 
 /// Asks and prints the answer.
@@ -45,6 +64,8 @@ pub fn run(options: &CtlOptions) -> anyhow::Result<()> {
         Command::Status => Request::Status,
         // The broker's working directory may be another.
         Command::Backup { target } => Request::Backup { target: std::path::absolute(target)? },
+        Command::DeletePolicy(policy) => policy.delete(false),
+        Command::DeleteOperatorPolicy(policy) => policy.delete(true),
     };
     let answer = ask(&options.data, &request)?;
     let mut out = std::io::stdout().lock();
@@ -60,7 +81,11 @@ pub fn run(options: &CtlOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ask(data: &Path, request: &Request) -> anyhow::Result<Value> {
+/// Sends a request and waits for the answer.
+///
+/// # Errors
+/// If no broker answers, or it cannot do what it is asked.
+pub fn ask(data: &Path, request: &Request) -> anyhow::Result<Value> {
     let nobody = || format!("no broker answers in {}; is it running, and is this its data directory?", data.display());
     let (_directory, address) = control::address(data).with_context(nobody)?;
     let mut stream = UnixStream::connect(address).with_context(nobody)?;

@@ -5,6 +5,7 @@ mod clock;
 mod config;
 mod control;
 mod ctl;
+mod definitions;
 mod doctor;
 mod driver;
 mod durability;
@@ -38,6 +39,8 @@ enum Command {
     Bench(Box<bench::Options>),
     /// Ask a running broker on this machine.
     Ctl(ctl::CtlOptions),
+    /// Import or export users, vhosts, policies, queues, exchanges and bindings as RabbitMQ's definitions.
+    Definitions(definitions::DefinitionsOptions),
     /// Check a data directory without changing it, or save what is readable of a damaged one.
     Doctor(doctor::DoctorOptions),
 }
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(options)) => bench::run(*options).map_err(Into::into),
         Some(Command::Doctor(options)) => doctor::run(&options),
         Some(Command::Ctl(options)) => ctl::run(&options),
+        Some(Command::Definitions(options)) => definitions::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -104,9 +104,9 @@ impl Broker {
         if let End::Exchange(name) = destination {
             self.refuse_default(name)?;
         }
-        self.identity.check(&caller.user, Access::Write, destination.resource(caller))?;
+        self.check(caller, Access::Write, destination.resource(caller))?;
         self.refuse_default(source)?;
-        self.identity.check(&caller.user, Access::Read, caller.vhost.exchange_resource(source))?;
+        self.check(caller, Access::Read, caller.vhost.exchange_resource(source))?;
         let destination = match destination {
             End::Queue(name) => Destination::Queue(self.queue(caller, name)?.id),
             End::Exchange(name) => {

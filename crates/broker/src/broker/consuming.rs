@@ -16,7 +16,7 @@ impl Broker {
     /// # Errors
     /// [`Refusal::AccessRefused`] if not.
     pub fn check_readable(&self, caller: &Caller, name: &str) -> Result<(), Refusal> {
-        self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))
+        self.check(caller, Access::Read, caller.vhost.queue_resource(name))
     }
 
     /// Checks the arguments of a consumer.
@@ -70,7 +70,7 @@ impl Broker {
     /// # Errors
     /// If the queue does not exist, the caller may not, or the log cannot give the message.
     pub fn fetch(&self, caller: &Caller, name: &str, settled: bool) -> Result<Fetch, Refusal> {
-        self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))?;
+        self.check(caller, Access::Read, caller.vhost.queue_resource(name))?;
         let info = self.queue(caller, name)?;
         self.refuse_stream(&info, "basic.get")?;
         let mut after = self.aftermath();

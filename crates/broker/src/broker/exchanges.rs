@@ -40,10 +40,10 @@ impl Broker {
     ) -> Result<Position, Refusal> {
         self.refuse_default(name)?;
         let resource = || caller.vhost.exchange_resource(name);
-        self.identity.check(&caller.user, Access::Configure, resource())?;
+        self.check(caller, Access::Configure, resource())?;
         if let Some(alternate) = declaration.arguments.get("alternate-exchange").and_then(Value::as_text) {
-            self.identity.check(&caller.user, Access::Read, resource())?;
-            self.identity.check(&caller.user, Access::Write, caller.vhost.exchange_resource(alternate))?;
+            self.check(caller, Access::Read, resource())?;
+            self.check(caller, Access::Write, caller.vhost.exchange_resource(alternate))?;
         }
         if let Some(existing) = caller.vhost.read().exchange(name) {
             return arguments::equivalent_exchange(resource(), &declaration, &existing.declaration)
@@ -81,7 +81,7 @@ impl Broker {
         if name.starts_with("amq.") {
             return Err(Refusal::SystemExchange(resource()));
         }
-        self.identity.check(&caller.user, Access::Configure, resource())?;
+        self.check(caller, Access::Configure, resource())?;
         let mut state = caller.vhost.write();
         if rule.if_unused && state.exchange_in_use(name) {
             return Err(Refusal::InUse(resource()));

@@ -59,7 +59,7 @@ impl Broker {
         mut declaration: QueueDeclaration,
     ) -> Result<(Arc<QueueInfo>, Position), Refusal> {
         let resource = || caller.vhost.queue_resource(name);
-        self.identity.check(&caller.user, Access::Configure, resource())?;
+        self.check(caller, Access::Configure, resource())?;
         let default = caller.vhost.read().default_queue_type();
         // A queue that could not be of the vhost's default type is a classic one.
         let could_be = !declaration.exclusive && !declaration.auto_delete && declaration.durable;
@@ -112,8 +112,8 @@ impl Broker {
         arguments::check(resource, declaration)?;
         let dead_letter = declaration.arguments.get("x-dead-letter-exchange").and_then(Value::as_text);
         if let Some(exchange) = dead_letter {
-            self.identity.check(&caller.user, Access::Read, resource())?;
-            self.identity.check(&caller.user, Access::Write, caller.vhost.exchange_resource(exchange))?;
+            self.check(caller, Access::Read, resource())?;
+            self.check(caller, Access::Write, caller.vhost.exchange_resource(exchange))?;
         }
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Broker {
     /// # Errors
     /// If it does not exist, is locked, or the rule forbids it.
     pub fn delete_queue(&self, caller: &Caller, name: &str, rule: DeleteRule) -> Result<(usize, Position), Refusal> {
-        self.identity.check(&caller.user, Access::Configure, caller.vhost.queue_resource(name))?;
+        self.check(caller, Access::Configure, caller.vhost.queue_resource(name))?;
         let info = self.queue(caller, name)?;
         let mut state = caller.vhost.write();
         self.remove_queue(&caller.vhost, &mut state, &info, rule)
@@ -226,7 +226,7 @@ impl Broker {
     /// # Errors
     /// If the queue does not exist or the caller may not.
     pub fn purge(&self, caller: &Caller, name: &str) -> Result<(usize, Position), Refusal> {
-        self.identity.check(&caller.user, Access::Read, caller.vhost.queue_resource(name))?;
+        self.check(caller, Access::Read, caller.vhost.queue_resource(name))?;
         let info = self.queue(caller, name)?;
         self.refuse_stream(&info, "queue.purge")?;
         let purged = self.shards[self.shard_index(info.id)].lock().purge(&info);

@@ -22,7 +22,7 @@ impl Broker {
         let vhost = &caller.vhost;
         // Read before the state: a change in between makes this route look older than it is, never newer.
         let version = vhost.version();
-        self.identity.check(&caller.user, Access::Write, vhost.exchange_resource(exchange))?;
+        self.check(caller, Access::Write, vhost.exchange_resource(exchange))?;
         let state = vhost.read();
         if !exchange.is_empty() {
             let resource = || vhost.exchange_resource(exchange);

@@ -170,6 +170,11 @@ impl QueueInfo {
         }
     }
 
+    /// Whether it is a queue that clients know, and not one that stands for something else.
+    pub fn is_ordinary(&self) -> bool {
+        matches!(self.kind, QueueKind::Queue) && self.queue_type != QueueType::Delay
+    }
+
     /// What applies to the queue now.
     pub fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read())

@@ -195,6 +195,16 @@ impl VhostState {
         self.queues.values()
     }
 
+    /// All exchanges, in no order.
+    pub fn exchanges(&self) -> impl Iterator<Item = (&Name, &Exchange)> {
+        self.exchanges.iter()
+    }
+
+    /// All bindings, by the exchange that they lead from.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.by_source.values().flat_map(|bindings| bindings.values().map(|bound| &bound.binding))
+    }
+
     /// The rules of a queue, as the policies are now.
     pub fn rules_of(&self, info: &QueueInfo) -> Rules {
         let policy = |kind| self.policies.for_queue(kind, &info.name, info.queue_type);
