@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::Host;
+use super::manage::{Manager, Outcome};
 use super::names::Names;
 use super::script::{Conversation, Step, place};
-use crate::raw::{Address, Connection, Event, Fields, Frame, PATIENCE, PROTOCOL_HEADER, hex, method, unquote};
+use crate::raw::{Connection, Event, Fields, Frame, PATIENCE, PROTOCOL_HEADER, hex, method, unquote};
 
+/// How long one conversation may last. Where servers differ, a step can wait for what never comes.
+const DURATION: Duration = Duration::from_secs(30);
 /// How long `quiet` listens.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -17,20 +21,37 @@ struct Party {
 }
 
 struct Talk<'a> {
-    address: &'a Address,
+    host: &'a Host,
+    end: Instant,
     names: Names,
     parties: BTreeMap<char, Party>,
     transcript: Vec<String>,
     /// Queues and exchanges to delete afterwards: the method, and its fields.
     leftovers: Vec<(&'static str, String)>,
+    /// What was defined, to take it back afterwards.
+    definitions: Vec<String>,
+    /// Why the rest of the steps would make no sense.
+    broken_off: Option<&'static str>,
 }
 
 /// The transcript, one line per step (`>`) and per event (`<`).
-pub fn hold(conversation: &Conversation, address: &Address) -> Vec<String> {
-    let mut talk =
-        Talk { address, names: Names::new(), parties: BTreeMap::new(), transcript: Vec::new(), leftovers: Vec::new() };
+pub fn hold(conversation: &Conversation, host: &Host) -> Vec<String> {
+    let mut talk = Talk {
+        host,
+        end: Instant::now() + DURATION,
+        names: Names::new(),
+        parties: BTreeMap::new(),
+        transcript: Vec::new(),
+        leftovers: Vec::new(),
+        definitions: Vec::new(),
+        broken_off: None,
+    };
     for step in &conversation.steps {
         talk.step(step);
+        if let Some(reason) = talk.broken_off {
+            talk.transcript.push(format!("! broken off: {reason}"));
+            break;
+        }
     }
     talk.clean_up();
     talk.transcript
@@ -85,7 +106,7 @@ impl Talk<'_> {
         let channel = step.channel;
         match step.command.as_str() {
             "connect" => self.connect(step, &fields),
-            "tcp" => match Connection::tcp(self.address) {
+            "tcp" => match Connection::tcp(&self.host.address) {
                 Ok(connection) => self.add(step.connection, connection),
                 Err(_) => self.transcript.push("< (refused)".to_owned()),
             },
@@ -117,13 +138,17 @@ impl Talk<'_> {
                 self.read_closed(step);
             }
             "drop" => self.party(step).connection.drop_socket(),
+            "counts" => self.counts(step),
+            "total" => self.total(step),
+            "define" => self.define(step),
+            "undefine" => self.undefine(step),
             "pause" => std::thread::sleep(Duration::from_millis(step.rest.parse().expect("milliseconds"))),
             other => panic!("no command {other}"),
         }
     }
 
     fn connect(&mut self, step: &Step, options: &Fields) {
-        match Connection::open(self.address, options) {
+        match Connection::open(&self.host.address, options) {
             Ok(connection) => {
                 self.add(step.connection, connection);
                 self.note(step.connection, "(open)".to_owned());
@@ -137,7 +162,7 @@ impl Talk<'_> {
     }
 
     fn party(&mut self, step: &Step) -> &mut Party {
-        let address = self.address;
+        let address = &self.host.address;
         self.parties.entry(step.connection).or_insert_with(|| {
             let connection = Connection::open(address, &Fields::default())
                 .unwrap_or_else(|event| panic!("a usual connection was refused: {event}"));
@@ -166,8 +191,17 @@ impl Talk<'_> {
             let closed = same_channel && name == Some("channel.close");
             self.take(step, &event);
             if answered || closed || is_last(&event) {
+                self.break_off_at(&event);
                 return;
             }
+        }
+    }
+
+    /// The steps after one that waited in vain were written for another course of the conversation, and would mostly
+    /// wait in vain too.
+    fn break_off_at(&mut self, event: &Event) {
+        if event.is_silence() {
+            self.broken_off = Some("what the step waits for did not come");
         }
     }
 
@@ -178,6 +212,7 @@ impl Talk<'_> {
         for _ in 0..count {
             let event = self.read(step, PATIENCE);
             self.take(step, &event);
+            self.break_off_at(&event);
             if event.is_silence() || event.is_closed() {
                 break;
             }
@@ -204,6 +239,7 @@ impl Talk<'_> {
             let confirm = event.method().and_then(|method| settled.get_mut(method.name).map(|tags| (method, tags)));
             let Some((method, tags)) = confirm else {
                 self.take(step, &event);
+                self.break_off_at(&event);
                 break;
             };
             let tag = method.number("delivery_tag");
@@ -238,7 +274,65 @@ impl Talk<'_> {
     }
 
     fn read(&mut self, step: &Step, patience: Duration) -> Event {
-        self.party(step).connection.next(patience)
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            self.broken_off = Some("it took too long");
+        }
+        self.party(step).connection.next(patience.min(left))
+    }
+
+    /// How many messages each of the queues has; `None` after a refusal, which is noted.
+    fn message_counts(&mut self, step: &Step) -> Option<Vec<u64>> {
+        let mut counts = Vec::new();
+        for queue in step.rest.split_whitespace() {
+            let fields = Fields::default().with("queue", queue).with("passive", "1");
+            self.party_with_channel(step).connection.send(step.channel, "queue.declare", &fields);
+            let event = self.read(step, PATIENCE);
+            match event.method() {
+                Some(method) if method.name == "queue.declare-ok" => counts.push(method.number("message_count")),
+                _ => {
+                    self.take(step, &event);
+                    return None;
+                }
+            }
+        }
+        Some(counts)
+    }
+
+    fn counts(&mut self, step: &Step) {
+        let Some(mut counts) = self.message_counts(step) else { return };
+        counts.sort_unstable();
+        let shown: Vec<String> = counts.iter().map(u64::to_string).collect();
+        self.note(step.connection, format!("{} counts {}", step.channel, shown.join(" ")));
+    }
+
+    fn total(&mut self, step: &Step) {
+        let Some(counts) = self.message_counts(step) else { return };
+        self.note(step.connection, format!("{} total {}", step.channel, counts.iter().sum::<u64>()));
+    }
+
+    fn define(&mut self, step: &Step) {
+        self.definitions.push(step.rest.clone());
+        let outcome = self.manager().define(&step.rest);
+        self.note_outcome(step, outcome);
+    }
+
+    fn undefine(&mut self, step: &Step) {
+        let (kind, name) = step.rest.split_once(' ').expect("what to undefine, and its name");
+        let outcome = self.manager().undefine(kind, name.trim());
+        self.note_outcome(step, outcome);
+    }
+
+    fn manager(&self) -> &Manager {
+        self.host.manager.as_ref().expect("definitions need --management")
+    }
+
+    /// The reason of a refusal is every server's own, but whoever writes a script wants to see it.
+    fn note_outcome(&mut self, step: &Step, outcome: Outcome) {
+        if let Err(reason) = &outcome {
+            eprintln!("{}: {reason}", step.command);
+        }
+        self.note(step.connection, if outcome.is_ok() { "(done)" } else { "(refused)" }.to_owned());
     }
 
     /// Writes an event down, and answers it if it is a close.
@@ -267,7 +361,10 @@ impl Talk<'_> {
         for (_, mut party) in std::mem::take(&mut self.parties) {
             party.connection.drop_socket();
         }
-        let Ok(mut connection) = Connection::open(self.address, &Fields::default()) else { return };
+        if let Some(manager) = &self.host.manager {
+            self.definitions.iter().for_each(|document| manager.forget(document));
+        }
+        let Ok(mut connection) = Connection::open(&self.host.address, &Fields::default()) else { return };
         for (number, (name, fields)) in (1..).zip(std::mem::take(&mut self.leftovers)) {
             connection.send(number, "channel.open", &Fields::default());
             connection.send(number, name, &Fields::parse(&fields));
