@@ -22,7 +22,7 @@ use crate::raw::Address;
 use crate::server::Server;
 
 /// How many conversations are held at a time: most of their time is waiting.
-const AT_A_TIME: usize = 10;
+const AT_A_TIME: usize = 8;
 
 /// A server to talk with.
 pub struct Host {

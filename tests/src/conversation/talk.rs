@@ -93,6 +93,8 @@ impl Talk<'_> {
     /// Notes what the step may leave behind on the server.
     fn remember(&mut self, step: &Step, fields: &Fields) {
         match step.command.as_str() {
+            // An exclusive one goes with its connection.
+            "queue.declare" if fields.is_set("exclusive") => {}
             "queue.declare" => self.leftovers.push(("queue.delete", format!("queue={}", fields.string("queue")))),
             "exchange.declare" => {
                 self.leftovers.push(("exchange.delete", format!("exchange={}", fields.string("exchange"))));
@@ -224,7 +226,8 @@ impl Talk<'_> {
 
     fn skip(&mut self, step: &Step) {
         for _ in 0..step.rest.parse().expect("how many events to skip") {
-            self.read(step, PATIENCE);
+            let event = self.read(step, PATIENCE);
+            self.break_off_at(&event);
         }
     }
 
