@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -25,8 +25,16 @@ pub enum Manager {
     Commands { binary: PathBuf, data: PathBuf },
 }
 
-/// What a server made of a change; a refusal has its reason, which transcripts do not show.
-pub type Outcome = Result<(), String>;
+/// Why a change was not made.
+pub enum Failure {
+    /// By the server; the reason is in its own words, which transcripts do not show.
+    Refused(String),
+    /// It could not even be asked, or did not understand, so there is no answer to compare.
+    Unheard(String),
+}
+
+/// What became of a change.
+pub type Outcome = Result<(), Failure>;
 
 impl Manager {
     pub fn http(url: &str) -> Self {
@@ -104,33 +112,37 @@ fn vhost(item: &Value) -> String {
     segment(item["vhost"].as_str().unwrap_or("/"))
 }
 
-/// Only what is the request's fault counts as refused; a server that fails is no answer to compare with.
+/// Only what is the request's fault counts as refused.
 fn call(api: &Api, method: &str, path: &str, body: &str) -> Outcome {
     match api.request(method, path, body) {
         Ok((200..=299, _)) => Ok(()),
-        Ok((status @ 400..=499, text)) => Err(format!("{method} {path}: {status} {text}")),
-        other => panic!("{method} {path}: {other:?}"),
+        Ok((status @ 400..=499, text)) => Err(Failure::Refused(format!("{method} {path}: {status} {text}"))),
+        other => Err(Failure::Unheard(format!("{method} {path}: {other:?}"))),
     }
 }
 
-/// A command that is missing altogether is no answer to compare with either.
+/// Runs a command to its end. One that does not exist yet fails as a misused one does.
 fn run(command: &mut Command) -> Outcome {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut process = command.spawn().unwrap_or_else(|e| panic!("{command:?} cannot be run: {e}"));
-    let end = Instant::now() + PATIENCE;
-    while process.try_wait().is_ok_and(|status| status.is_none()) {
-        if Instant::now() > end {
-            let _ = process.kill();
-        }
-        std::thread::sleep(POLL);
-    }
-    let output = process.wait_with_output().unwrap_or_else(|e| panic!("{command:?} cannot be waited for: {e}"));
+    let output = output(command).map_err(|error| Failure::Unheard(format!("{command:?} cannot be run: {error}")))?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     match output.status.code() {
         Some(0) => Ok(()),
-        Some(code) if code != MISUSED => Err(said),
-        _ => panic!("{command:?} ended with {}: {said}", output.status),
+        Some(code) if code != MISUSED => Err(Failure::Refused(said)),
+        _ => Err(Failure::Unheard(format!("{command:?} ended with {}: {said}", output.status))),
     }
+}
+
+/// What a command has printed; it is killed if it takes too long.
+fn output(command: &mut Command) -> std::io::Result<Output> {
+    let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let end = Instant::now() + PATIENCE;
+    while process.try_wait()?.is_none() {
+        if Instant::now() > end {
+            process.kill()?;
+        }
+        std::thread::sleep(POLL);
+    }
+    process.wait_with_output()
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Holding one conversation with one server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use super::Host;
-use super::manage::{Manager, Outcome};
+use super::manage::{Failure, Manager, Outcome};
 use super::names::Names;
 use super::script::{Conversation, Step, place};
 use crate::raw::{Connection, Event, Fields, Frame, PATIENCE, PROTOCOL_HEADER, hex, method, unquote};
@@ -31,7 +32,7 @@ struct Talk<'a> {
     /// What was defined, to take it back afterwards.
     definitions: Vec<String>,
     /// Why the rest of the steps would make no sense.
-    broken_off: Option<&'static str>,
+    broken_off: Option<String>,
 }
 
 /// The transcript, one line per step (`>`) and per event (`<`).
@@ -46,18 +47,26 @@ pub fn hold(conversation: &Conversation, host: &Host) -> Vec<String> {
         definitions: Vec::new(),
         broken_off: None,
     };
-    for step in &conversation.steps {
-        talk.step(step);
-        if let Some(reason) = talk.broken_off {
-            talk.transcript.push(format!("! broken off: {reason}"));
-            break;
-        }
-    }
+    // What the steps have left behind is removed after a step that panics, too.
+    let panic = catch_unwind(AssertUnwindSafe(|| talk.steps(conversation))).err();
     talk.clean_up();
+    if let Some(reason) = panic {
+        resume_unwind(reason);
+    }
     talk.transcript
 }
 
 impl Talk<'_> {
+    fn steps(&mut self, conversation: &Conversation) {
+        for step in &conversation.steps {
+            self.step(step);
+            if let Some(reason) = &self.broken_off {
+                self.transcript.push(format!("! broken off: {reason}"));
+                return;
+            }
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         let line = format!("> {} {} {}", step.place(), step.command, step.rest);
         self.transcript.push(line.trim_end().to_owned());
@@ -203,7 +212,7 @@ impl Talk<'_> {
     /// wait in vain too.
     fn break_off_at(&mut self, event: &Event) {
         if event.is_silence() {
-            self.broken_off = Some("what the step waits for did not come");
+            self.broken_off = Some("what the step waits for did not come".to_owned());
         }
     }
 
@@ -279,7 +288,7 @@ impl Talk<'_> {
     fn read(&mut self, step: &Step, patience: Duration) -> Event {
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            self.broken_off = Some("it took too long");
+            self.broken_off = Some("it took too long".to_owned());
         }
         self.party(step).connection.next(patience.min(left))
     }
@@ -316,26 +325,36 @@ impl Talk<'_> {
 
     fn define(&mut self, step: &Step) {
         self.definitions.push(step.rest.clone());
-        let outcome = self.manager().define(&step.rest);
+        let outcome = self.manage(|manager| manager.define(&step.rest));
         self.note_outcome(step, outcome);
     }
 
     fn undefine(&mut self, step: &Step) {
         let (kind, name) = step.rest.split_once(' ').expect("what to undefine, and its name");
-        let outcome = self.manager().undefine(kind, name.trim());
+        let outcome = self.manage(|manager| manager.undefine(kind, name.trim()));
         self.note_outcome(step, outcome);
     }
 
-    fn manager(&self) -> &Manager {
-        self.host.manager.as_ref().expect("definitions need --management")
+    fn manage(&self, change: impl FnOnce(&Manager) -> Outcome) -> Outcome {
+        let unknown =
+            || Failure::Unheard("it is not known how to change definitions here; see --management".to_owned());
+        change(self.host.manager.as_ref().ok_or_else(unknown)?)
     }
 
-    /// The reason of a refusal is every server's own, but whoever writes a script wants to see it.
     fn note_outcome(&mut self, step: &Step, outcome: Outcome) {
-        if let Err(reason) = &outcome {
-            eprintln!("{}: {reason}", step.command);
-        }
-        self.note(step.connection, if outcome.is_ok() { "(done)" } else { "(refused)" }.to_owned());
+        let shown = match outcome {
+            Ok(()) => "(done)",
+            Err(Failure::Refused(reason)) => {
+                // Whoever writes a script wants to see it.
+                eprintln!("{}: {reason}", step.command);
+                "(refused)"
+            }
+            Err(Failure::Unheard(reason)) => {
+                self.broken_off = Some(reason);
+                return;
+            }
+        };
+        self.note(step.connection, shown.to_owned());
     }
 
     /// Writes an event down, and answers it if it is a close.
