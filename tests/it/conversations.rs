@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use roadstead_tests::conversation::{Transcript, folder, hold_all, read_all, read_explained, read_record};
-use roadstead_tests::raw::Address;
-use roadstead_tests::server::Server;
+use roadstead_tests::conversation::{Host, Transcript, folder, hold_all, read_all, read_explained, read_record};
+use roadstead_tests::server::{Server, binary};
 
 /// Every difference must be explained, and every explanation must be of a difference.
 #[test]
@@ -14,7 +13,7 @@ fn conversations_go_as_with_rabbitmq() {
     let explained = read_explained(&folder().join("differences.txt")).expect("the differences can be read");
     let server = Server::start();
     let mut complaints = Vec::new();
-    for ours in hold_all(&conversations, &Address::parse(&server.uri())) {
+    for ours in hold_all(&conversations, &Host::ours(&server, binary())) {
         let explanation = explained.iter().find(|explained| explained.name == ours.name);
         match (record.get(&ours.name), explanation) {
             (None, _) => complaints.push(format!("{} is not in the record; record it", ours.name)),

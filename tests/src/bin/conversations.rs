@@ -5,12 +5,15 @@
 //! conversations --against FILE --roadstead              a record, and a server of ours started for it
 //! conversations --against amqp://… --record FILE        writes the transcripts down
 //! conversations … --only TEXT                           those whose name contains it
+//! conversations … --management http://host:port         the HTTP API of the server of --against, which `define` needs
 //! ```
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use roadstead_tests::conversation::{Conversation, Transcript, folder, hold_all, read_all, read_record, write_record};
+use roadstead_tests::conversation::{
+    Conversation, Host, Manager, Transcript, folder, hold_all, read_all, read_record, write_record,
+};
 use roadstead_tests::raw::Address;
 use roadstead_tests::server::Server;
 
@@ -20,6 +23,7 @@ struct Options {
     with: Option<String>,
     roadstead: bool,
     record: Option<String>,
+    management: Option<String>,
     only: String,
 }
 
@@ -27,16 +31,16 @@ fn main() -> ExitCode {
     let options = parse(std::env::args().skip(1));
     let mut conversations = read_all(&folder()).expect("the scripts can be read");
     conversations.retain(|conversation| conversation.name.contains(&options.only));
-    let first = transcripts(&options.against, &conversations);
+    let first = transcripts(&options.against, options.management.as_deref(), &conversations);
     if let Some(file) = &options.record {
         write_record(Path::new(file), "RabbitMQ 4.0.5", &first).expect("the record can be written");
         return ExitCode::SUCCESS;
     }
     let second = if options.roadstead {
         let server = Server::builder().binary(broker()).start();
-        transcripts(&server.uri(), &conversations)
+        hold_all(&conversations, &Host::ours(&server, broker()))
     } else if let Some(with) = &options.with {
-        transcripts(with, &conversations)
+        transcripts(with, None, &conversations)
     } else {
         first.iter().for_each(print);
         return ExitCode::SUCCESS;
@@ -59,6 +63,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Options {
             "--against" => options.against = value(),
             "--with" => options.with = Some(value()),
             "--record" => options.record = Some(value()),
+            "--management" => options.management = Some(value()),
             "--only" => options.only = value(),
             "--roadstead" => options.roadstead = true,
             _ => panic!("no option {argument}; the head of the source says what there is"),
@@ -69,9 +74,10 @@ fn parse(arguments: impl Iterator<Item = String>) -> Options {
 }
 
 /// From a server, or from a record of one.
-fn transcripts(source: &str, conversations: &[Conversation]) -> Vec<Transcript> {
+fn transcripts(source: &str, management: Option<&str>, conversations: &[Conversation]) -> Vec<Transcript> {
     if source.starts_with("amqp://") {
-        return hold_all(conversations, &Address::parse(source));
+        let host = Host { address: Address::parse(source), manager: management.map(Manager::http) };
+        return hold_all(conversations, &host);
     }
     let mut record = read_record(Path::new(source)).expect("the record can be read");
     record.retain(|transcript| conversations.iter().any(|conversation| conversation.name == transcript.name));

@@ -16,6 +16,9 @@
 //! | `await N`, `await N sorted` | reads N events (in an order that is of no importance) |
 //! | `skip N`, `confirms N` | reads N events unseen; reads acks and nacks until N messages have theirs |
 //! | `quiet`, `closed` | expects nothing for a moment; expects the server to hang up |
+//! | `counts Q…`, `total Q…` | asks how many messages queues have: the numbers in order of size, or their sum |
+//! | `define JSON` | imports definitions; `operator_policies` are written as `policies` are |
+//! | `undefine policy NAME`, `undefine operator-policy NAME` | deletes one of the virtual host `/` |
 //! | `close`, `drop`, `pause MS` | leaves with a good-bye; leaves without; waits |
 
 use std::path::Path;

@@ -1,12 +1,17 @@
 //! Holding one conversation with one server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
+use super::Host;
+use super::manage::{Failure, Manager, Outcome};
 use super::names::Names;
 use super::script::{Conversation, Step, place};
-use crate::raw::{Address, Connection, Event, Fields, Frame, PATIENCE, PROTOCOL_HEADER, hex, method, unquote};
+use crate::raw::{Connection, Event, Fields, Frame, PATIENCE, PROTOCOL_HEADER, hex, method, unquote};
 
+/// How long one conversation may last. Where servers differ, a step can wait for what never comes.
+const DURATION: Duration = Duration::from_secs(30);
 /// How long `quiet` listens.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -17,26 +22,51 @@ struct Party {
 }
 
 struct Talk<'a> {
-    address: &'a Address,
+    host: &'a Host,
+    end: Instant,
     names: Names,
     parties: BTreeMap<char, Party>,
     transcript: Vec<String>,
     /// Queues and exchanges to delete afterwards: the method, and its fields.
     leftovers: Vec<(&'static str, String)>,
+    /// What was defined, to take it back afterwards.
+    definitions: Vec<String>,
+    /// Why the rest of the steps would make no sense.
+    broken_off: Option<String>,
 }
 
 /// The transcript, one line per step (`>`) and per event (`<`).
-pub fn hold(conversation: &Conversation, address: &Address) -> Vec<String> {
-    let mut talk =
-        Talk { address, names: Names::new(), parties: BTreeMap::new(), transcript: Vec::new(), leftovers: Vec::new() };
-    for step in &conversation.steps {
-        talk.step(step);
-    }
+pub fn hold(conversation: &Conversation, host: &Host) -> Vec<String> {
+    let mut talk = Talk {
+        host,
+        end: Instant::now() + DURATION,
+        names: Names::new(),
+        parties: BTreeMap::new(),
+        transcript: Vec::new(),
+        leftovers: Vec::new(),
+        definitions: Vec::new(),
+        broken_off: None,
+    };
+    // What the steps have left behind is removed after a step that panics, too.
+    let panic = catch_unwind(AssertUnwindSafe(|| talk.steps(conversation))).err();
     talk.clean_up();
+    if let Some(reason) = panic {
+        resume_unwind(reason);
+    }
     talk.transcript
 }
 
 impl Talk<'_> {
+    fn steps(&mut self, conversation: &Conversation) {
+        for step in &conversation.steps {
+            self.step(step);
+            if let Some(reason) = &self.broken_off {
+                self.transcript.push(format!("! broken off: {reason}"));
+                return;
+            }
+        }
+    }
+
     fn step(&mut self, step: &Step) {
         let line = format!("> {} {} {}", step.place(), step.command, step.rest);
         self.transcript.push(line.trim_end().to_owned());
@@ -72,6 +102,8 @@ impl Talk<'_> {
     /// Notes what the step may leave behind on the server.
     fn remember(&mut self, step: &Step, fields: &Fields) {
         match step.command.as_str() {
+            // An exclusive one goes with its connection.
+            "queue.declare" if fields.is_set("exclusive") => {}
             "queue.declare" => self.leftovers.push(("queue.delete", format!("queue={}", fields.string("queue")))),
             "exchange.declare" => {
                 self.leftovers.push(("exchange.delete", format!("exchange={}", fields.string("exchange"))));
@@ -85,7 +117,7 @@ impl Talk<'_> {
         let channel = step.channel;
         match step.command.as_str() {
             "connect" => self.connect(step, &fields),
-            "tcp" => match Connection::tcp(self.address) {
+            "tcp" => match Connection::tcp(&self.host.address) {
                 Ok(connection) => self.add(step.connection, connection),
                 Err(_) => self.transcript.push("< (refused)".to_owned()),
             },
@@ -117,13 +149,17 @@ impl Talk<'_> {
                 self.read_closed(step);
             }
             "drop" => self.party(step).connection.drop_socket(),
+            "counts" => self.counts(step),
+            "total" => self.total(step),
+            "define" => self.define(step),
+            "undefine" => self.undefine(step),
             "pause" => std::thread::sleep(Duration::from_millis(step.rest.parse().expect("milliseconds"))),
             other => panic!("no command {other}"),
         }
     }
 
     fn connect(&mut self, step: &Step, options: &Fields) {
-        match Connection::open(self.address, options) {
+        match Connection::open(&self.host.address, options) {
             Ok(connection) => {
                 self.add(step.connection, connection);
                 self.note(step.connection, "(open)".to_owned());
@@ -137,7 +173,7 @@ impl Talk<'_> {
     }
 
     fn party(&mut self, step: &Step) -> &mut Party {
-        let address = self.address;
+        let address = &self.host.address;
         self.parties.entry(step.connection).or_insert_with(|| {
             let connection = Connection::open(address, &Fields::default())
                 .unwrap_or_else(|event| panic!("a usual connection was refused: {event}"));
@@ -166,8 +202,17 @@ impl Talk<'_> {
             let closed = same_channel && name == Some("channel.close");
             self.take(step, &event);
             if answered || closed || is_last(&event) {
+                self.break_off_at(&event);
                 return;
             }
+        }
+    }
+
+    /// The steps after one that waited in vain were written for another course of the conversation, and would mostly
+    /// wait in vain too.
+    fn break_off_at(&mut self, event: &Event) {
+        if event.is_silence() {
+            self.broken_off = Some("what the step waits for did not come".to_owned());
         }
     }
 
@@ -178,6 +223,7 @@ impl Talk<'_> {
         for _ in 0..count {
             let event = self.read(step, PATIENCE);
             self.take(step, &event);
+            self.break_off_at(&event);
             if event.is_silence() || event.is_closed() {
                 break;
             }
@@ -189,7 +235,8 @@ impl Talk<'_> {
 
     fn skip(&mut self, step: &Step) {
         for _ in 0..step.rest.parse().expect("how many events to skip") {
-            self.read(step, PATIENCE);
+            let event = self.read(step, PATIENCE);
+            self.break_off_at(&event);
         }
     }
 
@@ -204,6 +251,7 @@ impl Talk<'_> {
             let confirm = event.method().and_then(|method| settled.get_mut(method.name).map(|tags| (method, tags)));
             let Some((method, tags)) = confirm else {
                 self.take(step, &event);
+                self.break_off_at(&event);
                 break;
             };
             let tag = method.number("delivery_tag");
@@ -238,7 +286,75 @@ impl Talk<'_> {
     }
 
     fn read(&mut self, step: &Step, patience: Duration) -> Event {
-        self.party(step).connection.next(patience)
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            self.broken_off = Some("it took too long".to_owned());
+        }
+        self.party(step).connection.next(patience.min(left))
+    }
+
+    /// How many messages each of the queues has; `None` after a refusal, which is noted.
+    fn message_counts(&mut self, step: &Step) -> Option<Vec<u64>> {
+        let mut counts = Vec::new();
+        for queue in step.rest.split_whitespace() {
+            let fields = Fields::default().with("queue", queue).with("passive", "1");
+            self.party_with_channel(step).connection.send(step.channel, "queue.declare", &fields);
+            let event = self.read(step, PATIENCE);
+            match event.method() {
+                Some(method) if method.name == "queue.declare-ok" => counts.push(method.number("message_count")),
+                _ => {
+                    self.take(step, &event);
+                    return None;
+                }
+            }
+        }
+        Some(counts)
+    }
+
+    fn counts(&mut self, step: &Step) {
+        let Some(mut counts) = self.message_counts(step) else { return };
+        counts.sort_unstable();
+        let shown: Vec<String> = counts.iter().map(u64::to_string).collect();
+        self.note(step.connection, format!("{} counts {}", step.channel, shown.join(" ")));
+    }
+
+    fn total(&mut self, step: &Step) {
+        let Some(counts) = self.message_counts(step) else { return };
+        self.note(step.connection, format!("{} total {}", step.channel, counts.iter().sum::<u64>()));
+    }
+
+    fn define(&mut self, step: &Step) {
+        self.definitions.push(step.rest.clone());
+        let outcome = self.manage(|manager| manager.define(&step.rest));
+        self.note_outcome(step, outcome);
+    }
+
+    fn undefine(&mut self, step: &Step) {
+        let (kind, name) = step.rest.split_once(' ').expect("what to undefine, and its name");
+        let outcome = self.manage(|manager| manager.undefine(kind, name.trim()));
+        self.note_outcome(step, outcome);
+    }
+
+    fn manage(&self, change: impl FnOnce(&Manager) -> Outcome) -> Outcome {
+        let unknown =
+            || Failure::Unheard("it is not known how to change definitions here; see --management".to_owned());
+        change(self.host.manager.as_ref().ok_or_else(unknown)?)
+    }
+
+    fn note_outcome(&mut self, step: &Step, outcome: Outcome) {
+        let shown = match outcome {
+            Ok(()) => "(done)",
+            Err(Failure::Refused(reason)) => {
+                // Whoever writes a script wants to see it.
+                eprintln!("{}: {reason}", step.command);
+                "(refused)"
+            }
+            Err(Failure::Unheard(reason)) => {
+                self.broken_off = Some(reason);
+                return;
+            }
+        };
+        self.note(step.connection, shown.to_owned());
     }
 
     /// Writes an event down, and answers it if it is a close.
@@ -267,7 +383,10 @@ impl Talk<'_> {
         for (_, mut party) in std::mem::take(&mut self.parties) {
             party.connection.drop_socket();
         }
-        let Ok(mut connection) = Connection::open(self.address, &Fields::default()) else { return };
+        if let Some(manager) = &self.host.manager {
+            self.definitions.iter().for_each(|document| manager.forget(document));
+        }
+        let Ok(mut connection) = Connection::open(&self.host.address, &Fields::default()) else { return };
         for (number, (name, fields)) in (1..).zip(std::mem::take(&mut self.leftovers)) {
             connection.send(number, "channel.open", &Fields::default());
             connection.send(number, name, &Fields::parse(&fields));
