@@ -102,7 +102,7 @@ impl From<Refusal> for Exception {
         let code = match &refusal {
             // As RabbitMQ answers for a queue whose process has crashed.
             Refusal::NotFound(_) | Refusal::Unreadable { .. } => Code::NotFound,
-            Refusal::Locked(_) => Code::ResourceLocked,
+            Refusal::Locked(_) | Refusal::LockedForConsumers(_) => Code::ResourceLocked,
             Refusal::ReservedName { .. }
             | Refusal::DefaultExchange
             | Refusal::SystemExchange(_)
@@ -125,7 +125,7 @@ impl From<Refusal> for Exception {
             | Refusal::Unfit(_)
             | Refusal::Limit(_) => Code::PreconditionFailed,
             Refusal::Unsupported(_) => Code::NotImplemented,
-            Refusal::VhostNotFound(_) | Refusal::VhostRefused { .. } => Code::NotAllowed,
+            Refusal::TooMany(_) | Refusal::VhostNotFound(_) | Refusal::VhostRefused { .. } => Code::NotAllowed,
         };
         let explanation = match &refusal {
             Refusal::InequivalentArgument { received, current, .. } => {

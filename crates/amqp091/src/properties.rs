@@ -145,6 +145,7 @@ impl<'a> Properties<'a> {
     /// # Errors
     /// If the headers are malformed.
     pub fn annotated(&self, annotations: Table) -> Result<Vec<u8>, Malformed> {
+        let is_from_stream = annotations.get("x-stream-offset").is_some();
         let is_dead = annotations.get("x-death").is_some();
         let mut headers = annotations;
         headers.0.retain(|(name, _)| name.starts_with("x-"));
@@ -170,6 +171,22 @@ impl<'a> Properties<'a> {
                 out[..2].copy_from_slice(&flags.to_be_bytes());
             }
         }
+        if is_from_stream && self.delivery_mode.is_none() {
+            // As RabbitMQ does.
+            return Properties::read(&out)?.with_delivery_mode(1);
+        }
+        Ok(out)
+    }
+
+    /// The properties with a delivery mode where there was none.
+    fn with_delivery_mode(&self, mode: u8) -> Result<Vec<u8>, Malformed> {
+        let flags = Reader::new(self.raw).short()?;
+        let before =
+            self.headers.map_or(2, |headers| headers.as_ptr() as usize - self.raw.as_ptr() as usize + headers.len());
+        let mut out = (flags | flag::DELIVERY_MODE).to_be_bytes().to_vec();
+        out.extend_from_slice(&self.raw[2..before]);
+        out.push(mode);
+        out.extend_from_slice(&self.raw[before..]);
         Ok(out)
     }
 
@@ -192,7 +209,7 @@ impl<'a> Properties<'a> {
 
     /// Milliseconds to live, for properties that have been checked.
     pub fn ttl_ms(&self) -> Option<u64> {
-        self.expiration.and_then(|text| text.parse().ok())
+        self.expiration.and_then(|text| text.parse::<i64>().ok()).and_then(|ms| u64::try_from(ms).ok())
     }
 
     /// The properties with another reply-to.

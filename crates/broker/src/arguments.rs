@@ -23,7 +23,9 @@ pub(crate) fn equivalent_exchange(
     current: &ExchangeDeclaration,
 ) -> Result<(), Refusal> {
     if received.kind != current.kind {
-        let (received, current) = (received.kind.name().into(), current.kind.name().into());
+        // RabbitMQ shows names with a dash as it writes atoms with one.
+        let shown = |name: &str| if name.contains('-') { format!("'{name}'") } else { name.to_owned() };
+        let (received, current) = (shown(received.kind.name()), shown(current.kind.name()));
         return Err(Refusal::Inequivalent { resource, property: "type", received, current });
     }
     let properties = [
@@ -75,7 +77,7 @@ const fn known(name: &'static str, types: &'static [QueueType], check: Check) ->
 
 /// All arguments that some type of queue knows, in the order in which RabbitMQ checks them. A type refuses what only
 /// others know, and what nobody knows is passed over.
-const KNOWN: [Known; 28] = [
+const KNOWN: [Known; 29] = [
     known("x-expires", QUEUES, expires),
     known("x-message-ttl", QUEUES, time_to_live),
     known("x-dead-letter-exchange", QUEUES, anything),
@@ -93,7 +95,9 @@ const KNOWN: [Known; 28] = [
     known("x-consumer-timeout", ALL, not_negative),
     known("x-consumer-disconnected-timeout", QUORUM, not_negative),
     known("x-quorum-initial-group-size", QUORUM, positive),
-    known("x-delivery-limit", QUORUM, integer_only),
+    // RabbitMQ does not look at it.
+    known("x-delivery-limit", QUORUM, anything),
+    known("x-count-attempts", QUORUM, |name, table| supported(name, table, &COUNTED, "choice of attempts")),
     known("x-delayed-retry-type", QUORUM, |name, table| one_of(name, table, &RETRIES, "invalid_delayed_retry_type")),
     known("x-delayed-retry-min", QUORUM, positive),
     known("x-delayed-retry-max", QUORUM, positive),
@@ -109,6 +113,7 @@ const KNOWN: [Known; 28] = [
 const OVERFLOWS: [&str; 3] = ["drop-head", "reject-publish", "reject-publish-dlx"];
 const STRATEGIES: [&str; 2] = ["at-most-once", "at-least-once"];
 const DURABILITIES: [&str; 2] = ["fsync", "os"];
+const COUNTED: [&str; 2] = ["all", "failed"];
 const QUEUE_MODES: [&str; 2] = ["default", "lazy"];
 const RETRIES: [&str; 4] = ["disabled", "all", "failed", "returned"];
 const LOCATORS: [&str; 4] = ["client-local", "balanced", "random", "least-leaders"];
@@ -149,7 +154,8 @@ fn equivalent_queue_type(info: &QueueInfo, received: &Table) -> Result<(), Refus
     if named.unwrap_or("classic") == info.queue_type.name() {
         return Ok(());
     }
-    equivalent_argument(info.resource(), "x-queue-type", received, &info.arguments)
+    let (received, current) = (named.unwrap_or("classic").to_owned(), info.queue_type.name().to_owned());
+    Err(Refusal::Inequivalent { resource: info.resource(), property: "x-queue-type", received, current })
 }
 
 /// Ten years in milliseconds: the longest time that RabbitMQ takes.
@@ -174,7 +180,24 @@ pub(crate) fn check(resource: impl Fn() -> Resource, declaration: &QueueDeclarat
             return Err(Refusal::ForeignArgument { resource, argument, queue_type: of.name() });
         }
     }
+    if of == QueueType::Stream {
+        check_stream_sizes(arguments)?;
+    }
     check_properties(resource, declaration, of)
+}
+
+/// The longest segment of a stream that RabbitMQ takes, in bytes.
+const SEGMENT_BYTES_MAX: i64 = 3_000_000_000;
+
+fn check_stream_sizes(arguments: &Table) -> Result<(), Refusal> {
+    let number = |name| arguments.get(name).and_then(Value::as_integer);
+    if number("x-stream-max-segment-size-bytes").is_some_and(|bytes| bytes > SEGMENT_BYTES_MAX) {
+        return Err(Refusal::Unfit("Exceeded max value for x-stream-max-segment-size-bytes".into()));
+    }
+    if number("x-stream-filter-size-bytes").is_some_and(|bytes| !(16..=255).contains(&bytes)) {
+        return Err(Refusal::Unfit("Invalid value for  x-stream-filter-size-bytes".into()));
+    }
+    Ok(())
 }
 
 /// Quorum queues and streams are shared, durable, and stay.

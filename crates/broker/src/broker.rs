@@ -2,6 +2,7 @@
 //!
 //! Locks are taken in one order: vhost, shard, outlet or log. No call waits for anything else.
 
+pub mod accounts;
 mod bindings;
 mod consuming;
 mod delays;
@@ -14,6 +15,7 @@ mod routing;
 mod streams;
 mod time;
 
+use self::accounts::Accounts;
 pub use self::bindings::{BindingRequest, End};
 
 use std::{
@@ -74,6 +76,10 @@ pub struct Broker {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) shards: Vec<Mutex<Shard>>,
     vhosts: RwLock<BTreeMap<Name, Arc<Vhost>>>,
+    /// Held while a user is changed.
+    changing_users: Mutex<()>,
+    /// Who is there.
+    accounts: Mutex<Accounts>,
     /// Exclusive queues by owner, to be deleted with it.
     owned: Mutex<HashMap<SessionId, Vec<Arc<QueueInfo>>>>,
     next_queue: AtomicU64,
@@ -238,6 +244,8 @@ impl Broker {
             log,
             shards: (0..limits::SHARDS).map(|_| shard()).collect(),
             vhosts: RwLock::default(),
+            changing_users: Mutex::default(),
+            accounts: Mutex::default(),
             owned: Mutex::default(),
             // Ids of earlier runs are never met again: each run has a range of its own.
             next_queue: AtomicU64::new((recovered.epoch << 40) + 1),
@@ -490,16 +498,28 @@ impl Broker {
         position
     }
 
+    /// Changes a user, who is made if he is not there and `make` says so. Returns whether there is such a user now.
+    pub fn change_user(&self, name: &Name, make: bool, change: impl FnOnce(&mut User)) -> bool {
+        // Of two who change different things of one user, neither undoes what the other did.
+        let _changing = self.changing_users.lock();
+        let Some(mut user) = self.identity.user(name).or_else(|| make.then(User::default)) else { return false };
+        change(&mut user);
+        self.put_user(name, user);
+        true
+    }
+
     /// Lets a user enter a vhost.
     ///
     /// # Errors
-    /// If the vhost does not exist or the user has no permissions there.
+    /// If the vhost does not exist, the user has no permissions there, or there are too many connections already.
     pub fn enter(&self, session: SessionId, user: &Name, vhost: &str) -> Result<Caller, Refusal> {
         let found = self.vhost(vhost).ok_or_else(|| Refusal::VhostNotFound(vhost.into()))?;
         if !self.identity.may_enter(user, vhost) {
             return Err(Refusal::VhostRefused { vhost: vhost.into(), user: user.clone() });
         }
-        Ok(Caller { session, user: user.clone(), vhost: found, is_operator: false })
+        let caller = Caller { session, user: user.clone(), vhost: found, is_operator: false };
+        self.count_in(&caller)?;
+        Ok(caller)
     }
 
     /// The operator, who may do anything in a vhost.

@@ -196,6 +196,9 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Annotation: routing keys of a message that nobody is told of.
+pub const BLIND_KEYS: &str = "blind-keys";
+
 /// What the model may ask of property bytes; each protocol answers for what it wrote.
 pub trait Codec: Send + Sync + std::fmt::Debug {
     /// The headers.
@@ -214,11 +217,18 @@ pub(crate) struct Stored<'a> {
     pub(crate) codec: Option<Arc<dyn Codec>>,
     /// The property bytes.
     pub(crate) properties: &'a [u8],
+    /// Headers that the broker adds.
+    pub(crate) annotations: Table,
 }
 
 impl Facts for Stored<'_> {
     fn headers(&self) -> Table {
-        self.codec.as_ref().map_or_else(Table::default, |codec| codec.headers(self.properties))
+        let mut headers = self.codec.as_ref().map_or_else(Table::default, |codec| codec.headers(self.properties));
+        for (name, value) in self.annotations.0.iter().filter(|(name, _)| name.starts_with("x-")) {
+            headers.remove(name);
+            headers.push(name, value.clone());
+        }
+        headers
     }
 
     fn property(&self, name: &str) -> Option<Value> {

@@ -36,9 +36,9 @@ pub struct Delivery<'a> {
 /// How often a message was handed out and came back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {
-    /// All of these times.
+    /// All of these times, if the queue tells them from failed ones.
     pub acquired: u32,
-    /// Those that count as failed.
+    /// Those that count against the queue's limit.
     pub failed: u32,
 }
 

@@ -124,7 +124,8 @@ const ACCEPTED_KEYS: [&str; 19] = [
 
 const STREAM_KEYS: [&str; 4] =
     ["max-age", "stream-max-segment-size-bytes", "stream-filter-size-bytes", "initial-cluster-size"];
-const QUORUM_KEYS: [&str; 8] = [
+const QUORUM_KEYS: [&str; 9] = [
+    "count-attempts",
     "delivery-limit",
     "dead-letter-strategy",
     "max-in-memory-length",
@@ -238,6 +239,7 @@ fn check_key(key: &str, value: &Value) -> Result<(), String> {
         "stream-max-segment-size-bytes" => (integer.is_some_and(|n| n >= 0), "segment size"),
         "stream-filter-size-bytes" => (integer.is_some_and(|n| (16..=255).contains(&n)), "filter size"),
         "queue-version" => (matches!(integer, Some(1 | 2)), "queue version"),
+        "count-attempts" => (matches!(value.as_text(), Some("all" | "failed")), "choice of attempts"),
         "delayed-retry-type" => {
             (matches!(value.as_text(), Some("all" | "failed" | "returned" | "disabled")), "delayed retry type")
         }

@@ -331,8 +331,11 @@ impl Queue {
     }
 
     /// Adds a consumer, at rest: its session first has to say that it is there.
-    fn attach(&mut self, consumer: Consumer) -> Result<ConsumerId, Refusal> {
+    fn attach(&mut self, consumer: Consumer, now: Millis) -> Result<ConsumerId, Refusal> {
         let single = self.rules.single_active;
+        // Quorum queues and streams don't know exclusive consumers, and RabbitMQ says nothing about it.
+        let mut consumer = consumer;
+        consumer.exclusive &= self.info.queue_type == QueueType::Classic;
         if self.consumers.any_exclusive() || (consumer.exclusive && (self.consumers.count() > 0 || single)) {
             return Err(Refusal::ExclusiveUse(self.info.resource()));
         }
@@ -341,7 +344,7 @@ impl Queue {
         }
         let (start, filter) = (consumer.start, consumer.filter.clone());
         let id = self.consumers.add(consumer);
-        self.place_reader(id.index, start, filter);
+        self.place_reader(id.index, start, filter, now);
         self.consumers.elect(self.preempts());
         Ok(id)
     }

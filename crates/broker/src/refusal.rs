@@ -84,6 +84,11 @@ pub enum Refusal {
         /// The property.
         property: &'static str,
     },
+    /// A get from a quorum queue whose messages are for one consumer at a time.
+    #[error(
+        "cannot obtain access to locked {0}. basic.get operations are not supported by quorum queues with single active consumer"
+    )]
+    LockedForConsumers(Resource),
     /// What is asked for does not fit together.
     #[error("{0}")]
     Unfit(String),
@@ -171,6 +176,9 @@ pub enum Refusal {
     /// A bound of [`crate::limits`] or of the configuration was reached.
     #[error("{0}")]
     Limit(String),
+    /// A limit of the vhost or the user is reached.
+    #[error("{0}")]
+    TooMany(String),
     /// The vhost does not exist.
     #[error("vhost {0} not found")]
     VhostNotFound(Name),

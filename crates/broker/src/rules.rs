@@ -31,6 +31,15 @@ pub struct DeadLetterTarget {
     pub at_least_once: bool,
 }
 
+/// Which attempts to deliver a message count against the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountedAttempts {
+    /// All that it came back from, as in RabbitMQ 4.0 to 4.2.
+    All,
+    /// Those that failed: it was rejected, or its consumer is gone. The others are told all the same. As in RabbitMQ 4.3.
+    Failed,
+}
+
 /// Which returned messages wait before they are delivered again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryKind {
@@ -96,8 +105,8 @@ pub struct Rules {
     pub max_age_ms: Option<u64>,
     /// Bytes of a stream's segments: the unit by which it lets go of old messages.
     pub segment_bytes: Option<u64>,
-    /// Whether attempts are counted and told.
-    pub counts_attempts: bool,
+    /// Which attempts are counted and told.
+    pub counted_attempts: Option<CountedAttempts>,
 }
 
 /// Attempts that a quorum queue gives a message by default, as in RabbitMQ 4.
@@ -149,6 +158,13 @@ impl<'a> Sources<'a> {
         u32::try_from(limits.min().unwrap_or(QUORUM_DELIVERY_LIMIT)).ok()
     }
 
+    fn counted_attempts(&self) -> CountedAttempts {
+        match self.text("count-attempts") {
+            Some("failed") => CountedAttempts::Failed,
+            _ => CountedAttempts::All,
+        }
+    }
+
     fn delayed_retry(&self) -> Option<DelayedRetry> {
         let kind = match self.text("delayed-retry-type")? {
             "all" => RetryKind::All,
@@ -187,7 +203,7 @@ impl Rules {
                 default_priority: QUORUM_PRIORITIES.1,
                 delivery_limit: sources.delivery_limit(),
                 delayed_retry: sources.delayed_retry(),
-                counts_attempts: true,
+                counted_attempts: Some(sources.counted_attempts()),
                 ..common
             },
             QueueType::Stream => Self {

@@ -172,6 +172,9 @@ impl AmqpSession {
             }
             Err(bad) => return Err(Exception::bad_method(bad, frame.payload)),
         }
+        if let Some(caller) = &self.caller {
+            self.broker.open_channel(caller)?;
+        }
         let index = number as usize;
         if index >= self.channels.len() {
             self.channels.resize_with(index + 1, || None);
@@ -203,6 +206,9 @@ impl AmqpSession {
             && place.take().is_some()
         {
             self.channels_open -= 1;
+            if let Some(caller) = &self.caller {
+                self.broker.close_channel(caller);
+            }
         }
     }
 

@@ -169,11 +169,12 @@ impl AmqpSession {
             None => (Bytes::from(block), properties_len),
             Some(changed) => {
                 let payload = &tail[properties_len as usize..];
-                ([head, &changed, payload].concat().into(), changed.len() as u32)
+                ([head, &changed, &vetted.annotations, payload].concat().into(), changed.len() as u32)
             }
         };
+        let annotations_len = vetted.annotations.len() as u32;
         let arrived = self.broker.now();
-        let parts = Parts { routing_key_len, properties_len, annotations_len: 0 };
+        let parts = Parts { routing_key_len, properties_len, annotations_len };
         let traits = Traits { origin: ORIGIN, durable, priority, arrived, due: ttl_ms.map(|ttl| arrived.plus(ttl)) };
         let message = Message::from_block(content.exchange, block, parts, traits);
         self.accept(number, vetted.route, broker::publish::Body::Owned(Arc::new(message)), content.mandatory, batch);

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use broker::{
-    Broker, Name, Route, Table,
+    Broker, Name, Route, Table, Value,
     broker::Caller,
     limits,
+    message::BLIND_KEYS,
     publish::{Batch, Body},
+    record::put_table,
 };
 
 use super::{
@@ -30,6 +32,8 @@ pub(super) struct Vetted {
     pub(super) route: Arc<Route>,
     /// Its properties, if they had to be changed.
     pub(super) properties: Option<Vec<u8>>,
+    /// What is to be remembered of it besides, if its properties were changed.
+    pub(super) annotations: Vec<u8>,
 }
 
 /// A `basic.publish` as it stands in the frame.
@@ -116,7 +120,7 @@ impl AmqpSession {
             && properties.expiration.is_none();
         let route = if plain { self.remembered_route(number, publish.address) } else { None };
         let vetted = match route {
-            Some(route) => Vetted { route, properties: None },
+            Some(route) => Vetted { route, properties: None, annotations: Vec::new() },
             None => {
                 let vetted = self.vet(number, publish.exchange, publish.routing_key, &properties)?;
                 self.remember_route(number, publish.address, &vetted.route);
@@ -142,7 +146,7 @@ impl AmqpSession {
                 arrived: self.broker.now(),
                 due: properties.ttl_ms().map(|ttl| self.broker.now().plus(ttl)),
                 properties: &changed,
-                annotations: &[],
+                annotations: &vetted.annotations,
                 payload: whole.payload,
                 block: None,
             }))),
@@ -206,14 +210,18 @@ impl AmqpSession {
         }
         check_expiration(properties.expiration)?;
         self.check_user_id(&broker, &caller, properties.user_id)?;
+        let mut annotations = Vec::new();
         if headers.get("BCC").is_some() {
+            // Nobody sees them, but if the message dies, its letter goes by them too.
+            let blind = bcc.iter().map(|key| Value::from(key.as_str())).collect();
+            put_table(&mut annotations, &Table(vec![(BLIND_KEYS.into(), Value::Array(blind))]));
             let mut without: Table = headers;
             without.remove("BCC");
             let base = changed.take().unwrap_or_else(|| properties.raw.to_vec());
             let base = Properties::read(&base).map_err(|malformed| bad_properties(malformed.0))?;
             changed = Some(base.with_headers(&without));
         }
-        Ok(Vetted { route: Arc::new(route), properties: changed })
+        Ok(Vetted { route: Arc::new(route), properties: changed, annotations })
     }
 
     fn reply_name(&mut self, number: u16) -> Result<&str, Exception> {
@@ -254,7 +262,7 @@ impl AmqpSession {
         if route.queues.is_empty() && mandatory {
             self.return_message(number, &route, &body);
         }
-        if token != 0 || !route.queues.is_empty() {
+        if token != 0 || !route.queues.is_empty() || !route.histories.is_empty() {
             batch.publish(route, body, token);
         }
     }

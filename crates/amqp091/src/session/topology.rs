@@ -105,7 +105,9 @@ impl AmqpSession {
             return Ok(());
         }
         let (info, position) = if passive {
-            (self.broker.queue(caller, &name)?, Position(0))
+            let info = self.broker.queue(caller, &name)?;
+            self.broker.use_queue(&info);
+            (info, Position(0))
         } else {
             let queue_type = arguments.get("x-queue-type").and_then(Value::as_text).unwrap_or_default();
             if name.is_empty() && matches!(queue_type, "quorum" | "stream") {

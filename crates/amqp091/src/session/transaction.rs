@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::{
-    Message, Route, Settlement,
+    Message, Route, Settlement, Traits,
     publish::{Batch, Body},
 };
 
@@ -57,7 +57,10 @@ impl AmqpSession {
                 }
                 continue;
             }
-            batch.publish(route, Body::Owned(message), 0);
+            // Its time begins with the commit.
+            let (now, Traits { arrived, due, .. }) = (self.broker.now(), *message.traits());
+            let due = due.map(|due| now.plus(due.0 - arrived.0));
+            batch.publish(route, Body::Owned(Arc::new(message.timed(now, due))), 0);
         }
         for (one, how) in &transaction.settled {
             let how = if one.revoked { Settlement::Late } else { *how };

@@ -6,7 +6,7 @@ use crate::{
     identity::Access,
     queue::{self, Consumer},
     refusal::Refusal,
-    topology::{QueueInfo, QueueKind},
+    topology::{QueueInfo, QueueKind, QueueType},
     value::Table,
 };
 
@@ -38,7 +38,7 @@ impl Broker {
             return Err(Refusal::NotFound(queue.resource()));
         }
         self.check_reader(&queue, &consumer)?;
-        let consumer = self.shards[self.shard_index(queue.id)].lock().attach(&queue, consumer)?;
+        let consumer = self.shards[self.shard_index(queue.id)].lock().attach(&queue, consumer, self.now())?;
         Ok(Attachment { queue, consumer })
     }
 
@@ -73,6 +73,9 @@ impl Broker {
         self.check(caller, Access::Read, caller.vhost.queue_resource(name))?;
         let info = self.queue(caller, name)?;
         self.refuse_stream(&info, "basic.get")?;
+        if info.queue_type == QueueType::Quorum && info.rules().single_active {
+            return Err(Refusal::LockedForConsumers(info.resource()));
+        }
         let mut after = self.aftermath();
         let mut shard = self.shards[self.shard_index(info.id)].lock();
         let fetched = shard.fetch(&info, settled, &mut after);

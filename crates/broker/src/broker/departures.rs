@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Broker;
 use crate::{
-    message::{Message, MessageView},
+    message::{BLIND_KEYS, Message, MessageView},
     publish::{Batch, Route},
     queue::{Aftermath, Departure, Reason},
     record,
@@ -60,11 +60,12 @@ impl Broker {
             Some(key) => {
                 annotations.remove(FURTHER_KEYS);
                 annotations.push(FURTHER_KEYS, Value::Array(Vec::new()));
+                annotations.remove(BLIND_KEYS);
                 vec![key.to_string()]
             }
-            None => keys,
+            None => keys.into_iter().chain(blind_keys(&annotations)).collect(),
         };
-        let mut queues = self.queues_of(&queue.vhost, &target.exchange, &keys, &view);
+        let mut queues = self.queues_of(&queue.vhost, &target.exchange, &keys, &view, &annotations);
         if *reason != Reason::Rejected {
             queues.retain(|to| !is_cycle(&to.name, &annotations));
         }
@@ -153,6 +154,13 @@ pub(super) fn routing_keys(message: &MessageView<'_>, headers: &Table, annotatio
         keys.extend(further.iter().filter_map(Value::as_text).map(str::to_owned));
     }
     keys
+}
+
+pub(super) fn blind_keys(annotations: &Table) -> Vec<String> {
+    match annotations.get(BLIND_KEYS) {
+        Some(Value::Array(keys)) => keys.iter().filter_map(Value::as_text).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn is_death(death: &Value, queue: &str, reason: &str) -> bool {

@@ -78,6 +78,7 @@ impl Broker {
             self.use_queue(existing);
             return Ok((Arc::clone(existing), Position(0)));
         }
+        self.check_queue_limit(caller, &state, name)?;
         let id = QueueId(self.next_queue.fetch_add(1, Ordering::Relaxed));
         let mut info =
             QueueInfo::new(id, caller.vhost.name().clone(), name.into(), arguments::queue_type(&declaration.arguments));
@@ -99,8 +100,8 @@ impl Broker {
         Ok((info, position))
     }
 
-    /// To declare a classic queue again is to use it.
-    fn use_queue(&self, info: &QueueInfo) {
+    /// To declare a classic queue again is to use it, and so is to ask whether it is there.
+    pub fn use_queue(&self, info: &QueueInfo) {
         if info.queue_type == QueueType::Classic {
             self.shards[self.shard_index(info.id)].lock().with(info, |queue| queue.note_used(self.now()));
         }
@@ -171,6 +172,9 @@ impl Broker {
             let removed = state.remove_queue(info);
             return Ok((0, self.forget(vhost, removed)));
         };
+        // A stream goes whatever is in it, and whoever reads it; so RabbitMQ has it.
+        let (ready, rule) =
+            if info.queue_type == QueueType::Stream { (0, DeleteRule::default()) } else { (ready, rule) };
         if rule.if_unused && consumers > 0 {
             return Err(Refusal::InUse(info.resource()));
         }
@@ -209,6 +213,7 @@ impl Broker {
 
     /// Deletes what belongs to a session alone.
     pub fn close_session(&self, caller: &Caller) {
+        self.count_out(caller.session);
         let owned = self.owned.lock().remove(&caller.session).unwrap_or_default();
         for queue in owned {
             let mut state = caller.vhost.write();

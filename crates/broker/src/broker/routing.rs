@@ -9,7 +9,7 @@ use crate::{
     publish::Route,
     refusal::Refusal,
     topology::{ExchangeKind, Facts, QueueInfo, mix},
-    value::Name,
+    value::{Name, Table},
 };
 
 impl Broker {
@@ -51,15 +51,18 @@ impl Broker {
         exchange: &Name,
         keys: &[String],
         message: &MessageView<'_>,
+        annotations: &Table,
     ) -> Vec<Arc<QueueInfo>> {
         let Some(vhost) = self.vhost(vhost) else { return Vec::new() };
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        vhost.read().route(exchange, &keys, &self.stored(message), self.chance()).queues
+        let stored = Stored { annotations: annotations.clone(), ..self.stored(message) };
+        vhost.read().route(exchange, &keys, &stored, self.chance()).queues
     }
 
     /// A message that the broker has taken in, for exchanges that look into it.
     pub(super) fn stored<'a>(&self, message: &MessageView<'a>) -> Stored<'a> {
-        Stored { codec: self.codec(message.origin), properties: message.properties }
+        let (codec, properties) = (self.codec(message.origin), message.properties);
+        Stored { codec, properties, annotations: message.annotation_table() }
     }
 
     /// Bits for exchanges that choose by chance.

@@ -85,7 +85,7 @@ impl Broker {
 
 fn start_of(value: &Value, now: Millis) -> Option<Start> {
     if let Some(offset) = value.as_integer() {
-        return u64::try_from(offset).ok().map(Start::Offset);
+        return Some(u64::try_from(offset).map_or(Start::First, Start::Offset));
     }
     match value {
         Value::Timestamp(seconds) => Some(Start::Since(Millis(seconds.saturating_mul(1000)))),

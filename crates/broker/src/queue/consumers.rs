@@ -19,6 +19,8 @@ pub(super) struct Consumers {
     ranked: bool,
     /// The only one who gets messages, if the queue has but one at a time.
     active: Option<u32>,
+    /// Whether it gets no more, because somebody else is to take over once it holds nothing.
+    is_leaving: bool,
 }
 
 impl Consumers {
@@ -124,7 +126,7 @@ impl Consumers {
     /// leave the ring until something changes for them.
     pub(super) fn reserve(&mut self, single: bool) -> Option<(u32, bool)> {
         if single {
-            let index = self.active?;
+            let index = self.active.filter(|_| !self.is_leaving)?;
             return self.at(index)?.reserve().map(|counted| (index, counted));
         }
         while let Some(&index) = self.ring.front() {
@@ -164,8 +166,9 @@ impl Consumers {
         let best = self.iter().max_by_key(|one| (one.consumer.priority, std::cmp::Reverse(one.id.generation)));
         let Some(best) = best.map(|one| (one.id.index, one.consumer.priority)) else { return false };
         let current = self.active.and_then(|index| self.places[index as usize].as_ref());
-        let stays = current.is_some_and(|one| !preempts || one.held > 0 || one.consumer.priority >= best.1);
-        if stays {
+        let outranked = preempts && current.is_some_and(|one| one.consumer.priority < best.1);
+        self.is_leaving = outranked && current.is_some_and(|one| one.held > 0);
+        if current.is_some() && (!outranked || self.is_leaving) {
             return false;
         }
         self.active = Some(best.0);

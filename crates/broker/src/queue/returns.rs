@@ -1,15 +1,21 @@
 //! Messages that come back: how often, and whether they wait, or have come back too often.
 
 use super::{Aftermath, Attempts, Queue, Reason, backlog::Expired, priority_of};
+use crate::rules::CountedAttempts;
 
 impl Queue {
     /// A held message comes back.
     pub(super) fn give_back(&mut self, slot: u64, failed: bool, after: &mut Aftermath) {
         let Some((_, message)) = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot)) else { return };
-        if self.rules.counts_attempts {
+        if let Some(counted) = self.rules.counted_attempts {
             let attempts = self.attempts.entry(slot).or_default();
-            attempts.acquired += 1;
-            attempts.failed += 1;
+            match counted {
+                CountedAttempts::All => attempts.failed += 1,
+                CountedAttempts::Failed => {
+                    attempts.acquired += 1;
+                    attempts.failed += u32::from(failed);
+                }
+            }
             let Attempts { failed: count, .. } = *attempts;
             if self.rules.delivery_limit.is_some_and(|limit| count > limit) {
                 return self.depart_held(slot, Reason::DeliveryLimit, after);

@@ -167,8 +167,8 @@ impl Shard {
     ///
     /// # Errors
     /// If the queue is gone, or somebody has it or wants it for himself.
-    pub fn attach(&mut self, info: &QueueInfo, consumer: Consumer) -> Result<ConsumerId, Refusal> {
-        self.with(info, |queue| queue.attach(consumer)).ok_or_else(|| Refusal::NotFound(info.resource()))?
+    pub fn attach(&mut self, info: &QueueInfo, consumer: Consumer, now: Millis) -> Result<ConsumerId, Refusal> {
+        self.with(info, |queue| queue.attach(consumer, now)).ok_or_else(|| Refusal::NotFound(info.resource()))?
     }
 
     /// Removes a consumer. Returns whether the queue is to go with it.

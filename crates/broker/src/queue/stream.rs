@@ -205,19 +205,20 @@ impl Stream {
     }
 
     /// A reader that starts as it was asked to.
-    fn reader(&self, start: Start, filter: Option<Filter>) -> Reader {
+    fn reader(&self, start: Start, filter: Option<Filter>, now: Millis) -> Reader {
         let (skip_to, since) = match start {
             Start::First => (self.first(), None),
             Start::Last => (self.end.saturating_sub(1).max(self.first()), None),
             Start::Next => (self.end, None),
-            Start::Offset(offset) => (offset, None),
+            Start::Offset(offset) => (offset.max(self.first()), None),
+            Start::Since(time) if time > now => (self.end, None),
             Start::Since(time) => {
                 let segment = self.segments.iter().rev().find(|(_, segment)| segment.from <= time);
                 (segment.map_or(self.first(), |(offset, _)| *offset), Some(time))
             }
         };
-        let skip_to = skip_to.clamp(self.first(), self.end);
-        if skip_to == self.end {
+        // A number that is to come is waited for.
+        if skip_to >= self.end {
             return Reader::new((self.end, self.end_record), skip_to, since, filter);
         }
         if skip_to >= self.tail_first() {
@@ -294,9 +295,9 @@ impl Queue {
     }
 
     /// Gives a new consumer its place in the stream.
-    pub(super) fn place_reader(&mut self, index: u32, start: Start, filter: Option<Filter>) {
+    pub(super) fn place_reader(&mut self, index: u32, start: Start, filter: Option<Filter>, now: Millis) {
         if let Some(stream) = &mut self.stream {
-            let reader = stream.reader(start, filter);
+            let reader = stream.reader(start, filter, now);
             stream.readers.insert(index, reader);
         }
     }

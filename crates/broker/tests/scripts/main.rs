@@ -76,7 +76,7 @@ impl Outlet for ScriptOutlet {
         let again = if delivery.redelivered { " again" } else { "" };
         let Attempts { acquired, failed } = delivery.attempts;
         let attempts =
-            if acquired > 0 { format!(" after {acquired} attempts, {failed} failed") } else { String::new() };
+            if acquired + failed > 0 { format!(" after {acquired} attempts, {failed} failed") } else { String::new() };
         let told = told(delivery.message);
         let offset = delivery.offset.map_or_else(String::new, |offset| format!(" at {offset}"));
         self.journal.lock().push(format!("{} gets {body:?}{offset}{again}{attempts}{told}", self.name));

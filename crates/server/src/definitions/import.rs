@@ -3,7 +3,9 @@
 use anyhow::{Context, anyhow, bail};
 use broker::{
     ApplyTo, BindingRequest, Broker, End, ExchangeDeclaration, ExchangeKind, Name, Permissions, Policy, PolicyKind,
-    QueueDeclaration, QueueType, Table, TopicPermissions, User, Value, identity::Pattern,
+    QueueDeclaration, QueueType, Table, TopicPermissions, User, Value,
+    broker::accounts::{USER_LIMITS, VHOST_LIMITS},
+    identity::Pattern,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -75,24 +77,41 @@ fn pattern(item: &Json, key: &str) -> anyhow::Result<Pattern> {
 
 fn user(broker: &Broker, item: &Json) -> anyhow::Result<()> {
     let name = name(item, "name")?;
-    // What the user may do stands elsewhere in the document.
-    let mut user = broker.identity.user(&name).unwrap_or_default();
-    user.password_hash = match (item["password_hash"].as_str(), item["password"].as_str()) {
+    let password_hash = match (item["password_hash"].as_str(), item["password"].as_str()) {
         (Some(""), _) | (None, None) => String::new(),
         (Some(hash), _) => auth::import(hash, item["hashing_algorithm"].as_str())?,
         (None, Some(password)) => auth::hash(password)?,
     };
-    user.tags = match &item["tags"] {
+    let tags = match &item["tags"] {
         Json::Array(tags) => tags.iter().filter_map(Json::as_str).map(Name::from).collect(),
         // The form of older versions.
         Json::String(tags) => tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(Name::from).collect(),
         _ => Vec::new(),
     };
-    if let Some(limits) = item["limits"].as_object() {
-        let limits = limits.iter().filter_map(|(limit, value)| Some((limit.as_str().into(), value.as_i64()?)));
-        user.limits = limits.collect();
+    let limits = item["limits"].as_object();
+    if let Some(limits) = limits {
+        check_limits(limits, &USER_LIMITS)?;
     }
-    broker.put_user(&name, user);
+    // What the user may do stands elsewhere in the document.
+    broker.change_user(&name, true, |user| {
+        (user.password_hash, user.tags) = (password_hash, tags);
+        if let Some(limits) = limits {
+            let limits = limits.iter().filter_map(|(limit, value)| Some((limit.as_str().into(), value.as_i64()?)));
+            user.limits = limits.collect();
+        }
+    });
+    Ok(())
+}
+
+fn check_limits(limits: &Map<String, Json>, known: &[&str]) -> anyhow::Result<()> {
+    for (limit, value) in limits {
+        if !known.contains(&limit.as_str()) {
+            bail!("there is no limit '{limit}'; there are {}", known.join(" and "));
+        }
+        if !value.is_i64() {
+            bail!("the limit '{limit}' is no whole number");
+        }
+    }
     Ok(())
 }
 
@@ -114,9 +133,9 @@ fn vhost(broker: &Broker, item: &Json) -> anyhow::Result<()> {
 /// Changes a user who is there.
 fn change(broker: &Broker, item: &Json, change: impl FnOnce(&mut User)) -> anyhow::Result<()> {
     let name = name(item, "user")?;
-    let mut user = broker.identity.user(&name).with_context(|| format!("there is no user '{name}'"))?;
-    change(&mut user);
-    broker.put_user(&name, user);
+    if !broker.change_user(&name, false, change) {
+        bail!("there is no user '{name}'");
+    }
     Ok(())
 }
 
@@ -149,6 +168,9 @@ fn parameter(broker: &Broker, item: &Json) -> anyhow::Result<()> {
         operator["vhost"] = vhost.as_str().into();
         operator["name"] = item["name"].clone();
         return policy(broker, &operator, PolicyKind::Operator);
+    }
+    if component.as_str() == "vhost-limits" {
+        check_limits(item["value"].as_object().context("'value' is no object")?, &VHOST_LIMITS)?;
     }
     broker.put_parameter(&vhost, &component, &name(item, "name")?, value(&item["value"]));
     Ok(())
