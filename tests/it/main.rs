@@ -4,6 +4,7 @@ mod bad_input;
 mod clients;
 mod conversations;
 mod crash;
+mod definitions;
 mod lifecycle;
 mod limits;
 mod store;
