@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use roadstead_tests::raw::{Address, Connection};
+use roadstead_tests::raw::{Address, Connection, Fields, PATIENCE};
 use roadstead_tests::server::{Said, Server, roadstead};
 use serde_json::{Value, json};
 
@@ -92,7 +92,8 @@ fn what_was_imported_is_in_force() {
     let declared = connection.call(1, "queue.declare", "queue=app-orders passive");
     assert_eq!(declared.method_name(), Some("queue.declare-ok"), "{declared}");
     // The default type of the vhost is quorum.
-    let foreign = connection.call(1, "queue.declare", "queue=new durable arguments={x-max-priority=I:5}");
+    connection.send(1, "queue.declare", &Fields::parse("queue=new durable arguments={x-max-priority=I:5}"));
+    let foreign = connection.next(PATIENCE);
     assert!(foreign.to_string().contains("of queue type rabbit_quorum_queue"), "{foreign}");
 }
 
