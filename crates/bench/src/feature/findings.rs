@@ -167,7 +167,7 @@ struct Row {
     show: fn(f64) -> String,
 }
 
-const ROWS: [Row; 9] = [
+const ROWS: [Row; 10] = [
     Row {
         head: |part| format!("{}/s", part.unit),
         figure: |part| Some(part.per_s),
@@ -203,6 +203,12 @@ const ROWS: [Row; 9] = [
         figure: |part| part.cost(|cost| cost.cpu_s_per_million),
         ratio: |ratio| ratio.server_cpu,
         show: |seconds| format!("{} s", significant(seconds)),
+    },
+    Row {
+        head: |_| "memory before".to_owned(),
+        figure: |part| part.cost(|cost| Some(cost.resident_before_bytes as f64)),
+        ratio: |_| None,
+        show: mebibytes,
     },
     Row {
         head: |_| "peak memory".to_owned(),
