@@ -120,7 +120,8 @@ pub struct Options {
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
 
-    /// The server's data directory on this machine: --suite backlog and delayed report its size, whatever else it holds
+    /// The server's data directory on this machine: --suite backlog, delayed and stream report its size, whatever
+    /// else it holds
     #[arg(long, value_name = "DIR")]
     pub server_data: Option<PathBuf>,
 

@@ -90,6 +90,18 @@ impl Schedule {
         due.saturating_sub(now).div_ceil(MILLISECOND_NS)
     }
 
+    /// What a reader must know if the last message was published at `last_at`: some deliveries ran beside the inserts.
+    fn note(&self, last_at: u64) -> Option<String> {
+        let begins_at = self.origin.unwrap_or(0) + self.start_ns;
+        (last_at > begins_at).then(|| {
+            let seconds = (last_at - begins_at) as f64 / 1e9;
+            let overdue = self.overdue;
+            format!(
+                "deliveries began {seconds:.1} s before all were inserted, and {overdue} messages were overdue by then"
+            )
+        })
+    }
+
     /// When the last message is due.
     fn end(&self) -> u64 {
         self.origin.unwrap_or(0) + self.start_ns + self.window_ns
@@ -162,9 +174,7 @@ fn run(options: &Options, place: &Place, findings: &mut Findings) -> Result<(), 
     findings.parts.extend([Part { disk_bytes, ..publish.at_cost(insert_cost) }, deliver.at_cost(cost)]);
     findings.faults.extend(sent.fault(messages));
     findings.faults.extend(lateness.faults("delayed messages"));
-    if schedule.overdue > 0 {
-        findings.notes.push(format!("{} messages were due before they were published", schedule.overdue));
-    }
+    findings.notes.extend(schedule.note(sent.last_at));
     Ok(())
 }
 
@@ -195,5 +205,9 @@ mod tests {
         assert_eq!(schedule.delay_ms(9, 1_000_001_001), 13_000);
         assert_eq!((schedule.overdue, schedule.end()), (0, 15_000_001_000));
         assert_eq!((schedule.delay_ms(0, 5_100_000_000), schedule.overdue), (0, 1));
+        assert_eq!(schedule.note(5_000_001_000), None);
+        assert!(
+            schedule.note(5_100_001_000).is_some_and(|note| note.contains("0.1 s") && note.contains("and 1 message"))
+        );
     }
 }
