@@ -47,6 +47,7 @@ impl Batch {
                 persistent: template.persistent,
                 frame_max: template.frame_max,
                 body: &body,
+                ..Message::default()
             });
         };
         routing_keys.iter().for_each(|key| encode(&mut encoder, key));
@@ -101,7 +102,7 @@ impl Batch {
 }
 
 /// Where the body begins in an encoded message: behind the third frame's prefix.
-fn body_offset(message: &[u8]) -> usize {
+pub(crate) fn body_offset(message: &[u8]) -> usize {
     let frame_length = |at: usize| {
         let size = message[at + 3..at + 7].iter().fold(0, |size, &byte| size << 8 | usize::from(byte));
         size + 8

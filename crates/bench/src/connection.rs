@@ -17,6 +17,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// How long a blocked read or write sleeps before its thread looks whether the load is over.
 const PATIENCE: Duration = Duration::from_millis(100);
 const FRAME_MAX: u32 = 128 * 1024;
+/// Calls that are under way at once where there are many of them.
+const CALLS_AHEAD: usize = 100;
 
 /// Something that the server said without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +95,28 @@ impl Connection {
         out.method(CHANNEL, method, arguments);
         self.send(&out.bytes)?;
         self.answer(answer, |_| Ok(()))
+    }
+
+    /// Calls a method for each of `items`, without waiting for each answer by itself.
+    pub(crate) fn call_each<T>(
+        &mut self,
+        method: Method,
+        answer: Method,
+        items: &[T],
+        arguments: impl Fn(&T, &mut Arguments<'_>),
+    ) -> Result<(), Error> {
+        let mut out = Encoder::default();
+        for items in items.chunks(CALLS_AHEAD) {
+            out.bytes.clear();
+            for item in items {
+                out.method(CHANNEL, method, |out| arguments(item, out));
+            }
+            self.send(&out.bytes)?;
+            for _ in items {
+                self.answer(answer, |_| Ok(()))?;
+            }
+        }
+        Ok(())
     }
 
     fn answer<T>(

@@ -187,7 +187,7 @@ mod tests {
     /// A publish has the frames of a delivery behind its method.
     fn content(body: &[u8]) -> Vec<u8> {
         let mut encoder = Encoder::default();
-        encoder.message(&Message { channel: 1, exchange: "", routing_key: "", persistent: false, frame_max: 20, body });
+        encoder.message(&Message { frame_max: 20, body, ..Message::default() });
         let (_, method) = Frame::split(&encoder.bytes).unwrap().unwrap();
         encoder.bytes.split_off(method)
     }

@@ -15,6 +15,11 @@ pub enum Error {
     /// The server ended the connection or channel with a reason of its own.
     #[error("the server closed the {scope}: {code} {text}")]
     Closed { scope: &'static str, code: u16, text: String },
+    /// The server does not have what a suite is about.
+    #[error("the server refuses it: {code} {text}")]
+    Refused { code: u16, text: String },
+    #[error("the server did wrong: {0}")]
+    Wrong(String),
     #[error("the server cancelled the consumer")]
     Cancelled,
     #[error("the server closed the connection without a word")]
@@ -39,5 +44,13 @@ impl Error {
     /// For `map_err`: an I/O failure with what was being done.
     pub(crate) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, source }
+    }
+
+    /// For `map_err` behind a declare: a server that closes the channel or connection over it does not have it.
+    pub(crate) fn refused(self) -> Self {
+        match self {
+            Self::Closed { code, text, .. } => Self::Refused { code, text },
+            other => other,
+        }
     }
 }

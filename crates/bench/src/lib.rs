@@ -6,7 +6,8 @@
 //! specification.
 //!
 //! Start at `load`, which leads one load through its phases. `compare` alternates between brokers, `suite` runs standard
-//! scenarios (`speed`, `confirms`), `backlog` fills a queue and drains it, and `disk` measures what bounds them all.
+//! scenarios (`speed`, `confirms`), `backlog` fills a queue and drains it, `feature` measures expiry, priorities, delays,
+//! streams and large numbers of queues and bindings, and `disk` measures what bounds them all.
 //! `meter` says what the server paid, from `process` and `syncs`.
 
 mod backlog;
@@ -18,6 +19,7 @@ mod consumer;
 mod control;
 mod disk;
 mod error;
+mod feature;
 mod histogram;
 mod inbox;
 mod janitor;
@@ -41,6 +43,7 @@ pub use backlog::{Backlog, Half, Sample};
 pub use compare::{Column, Comparison, Figures};
 pub use disk::{DiskLimits, SyncRate};
 pub use error::Error;
+pub use feature::findings::{Findings, Part, Ratio, Timing};
 pub use histogram::Latency;
 pub use options::Options;
 pub use outcome::Outcome;

@@ -27,8 +27,8 @@ const GOODBYE_WAIT: Duration = Duration::from_secs(2);
 
 /// A broker that has the queues of a load.
 pub(crate) struct Place {
-    uri: Uri,
-    topology: Topology,
+    pub(crate) uri: Uri,
+    pub(crate) topology: Topology,
     /// What the broker calls itself.
     pub(crate) server: String,
 }
@@ -46,11 +46,22 @@ pub(crate) fn with_queues<T>(
     janitor: &mut Janitor,
     work: impl FnOnce(&Place) -> Result<T, Error>,
 ) -> Result<T, Error> {
+    let declare = |connection: &mut Connection, topology: &Topology| topology.declare(connection, options);
+    with_topology(options, Topology::of(options), janitor, declare, work)
+}
+
+/// Has `topology` declared, does `work` with it, and deletes it.
+pub(crate) fn with_topology<T>(
+    options: &Options,
+    topology: Topology,
+    janitor: &mut Janitor,
+    declare: impl FnOnce(&mut Connection, &Topology) -> Result<(), Error>,
+    work: impl FnOnce(&Place) -> Result<T, Error>,
+) -> Result<T, Error> {
     let uri = Uri::parse(&options.uri)?;
-    let topology = Topology::of(options);
     let mut connection = Connection::open(&uri)?;
     janitor.entrust(&options.uri, &topology);
-    let declared = topology.declare(&mut connection, options);
+    let declared = declare(&mut connection, &topology);
     let place = Place { uri, topology, server: connection.server.clone() };
     let done = declared.and_then(|()| work(&place));
     // Deleting goes over a new connection: an error, or a long load, may have closed this one.
@@ -307,6 +318,11 @@ pub(crate) struct Patience {
 impl Patience {
     pub(crate) fn new(options: &Options, now: &Totals) -> Self {
         Self { until: now.at + (options.timeout_s() * 1e9) as u64, moved: *now }
+    }
+
+    /// Nothing was to move until `now`.
+    pub(crate) fn rest(&mut self, now: &Totals) {
+        self.moved = *now;
     }
 
     /// Whether the time is up, or nothing has moved for long.

@@ -98,9 +98,19 @@ pub struct Options {
     #[arg(long)]
     pub drain: bool,
 
-    /// Upper bound in seconds for --messages and for --drain; default: 300, and 3600 for each half of --suite backlog
+    /// Upper bound in seconds for --messages and for --drain; default: 300, and 3600 for each part of
+    /// --suite backlog, delayed and stream
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<f64>,
+
+    /// With --suite delayed: the span in seconds over which the messages are due, one after another
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    pub delay_window: f64,
+
+    /// With --suite delayed: when the first message is due, in seconds after the first is published; default: twice
+    /// the time that publishing will probably take
+    #[arg(long, value_name = "SECONDS")]
+    pub delay_start: Option<f64>,
 
     /// Write the figures to FILE as JSON too
     #[arg(long, value_name = "FILE")]
@@ -110,7 +120,8 @@ pub struct Options {
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
 
-    /// The server's data directory on this machine: --suite backlog reports its size, whatever else it holds
+    /// The server's data directory on this machine: --suite backlog, delayed and stream report its size, whatever
+    /// else it holds
     #[arg(long, value_name = "DIR")]
     pub server_data: Option<PathBuf>,
 
@@ -149,7 +160,9 @@ pub struct Options {
     /// Run standard scenarios one after another; what a scenario is about does not come from the command line
     ///
     /// `confirms` publishes without consumers and deletes the queues after each load. `backlog` takes --messages
-    /// (default: a million) and --size, and measures once whatever --rounds says.
+    /// (default: a million) and --size, and measures once whatever --rounds says. `ttl`, `priority`, `delayed`,
+    /// `stream` and `many` take --messages (default: 200,000, and a million for `delayed` and `stream`) of 100 B, and
+    /// measure once unless --rounds says otherwise; a broker that refuses what they declare is `not available`.
     #[arg(long, value_name = "SUITE", num_args = 0..=1, default_missing_value = "speed")]
     pub suite: Option<Suite>,
 
@@ -216,7 +229,8 @@ impl Options {
     }
 
     pub(crate) fn timeout_s(&self) -> f64 {
-        let default = if self.suite == Some(Suite::Backlog) { BACKLOG_TIMEOUT_S } else { TIMEOUT_S };
+        let is_long = matches!(self.suite, Some(Suite::Backlog | Suite::Delayed | Suite::Stream));
+        let default = if is_long { BACKLOG_TIMEOUT_S } else { TIMEOUT_S };
         self.timeout.unwrap_or(default)
     }
 

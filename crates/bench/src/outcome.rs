@@ -9,6 +9,7 @@ use crate::backlog::{self, Backlog};
 use crate::compare::{self, Comparison};
 use crate::disk::{self, DiskLimits};
 use crate::error::Error;
+use crate::feature::findings::{self, Findings};
 use crate::janitor::Janitor;
 use crate::options::Options;
 use crate::suite::{self, Suite};
@@ -22,6 +23,8 @@ pub struct Outcome {
     pub loads: Vec<Comparison>,
     /// One for each column.
     pub backlogs: Vec<Backlog>,
+    /// One for each column.
+    pub features: Vec<Findings>,
     /// What a reader of the figures must know.
     pub notes: Vec<String>,
 }
@@ -46,7 +49,7 @@ impl Outcome {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.disk.is_none() && self.loads.is_empty() && self.backlogs.is_empty()
+        self.disk.is_none() && self.loads.is_empty() && self.backlogs.is_empty() && self.features.is_empty()
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), Error> {
@@ -69,6 +72,9 @@ impl fmt::Display for Outcome {
         }
         if !self.backlogs.is_empty() {
             writeln!(f, "{}", backlog::markdown(&self.backlogs))?;
+        }
+        if !self.features.is_empty() {
+            writeln!(f, "{}", findings::markdown(&self.features))?;
         }
         self.notes.iter().try_for_each(|note| writeln!(f, "\n{note}"))
     }

@@ -294,7 +294,7 @@ fn lock(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
 }
 
 /// Hears, without waiting, what the server has said.
-fn listen(
+pub(crate) fn listen(
     connection: &mut Connection,
     mut window: Option<&mut Window>,
     counters: &Counters,
@@ -306,7 +306,7 @@ fn listen(
     Ok(())
 }
 
-fn take_confirms(
+pub(crate) fn take_confirms(
     inbox: &mut Inbox,
     mut window: Option<&mut Window>,
     counters: &Counters,

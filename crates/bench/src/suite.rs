@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::janitor::Janitor;
 use crate::options::Options;
 use crate::outcome::Outcome;
-use crate::{backlog, confirms, speed};
+use crate::{backlog, confirms, feature, speed};
 
 /// What a run of scenarios is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -19,6 +19,16 @@ pub enum Suite {
     Confirms,
     /// A durable queue is filled without a consumer, then drained: rates, memory and disk
     Backlog,
+    /// Messages that expire or are rejected, and go to a dead letter exchange
+    Ttl,
+    /// A queue with ten priorities: filled, drained in order, and both at once
+    Priority,
+    /// Messages that an exchange of type x-delayed-message holds back: rate, memory, lateness
+    Delayed,
+    /// A stream is written, then replayed by one reader and by three
+    Stream,
+    /// Ten thousand queues with a consumer each; a hundred thousand bindings of a topic exchange
+    Many,
 }
 
 /// Runs a suite; what was measured before an error is in `outcome` all the same.
@@ -27,6 +37,11 @@ pub(crate) fn run(suite: Suite, options: &Options, janitor: &mut Janitor, outcom
         Suite::Speed => speed::run(options, janitor, &mut outcome.loads),
         Suite::Confirms => confirms::run(options, janitor, outcome),
         Suite::Backlog => backlog::run(options, janitor, &mut outcome.backlogs),
+        Suite::Ttl => feature::run(feature::ttl::measure, options, janitor, &mut outcome.features),
+        Suite::Priority => feature::run(feature::priority::measure, options, janitor, &mut outcome.features),
+        Suite::Delayed => feature::run(feature::delayed::measure, options, janitor, &mut outcome.features),
+        Suite::Stream => feature::run(feature::stream::measure, options, janitor, &mut outcome.features),
+        Suite::Many => feature::run(feature::many::measure, options, janitor, &mut outcome.features),
     }
 }
 

@@ -10,21 +10,25 @@ use crate::wire::Method;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Topology {
     pub(crate) queues: Vec<String>,
-    /// The fanout exchange, if the load has one.
+    /// The exchange, if the load has one of its own.
     pub(crate) exchange: Option<String>,
 }
 
 impl Topology {
-    /// Names of equal length, so that all prebuilt messages are equally long.
     pub(crate) fn of(options: &Options) -> Self {
+        Self::named(options, options.queues, options.fanout.is_some())
+    }
+
+    /// Names of equal length, so that all prebuilt messages are equally long.
+    pub(crate) fn named(options: &Options, queues: usize, has_exchange: bool) -> Self {
         let prefix = match &options.queue_prefix {
             Some(prefix) => prefix.clone(),
             None => format!("bench-{}", std::process::id()),
         };
-        let digits = (options.queues - 1).to_string().len();
+        let digits = (queues - 1).to_string().len();
         Self {
-            queues: (0..options.queues).map(|i| format!("{prefix}-{i:0digits$}")).collect(),
-            exchange: options.fanout.map(|_| format!("{prefix}-x")),
+            queues: (0..queues).map(|i| format!("{prefix}-{i:0digits$}")).collect(),
+            exchange: has_exchange.then(|| format!("{prefix}-x")),
         }
     }
 
@@ -71,11 +75,9 @@ impl Topology {
     /// Deletes everything over a connection of its own; deleting what is not there is no error.
     pub(crate) fn delete(&self, uri: &Uri) -> Result<(), Error> {
         let mut connection = Connection::open(uri)?;
-        for queue in &self.queues {
-            connection.call(Method::QUEUE_DELETE, Method::QUEUE_DELETE_OK, |out| {
-                out.short(0).short_text(queue).octet(0);
-            })?;
-        }
+        connection.call_each(Method::QUEUE_DELETE, Method::QUEUE_DELETE_OK, &self.queues, |queue, out| {
+            out.short(0).short_text(queue).octet(0);
+        })?;
         if let Some(exchange) = &self.exchange {
             connection.call(Method::EXCHANGE_DELETE, Method::EXCHANGE_DELETE_OK, |out| {
                 out.short(0).short_text(exchange).octet(0);

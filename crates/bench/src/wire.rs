@@ -15,6 +15,11 @@ pub(crate) const FRAME_OVERHEAD: usize = 8;
 const FRAME_PREFIX: usize = 7;
 const FRAME_END: u8 = 0xCE;
 
+/// Bits of a content header, each of which says that a property follows.
+const HEADERS: u16 = 1 << 13;
+const DELIVERY_MODE: u16 = 1 << 12;
+const PRIORITY: u16 = 1 << 11;
+
 /// Class id and method id in one number, as they stand at the start of a method payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Method(u32);
@@ -55,6 +60,7 @@ impl Method {
     pub(crate) const BASIC_PUBLISH: Self = Self::new(60, 40);
     pub(crate) const BASIC_DELIVER: Self = Self::new(60, 60);
     pub(crate) const BASIC_ACK: Self = Self::new(60, 80);
+    pub(crate) const BASIC_REJECT: Self = Self::new(60, 90);
     pub(crate) const BASIC_NACK: Self = Self::new(60, 120);
     pub(crate) const CONFIRM_SELECT: Self = Self::new(85, 10);
     pub(crate) const CONFIRM_SELECT_OK: Self = Self::new(85, 11);
@@ -103,6 +109,24 @@ impl<'a> Frame<'a> {
         let size = self.payload.get(4..12).and_then(|bytes| bytes.try_into().ok());
         size.map(u64::from_be_bytes).ok_or(Error::Protocol("a content header without a size"))
     }
+
+    /// Where a message lies in its stream, which a content header says in its table.
+    #[inline]
+    pub(crate) fn stream_offset(&self) -> Option<u64> {
+        let mut properties = Fields(self.payload.get(12..)?);
+        let flags = properties.short().ok()?;
+        // The content type and the content encoding come before the table.
+        for text in [1 << 15, 1 << 14] {
+            if flags & text != 0 {
+                properties.short_slice().ok()?;
+            }
+        }
+        if flags & HEADERS == 0 {
+            return None;
+        }
+        let (_, value) = properties.table_value(b"x-stream-offset")?;
+        value.first_chunk().map(|value| u64::from_be_bytes(*value))
+    }
 }
 
 /// Reads method arguments from left to right.
@@ -138,17 +162,27 @@ impl<'a> Fields<'a> {
         Ok(u64::from_be_bytes(self.take()?))
     }
 
-    pub(crate) fn short_text(&mut self) -> Result<String, Error> {
+    fn short_slice(&mut self) -> Result<&'a [u8], Error> {
         let length = self.octet()?;
-        Ok(String::from_utf8_lossy(self.slice(length.into())?).into_owned())
+        self.slice(length.into())
     }
 
-    /// The text under `key` in a table; tables are only searched, and a value of an exotic type ends the search.
+    pub(crate) fn short_text(&mut self) -> Result<String, Error> {
+        Ok(String::from_utf8_lossy(self.short_slice()?).into_owned())
+    }
+
+    /// The text under `key` in a table.
     pub(crate) fn table_text(&mut self, key: &str) -> Option<String> {
+        let (kind, value) = self.table_value(key.as_bytes())?;
+        (kind == b'S').then(|| String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// Type and bytes under `key` in a table; tables are only searched, and a value of an exotic type ends the search.
+    fn table_value(&mut self, key: &[u8]) -> Option<(u8, &'a [u8])> {
         let length = self.long().ok()?;
         let mut table = Fields(self.slice(length as usize).ok()?);
         loop {
-            let name = table.short_text().ok()?;
+            let name = table.short_slice().ok()?;
             let kind = table.octet().ok()?;
             let length = match kind {
                 b't' | b'b' | b'B' => 1,
@@ -159,8 +193,8 @@ impl<'a> Fields<'a> {
                 _ => return None,
             };
             let value = table.slice(length).ok()?;
-            if name == key && kind == b'S' {
-                return Some(String::from_utf8_lossy(value).into_owned());
+            if name == key {
+                return Some((kind, value));
             }
         }
     }
@@ -193,11 +227,7 @@ impl Encoder {
         });
         self.frame(HEADER, message.channel, |out| {
             out.short(60).short(0).long_long(message.body.len() as u64);
-            if message.persistent {
-                out.short(1 << 12).octet(2);
-            } else {
-                out.short(0);
-            }
+            message.properties(out);
         });
         for part in message.body.chunks(message.frame_max - FRAME_OVERHEAD) {
             self.frame(BODY, message.channel, |out| out.0.extend_from_slice(part));
@@ -224,8 +254,50 @@ pub(crate) struct Message<'a> {
     pub(crate) exchange: &'a str,
     pub(crate) routing_key: &'a str,
     pub(crate) persistent: bool,
+    pub(crate) priority: Option<u8>,
+    /// The header x-delay.
+    pub(crate) delay_ms: Option<i32>,
     pub(crate) frame_max: usize,
     pub(crate) body: &'a [u8],
+}
+
+impl Message<'_> {
+    /// In the order of the specification: flags, table, delivery mode, priority.
+    fn properties(&self, out: &mut Arguments<'_>) {
+        let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
+        out.short(
+            flag(self.delay_ms.is_some(), HEADERS)
+                | flag(self.persistent, DELIVERY_MODE)
+                | flag(self.priority.is_some(), PRIORITY),
+        );
+        if let Some(delay_ms) = self.delay_ms {
+            out.table(|table| {
+                table.number_field("x-delay", delay_ms);
+            });
+        }
+        if self.persistent {
+            out.octet(2);
+        }
+        if let Some(priority) = self.priority {
+            out.octet(priority);
+        }
+    }
+}
+
+/// A message without properties and without a body to the default exchange.
+impl Default for Message<'_> {
+    fn default() -> Self {
+        Self {
+            channel: 1,
+            exchange: "",
+            routing_key: "",
+            persistent: false,
+            priority: None,
+            delay_ms: None,
+            frame_max: 4096,
+            body: &[],
+        }
+    }
 }
 
 /// Writes method arguments.
@@ -272,6 +344,16 @@ impl Arguments<'_> {
         fields(&mut Arguments(&mut table));
         self.long_text(&table)
     }
+
+    /// In a table: a name with a text.
+    pub(crate) fn text_field(&mut self, name: &str, text: &str) -> &mut Self {
+        self.short_text(name).octet(b'S').long_text(text.as_bytes())
+    }
+
+    /// In a table: a name with a number.
+    pub(crate) fn number_field(&mut self, name: &str, number: i32) -> &mut Self {
+        self.short_text(name).octet(b'I').long(number.cast_unsigned())
+    }
 }
 
 #[cfg(test)]
@@ -281,8 +363,7 @@ mod tests {
     #[test]
     fn publish_has_the_bytes_of_the_specification() {
         let mut encoder = Encoder::default();
-        let message =
-            Message { channel: 1, exchange: "", routing_key: "q", persistent: true, frame_max: 10, body: b"abc" };
+        let message = Message { routing_key: "q", persistent: true, frame_max: 10, body: b"abc", ..Message::default() };
         encoder.message(&message);
         let expected = [
             &[1, 0, 1, 0, 0, 0, 10, 0, 60, 0, 40, 0, 0, 0, 1, b'q', 0, 0xCE][..],
@@ -321,18 +402,33 @@ mod tests {
     fn header_tells_the_body_size() {
         let mut encoder = Encoder::default();
         let body = vec![7; 300];
-        encoder.message(&Message {
-            channel: 1,
-            exchange: "x",
-            routing_key: "",
-            persistent: false,
-            frame_max: 4096,
-            body: &body,
-        });
+        encoder.message(&Message { exchange: "x", body: &body, ..Message::default() });
         let (_, publish) = Frame::split(&encoder.bytes).unwrap().unwrap();
         let (header, _) = Frame::split(&encoder.bytes[publish..]).unwrap().unwrap();
         assert_eq!(header.body_size().unwrap(), 300);
         assert!(Frame { kind: HEADER, payload: &[0; 5] }.body_size().is_err());
+    }
+
+    #[test]
+    fn properties_stand_in_the_order_of_the_specification() {
+        let mut encoder = Encoder::default();
+        encoder.message(&Message { persistent: true, priority: Some(7), delay_ms: Some(258), ..Message::default() });
+        let (_, publish) = Frame::split(&encoder.bytes).unwrap().unwrap();
+        let (header, _) = Frame::split(&encoder.bytes[publish..]).unwrap().unwrap();
+        let expected = [&[0x38, 0, 0, 0, 0, 13, 7][..], b"x-delayI", &[0, 0, 1, 2, 2, 7]].concat();
+        assert_eq!(&header.payload[12..], expected);
+        assert_eq!(header.stream_offset(), None);
+    }
+
+    #[test]
+    fn the_offset_of_a_stream_is_found_behind_other_properties() {
+        let mut payload = vec![0; 12];
+        Arguments(&mut payload).short(1 << 15 | HEADERS).short_text("text/plain").table(|table| {
+            table.text_field("a", "b").short_text("x-stream-offset").octet(b'l').long_long(1 << 40);
+        });
+        assert_eq!(Frame { kind: HEADER, payload: &payload }.stream_offset(), Some(1 << 40));
+        assert_eq!(Frame { kind: HEADER, payload: &payload[..20] }.stream_offset(), None);
+        assert_eq!(Frame { kind: HEADER, payload: &[0; 14] }.stream_offset(), None);
     }
 
     #[test]

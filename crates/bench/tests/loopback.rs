@@ -104,6 +104,14 @@ fn a_backlog_is_sampled_on_its_way_up_and_down() {
 }
 
 #[test]
+fn a_broker_that_delivers_something_else_is_found_out() {
+    for suite in ["ttl", "priority", "delayed --delay-window 0.1 --delay-start 0", "stream", "many"] {
+        let outcome = measure_all(&options(&format!("--suite {suite} --messages 5000")));
+        assert!(matches!(outcome, Err(Error::Wrong(_))), "{suite}: {outcome:?}");
+    }
+}
+
+#[test]
 fn nobody_listening_is_an_error() {
     let mut options = options("");
     options.uri = "amqp://127.0.0.1:1".to_owned();

@@ -1,4 +1,4 @@
-//! Loads side by side: a bar for each broker, on a logarithmic scale, with the ratios beside them.
+//! Loads, or the parts of a suite, side by side: a bar for each broker, on a logarithmic scale, with the ratios beside them.
 
 use serde_json::Value;
 
@@ -11,32 +11,48 @@ const BAR: f64 = 16.0;
 const GAP: f64 = 12.0;
 const TOP: f64 = 70.0;
 
-/// One load: its name and the messages per second of all brokers.
+/// One load or part: its name and the rates of all brokers that have one.
 struct Row {
     name: String,
-    rates: Vec<f64>,
+    rates: Vec<Option<f64>>,
 }
 
 pub fn svg(outcome: &Value) -> Option<String> {
     let loads = list(outcome, "loads")?;
     let rows: Vec<Row> = loads.iter().map(row).collect::<Option<_>>()?;
-    Some(draw(&rows, &labels(list(&loads[0], "columns")?)))
+    Some(draw("Messages per second (logarithmic scale)", &rows, &labels(list(&loads[0], "columns")?)))
+}
+
+/// The parts of a suite, which the first broker has all.
+pub fn features(outcome: &Value) -> Option<String> {
+    let brokers = list(outcome, "features")?;
+    let rows = list(&brokers[0], "parts")?.iter().map(|part| feature(part, brokers)).collect::<Option<Vec<_>>>()?;
+    Some(draw("Per second (logarithmic scale)", &rows, &labels(brokers)))
+}
+
+fn feature(part: &Value, brokers: &[Value]) -> Option<Row> {
+    let rate = |broker: &Value| {
+        let same = broker["parts"].as_array()?.iter().find(|other| other["name"] == part["name"])?;
+        same["per_s"].as_f64()
+    };
+    let name = format!("{}: {}", part["name"].as_str()?, part["unit"].as_str()?);
+    Some(Row { name, rates: brokers.iter().map(rate).collect() })
 }
 
 fn row(load: &Value) -> Option<Row> {
     let name = load["name"].as_str().filter(|name| !name.is_empty()).or(load["load"].as_str())?;
     let rate = |column: &Value| column["median"]["messages_per_s"].as_f64();
-    let rates = list(load, "columns")?.iter().map(rate).collect::<Option<_>>()?;
-    Some(Row { name: name.to_owned(), rates })
+    let rates: Option<Vec<f64>> = list(load, "columns")?.iter().map(rate).collect();
+    Some(Row { name: name.to_owned(), rates: rates?.into_iter().map(Some).collect() })
 }
 
-fn draw(rows: &[Row], labels: &[String]) -> String {
+fn draw(title: &str, rows: &[Row], labels: &[String]) -> String {
     let row_height = BAR * labels.len() as f64 + GAP;
     let bottom = TOP + row_height * rows.len() as f64 + 10.0;
-    let rates = rows.iter().flat_map(|row| row.rates.iter().copied());
+    let rates = rows.iter().flat_map(|row| row.rates.iter().copied().flatten());
     let scale = Scale::logarithmic(rates, LABEL, WIDTH - 90.0);
     let mut picture = Picture::new(WIDTH, bottom + 30.0);
-    picture.title("Messages per second (logarithmic scale)");
+    picture.title(title);
     picture.legend(labels);
     for (rate, x) in scale.ticks() {
         picture.line((x, TOP), (x, bottom), GRID);
@@ -48,10 +64,15 @@ fn draw(rows: &[Row], labels: &[String]) -> String {
         picture.text((LABEL - 10.0, middle), Anchor::End, INK, &row.name);
         for (column, rate) in row.rates.iter().enumerate() {
             let top = y + BAR * column as f64;
-            let end = scale.at(*rate).unwrap_or(LABEL);
+            let Some(rate) = *rate else {
+                picture.text((LABEL + 5.0, top + 12.0), Anchor::Start, PALE, "not available");
+                continue;
+            };
+            let end = scale.at(rate).unwrap_or(LABEL);
             picture.rect((LABEL, top), end - LABEL, BAR - 1.0, colour(column));
-            let ratio = if column > 0 { format!(" ({:.1}×)", row.rates[0] / rate) } else { String::new() };
-            picture.text((end + 5.0, top + 12.0), Anchor::Start, INK, &format!("{}{ratio}", short(*rate)));
+            let ratio = row.rates[0].filter(|_| column > 0).map(|first| format!(" ({:.1}×)", first / rate));
+            let ratio = ratio.unwrap_or_default();
+            picture.text((end + 5.0, top + 12.0), Anchor::Start, INK, &format!("{}{ratio}", short(rate)));
         }
     }
     picture.finish()
@@ -70,5 +91,16 @@ mod tests {
         let picture = svg(&json!({ "loads": loads })).expect("it is drawn");
         assert!(picture.contains("(20.0×)") && picture.contains("(40.0×)"), "{picture}");
         assert_eq!(picture.matches("<rect").count(), 7, "{picture}");
+    }
+
+    #[test]
+    fn a_broker_without_a_feature_has_no_bar() {
+        let broker =
+            |rate: f64| json!({ "label": "A", "parts": [{ "name": "drain", "unit": "messages", "per_s": rate }] });
+        let outcome = json!({ "features": [broker(2e5), broker(1e4), { "label": "B", "parts": [] }] });
+        let picture = features(&outcome).expect("it is drawn");
+        assert!(picture.contains("(20.0×)") && picture.contains("drain: messages"), "{picture}");
+        assert_eq!(picture.matches("not available").count(), 1, "{picture}");
+        assert!(features(&json!({ "features": [] })).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask plot FIGURES.json PICTURE.svg`: what `roadstead bench --suite --json` wrote, as a picture.
 //!
-//! `bars` shows loads side by side, `confirms` and `backlog` the suites of those names, in panels of `panel`; `svg` is
-//! what they draw with.
+//! `bars` shows loads side by side, and the parts of the suites about features; `confirms` and `backlog` show the suites
+//! of those names, in panels of `panel`; `svg` is what they draw with.
 
 mod backlog;
 mod bars;
@@ -23,6 +23,7 @@ pub fn draw(figures: &str, picture: &str) -> Result<(), String> {
     let drawn = match outcome["suite"].as_str() {
         Some("confirms") => confirms::svg(&outcome),
         Some("backlog") => backlog::svg(&outcome),
+        Some("ttl" | "priority" | "delayed" | "stream" | "many") => bars::features(&outcome),
         _ => bars::svg(&outcome),
     };
     let drawn = drawn.ok_or_else(|| format!("{figures} has no figures that could be drawn"))?;
