@@ -100,16 +100,17 @@ fn what_was_imported_is_in_force() {
 #[test]
 fn a_mistake_is_named_with_its_place() {
     let server = Server::start();
-    let policy = |definition: Value| {
-        json!({"policies": [{"vhost": "/", "name": "p", "pattern": "x", "apply-to": "all", "definition": definition}]})
-    };
+    let policy = |definition: Value| json!({"policies": [{"vhost": "/", "name": "p", "pattern": "x", "apply-to": "all", "definition": definition}]});
     for (document, said) in [
         (json!([]), "definitions are a JSON object"),
         (json!({"queues": {}}), "'queues' is not a list"),
         (json!({"queues": [{"name": "q", "vhost": "none"}]}), "queues: 'q': vhost none not found"),
         (json!({"bindings": [{"vhost": "/"}]}), "bindings: the one at place 1: 'source' is missing, or no text"),
         (policy(json!({"message-ttl": "soon"})), "policies: 'p': <<\"soon\">> is not a valid message TTL"),
-        (json!({"permissions": [{"user": "nobody", "vhost": "/", "configure": "", "write": "", "read": ""}]}), "nobody"),
+        (
+            json!({"permissions": [{"user": "nobody", "vhost": "/", "configure": "", "write": "", "read": ""}]}),
+            "nobody",
+        ),
     ] {
         let answer = import(&server, &document);
         assert!(!answer.status.success(), "{document} was imported");

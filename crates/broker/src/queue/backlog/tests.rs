@@ -1,0 +1,321 @@
+//! The backlog against a sorted list, and against a log that pages come and go from.
+
+use super::*;
+use crate::{
+    message::{MessageView, Origin},
+    queue::Near,
+    session::Millis,
+    value::Name,
+};
+
+/// When a message is due: some are, in an order that is not theirs.
+fn due_of(n: u64) -> Option<Millis> {
+    (n % 3 == 0).then_some(Millis(20 + n * 37 % 211))
+}
+
+fn queued(n: u64) -> Queued {
+    queued_until(n, None)
+}
+
+fn queued_until(n: u64, due: Option<Millis>) -> Queued {
+    let view = MessageView {
+        exchange: &Name::from(""),
+        routing_key: "",
+        origin: Origin(0),
+        durable: false,
+        priority: None,
+        arrived: Millis(0),
+        due,
+        properties: &[],
+        annotations: &[],
+        payload: &n.to_be_bytes(),
+        block: None,
+    };
+    Queued { message: Arc::new(Message::copy_of(&view)), record: Position(0), redelivered: false }
+}
+
+fn number(queued: &Queued) -> u64 {
+    u64::from_be_bytes(queued.message.view().payload.try_into().unwrap())
+}
+
+#[test]
+fn a_requeued_message_takes_its_original_place() {
+    let mut backlog = Backlog::default();
+    for n in 0..200 {
+        backlog.push_ready(queued(n));
+    }
+    let held: Vec<_> = (0..150).map(|_| backlog.hold_next().unwrap().0).collect();
+    for slot in [held[140], held[3], held[70]] {
+        assert!(backlog.requeue(slot));
+    }
+    let order: Vec<_> = std::iter::from_fn(|| backlog.take_next()).map(|(_, q)| (number(&q), q.redelivered)).collect();
+    assert_eq!(order[..4], [(3, true), (70, true), (140, true), (150, false)]);
+    assert_eq!((order.len(), backlog.ready(), backlog.held()), (53, 0, 147));
+}
+
+#[test]
+fn one_old_message_pins_one_chunk() {
+    let mut backlog = Backlog::default();
+    backlog.push_ready(queued(0));
+    let (old, _) = backlog.hold_next().unwrap();
+    for n in 1..100_000 {
+        let slot = backlog.push_held(queued(n));
+        assert!(backlog.settle(slot));
+    }
+    assert!(backlog.chunks.len() <= 2);
+    assert!(backlog.settle(old));
+    assert!(backlog.chunks.len() <= 1);
+    assert_eq!(backlog.memory_bytes(), 0);
+}
+
+proptest::proptest! {
+    #[test]
+    fn behaves_like_a_sorted_list(steps in proptest::collection::vec((0u8..5, 0usize..20), 1..400)) {
+        let mut backlog = Backlog::default();
+        let (mut ready, mut held) = (BTreeSet::new(), Vec::new());
+        let mut next = 0;
+        for (step, pick) in steps {
+            match step {
+                0 | 1 => {
+                    backlog.push_ready(queued(next));
+                    ready.insert(next);
+                    next += 1;
+                }
+                2 => {
+                    let expected = ready.pop_first();
+                    let got = backlog.hold_next().map(|(slot, queued)| (slot, number(&queued)));
+                    proptest::prop_assert_eq!(got.map(|(_, n)| n), expected);
+                    held.extend(got);
+                }
+                3 if pick < held.len() => {
+                    let (slot, n) = held.remove(pick);
+                    proptest::prop_assert!(backlog.requeue(slot));
+                    ready.insert(n);
+                }
+                4 if pick < held.len() => {
+                    let (slot, _) = held.remove(pick);
+                    proptest::prop_assert!(backlog.settle(slot));
+                    proptest::prop_assert!(!backlog.settle(slot));
+                }
+                _ => {}
+            }
+            proptest::prop_assert_eq!((backlog.ready(), backlog.held()), (ready.len(), held.len()));
+        }
+    }
+}
+
+/// A queue with a log: records of several publishers arrive in an order that is not quite that of the log.
+struct Paged {
+    /// Whether messages have times of their own.
+    timed: bool,
+    now: u64,
+    /// What was let go of because its time was over.
+    expired: BTreeSet<u64>,
+    backlog: Backlog,
+    /// What the log has of the queue: all records that were ever appended and not let go of.
+    log: BTreeMap<u64, u64>,
+    appended: u64,
+    wanted: Option<(Wanted, u64)>,
+}
+
+const NEAR: Near = Near { messages: 3, bytes: usize::MAX };
+
+impl Paged {
+    fn new(timed: bool) -> Self {
+        let (backlog, log, expired) = (Backlog::default(), BTreeMap::new(), BTreeSet::new());
+        Self { timed, now: 0, expired, backlog, log, appended: 0, wanted: None }
+    }
+
+    fn queued(&self, n: u64) -> Queued {
+        queued_until(n, due_of(n).filter(|_| self.timed))
+    }
+
+    /// Lets go of what is due.
+    fn expire(&mut self) {
+        while let Some(expired) = self.backlog.expire(Millis(self.now)) {
+            let n = match expired {
+                Expired::Message(queued) => {
+                    self.log.remove(&queued.record.0);
+                    number(&queued)
+                }
+                Expired::Record(record) => self.log.remove(&record.0).expect("the log has what it is to give"),
+            };
+            assert!(due_of(n).is_some_and(|due| due.0 <= self.now), "{n} is not due");
+            assert!(self.expired.insert(n), "{n} expired twice");
+        }
+        self.backlog.sweep_timetable();
+    }
+
+    fn append(&mut self, n: u64) -> u64 {
+        self.appended += 1;
+        self.log.insert(self.appended, n);
+        self.appended
+    }
+
+    fn push(&mut self, n: u64, record: u64) -> u64 {
+        self.backlog.push_ready(Queued { record: Position(record), ..self.queued(n) })
+    }
+
+    fn page_out(&mut self, end: u64) {
+        if let Some(from) = self.backlog.page_out_from(Position(end), NEAR) {
+            let members: Vec<u64> = self.log.range(from.0..end.max(from.0)).map(|(record, _)| *record).collect();
+            self.backlog.page_out(from, Position(end), &members, NEAR);
+        }
+    }
+
+    fn load(&mut self, count: usize) {
+        if self.wanted.is_none() {
+            let generation = self.backlog.generation();
+            self.wanted = self.backlog.want().map(|wanted| (wanted, generation));
+        }
+        let Some((wanted, generation)) = self.wanted.take() else { return };
+        let asked = self.log.range(wanted.first.0..wanted.end.0);
+        let asked = asked.filter(|(record, _)| wanted.only.is_empty() || wanted.only.contains(record));
+        let asked: Vec<_> = asked.map(|(&record, &n)| (Position(record), self.queued(n).message)).collect();
+        let page: Vec<_> = if wanted.only.is_empty() { asked.into_iter().take(count).collect() } else { asked };
+        let next = page.last().filter(|_| page.len() == count).map_or(wanted.end, |(last, _)| Position(last.0 + 1));
+        self.backlog.page_in(generation, page, next, &wanted, Position(0));
+        assert!(!self.backlog.is_missing_some());
+        self.expire();
+    }
+}
+
+impl Paged {
+    /// Looks at all that a restart has left.
+    fn survey(&mut self) {
+        while let Some(wanted) = self.backlog.unseen() {
+            let asked = self.log.range(wanted.first.0..wanted.end.0).take(3);
+            let page: Vec<_> = asked.map(|(&record, &n)| (Position(record), self.queued(n).message)).collect();
+            let next = page.last().map_or(wanted.end, |(last, _)| Position(last.0 + 1));
+            self.backlog.seen(&page, if page.len() < 3 { wanted.end } else { next });
+        }
+        self.expire();
+    }
+
+    fn purge(&mut self) -> usize {
+        let purged = self.backlog.purge(&[]);
+        self.wanted = None;
+        self.log.retain(|record, _| {
+            let dropped = purged.range.is_some_and(|(from, before)| (from..before).contains(record));
+            !purged.records.contains(record) && (!dropped || purged.except.contains(record))
+        });
+        purged.count
+    }
+
+    /// All that is ready.
+    fn drain(&mut self) -> BTreeSet<u64> {
+        let mut got = BTreeSet::new();
+        for _ in 0..10_000 {
+            match self.backlog.take_next() {
+                Some((_, queued)) => {
+                    self.log.remove(&queued.record.0);
+                    assert!(got.insert(number(&queued)), "a message came twice");
+                }
+                None => self.load(7),
+            }
+        }
+        got
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn paging_loses_nothing_and_keeps_each_publishers_order(
+        (timed, survey) in (proptest::bool::ANY, proptest::bool::ANY),
+        steps in proptest::collection::vec((0u8..10, 0usize..30), 1..300)
+    ) {
+        let mut queue = Paged::new(timed);
+        // Two publishers; the second may be overtaken between its append and its arrival in the queue.
+        let (mut late, mut next) = (None, [0, 1_000_000]);
+        let mut ready = BTreeSet::new();
+        let mut held: Vec<(u64, u64, u64)> = Vec::new();
+        let mut highest = [None, None];
+        for (step, pick) in steps {
+            match step {
+                0 | 1 => {
+                    let n = next[0];
+                    next[0] += 1;
+                    // What comes without a record gets one later, if the queue is deep then.
+                    let record = if pick > 3 { queue.append(n) } else { 0 };
+                    let slot = queue.push(n, record);
+                    if pick < 2 {
+                        let record = Position(queue.append(n));
+                        assert!(queue.backlog.set_record(slot, record));
+                    }
+                    ready.insert(n);
+                }
+                2 => {
+                    if let Some((n, record)) = late.take() {
+                        queue.push(n, record);
+                        ready.insert(n);
+                    }
+                    let n = next[1];
+                    next[1] += 1;
+                    late = Some((n, queue.append(n)));
+                }
+                3 => queue.page_out(queue.appended + 1 - (pick as u64).min(queue.appended)),
+                4 => queue.load(1 + pick),
+                5 => {
+                    // Whatever is ready and in memory comes, in the order of its publisher unless it came before.
+                    let Some((slot, got)) = queue.backlog.hold_next() else { continue };
+                    let n = number(&got);
+                    proptest::prop_assert!(ready.remove(&n), "{} was not ready", n);
+                    let highest = &mut highest[usize::from(n >= 1_000_000)];
+                    proptest::prop_assert!(got.redelivered || *highest < Some(n), "{} out of order", n);
+                    *highest = (*highest).max(Some(n));
+                    held.push((slot, n, got.record.0));
+                }
+                6 if pick < held.len() => {
+                    let (slot, n, _) = held.remove(pick);
+                    proptest::prop_assert!(queue.backlog.requeue(slot));
+                    ready.insert(n);
+                }
+                7 if pick < held.len() => {
+                    let (slot, _, record) = held.remove(pick);
+                    proptest::prop_assert!(queue.backlog.settle(slot));
+                    queue.log.remove(&record);
+                }
+                7 if pick == 29 => {
+                    proptest::prop_assert_eq!(queue.purge(), ready.len());
+                    ready.clear();
+                    // What is held, and what has not arrived yet, is still in the log.
+                    let records = held.iter().map(|(_, _, record)| *record).chain(late.map(|(_, record)| record));
+                    let records = records.filter(|record| *record != 0);
+                    proptest::prop_assert!(queue.log.keys().copied().eq(records.collect::<BTreeSet<_>>()));
+                }
+                8 if timed => {
+                    queue.now += pick as u64 / 4;
+                    queue.expire();
+                }
+                // A restart: what consumers held, and what had no record, is ready again or gone.
+                9 if pick == 0 && late.is_none() => {
+                    let log = std::mem::take(&mut queue.log);
+                    let (appended, now, expired) = (queue.appended, queue.now, std::mem::take(&mut queue.expired));
+                    queue = Paged { log, appended, now, expired, ..Paged::new(timed) };
+                    held.clear();
+                    highest = [None, None];
+                    ready = queue.log.values().copied().collect();
+                    if let (Some((&first, _)), Some((&last, _))) = (queue.log.first_key_value(), queue.log.last_key_value()) {
+                        queue.backlog.restore(Position(first), Position(last), queue.log.len() as u64);
+                    }
+                    if survey {
+                        queue.survey();
+                    }
+                }
+                _ => {}
+            }
+            ready.retain(|n| !queue.expired.contains(n));
+            proptest::prop_assert_eq!((queue.backlog.ready(), queue.backlog.held()), (ready.len(), held.len()));
+        }
+        // In the end everything comes, but for what is due.
+        queue.now += 1000;
+        queue.expire();
+        let drained = queue.drain();
+        ready.retain(|n| !queue.expired.contains(n));
+        if timed && survey {
+            proptest::prop_assert!(drained.iter().all(|n| due_of(*n).is_none()), "what was due came");
+        }
+        proptest::prop_assert_eq!(drained, ready);
+        proptest::prop_assert_eq!(queue.backlog.ready_bytes(), 0);
+    }
+}
