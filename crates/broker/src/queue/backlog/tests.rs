@@ -111,6 +111,8 @@ struct Paged {
     now: u64,
     /// What was let go of because its time was over.
     expired: BTreeSet<u64>,
+    /// Records that the log still has, but will not after a while.
+    leaving: Vec<u64>,
     backlog: Backlog,
     /// What the log has of the queue: all records that were ever appended and not let go of.
     log: BTreeMap<u64, u64>,
@@ -123,7 +125,8 @@ const NEAR: Near = Near { messages: 3, bytes: usize::MAX };
 impl Paged {
     fn new(timed: bool) -> Self {
         let (backlog, log, expired) = (Backlog::default(), BTreeMap::new(), BTreeSet::new());
-        Self { timed, now: 0, expired, backlog, log, appended: 0, wanted: None }
+        let leaving = Vec::new();
+        Self { timed, now: 0, expired, leaving, backlog, log, appended: 0, wanted: None }
     }
 
     fn queued(&self, n: u64) -> Queued {
@@ -138,12 +141,23 @@ impl Paged {
                     self.log.remove(&queued.record.0);
                     number(&queued)
                 }
-                Expired::Record(record) => self.log.remove(&record.0).expect("the log has what it is to give"),
+                Expired::Record(record) => {
+                    // The log hears of it later, and may be read before.
+                    self.leaving.push(record.0);
+                    self.log[&record.0]
+                }
             };
             assert!(due_of(n).is_some_and(|due| due.0 <= self.now), "{n} is not due");
             assert!(self.expired.insert(n), "{n} expired twice");
         }
         self.backlog.sweep_timetable();
+    }
+
+    /// The log hears of what has left.
+    fn release(&mut self) {
+        for record in self.leaving.drain(..) {
+            self.log.remove(&record);
+        }
     }
 
     fn append(&mut self, n: u64) -> u64 {
@@ -276,6 +290,7 @@ proptest::proptest! {
                     queue.log.remove(&record);
                 }
                 7 if pick == 29 => {
+                    queue.release();
                     proptest::prop_assert_eq!(queue.purge(), ready.len());
                     ready.clear();
                     // What is held, and what has not arrived yet, is still in the log.
@@ -286,9 +301,13 @@ proptest::proptest! {
                 8 if timed => {
                     queue.now += pick as u64 / 4;
                     queue.expire();
+                    if pick % 3 == 0 {
+                        queue.release();
+                    }
                 }
                 // A restart: what consumers held, and what had no record, is ready again or gone.
                 9 if pick == 0 && late.is_none() => {
+                    queue.release();
                     let log = std::mem::take(&mut queue.log);
                     let (appended, now, expired) = (queue.appended, queue.now, std::mem::take(&mut queue.expired));
                     queue = Paged { log, appended, now, expired, ..Paged::new(timed) };
