@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use broker::{
     Attachment, Attempts, ConsumerId, ConsumerKey, Delivery, MessageView, Outlet, Output, Position, Pressure, QueueId,
-    QueueInfo, Value, limits, outlet::Chunks,
+    QueueInfo, Value, limits, message::OWN, outlet::Chunks,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -203,6 +203,9 @@ fn annotated(properties: &[u8], message: &MessageView<'_>, told: Told) -> Option
         return None;
     }
     let mut annotations = message.annotation_table();
+    if message.origin == OWN {
+        return Some(Properties::of_headers(&annotations));
+    }
     let Attempts { acquired, failed } = told.attempts;
     let counts = [
         ("x-acquired-count", u64::from(acquired)),

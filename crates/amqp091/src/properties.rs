@@ -178,6 +178,13 @@ impl<'a> Properties<'a> {
         Ok(out)
     }
 
+    /// Properties that are nothing but headers.
+    pub fn of_headers(headers: &Table) -> Vec<u8> {
+        let mut out = flag::HEADERS.to_be_bytes().to_vec();
+        put_table(&mut out, headers);
+        out
+    }
+
     /// The properties with a delivery mode where there was none.
     fn with_delivery_mode(&self, mode: u8) -> Result<Vec<u8>, Malformed> {
         let flags = Reader::new(self.raw).short()?;
@@ -308,6 +315,12 @@ impl Codec for PropertyCodec {
 
     fn property(&self, properties: &[u8], name: &str) -> Option<Value> {
         Properties::read(properties).and_then(|properties| properties.find(name)).unwrap_or_default()
+    }
+
+    fn table(&self, properties: &[u8]) -> Table {
+        let Ok(properties) = Properties::read(properties) else { return Table::default() };
+        let found = LAYOUT.iter().filter_map(|(name, ..)| Some(((*name).into(), properties.find(name).ok()??)));
+        Table(found.collect())
     }
 
     fn expiration(&self, properties: &[u8]) -> Option<String> {

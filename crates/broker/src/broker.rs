@@ -7,6 +7,7 @@ mod bindings;
 mod consuming;
 mod delays;
 mod departures;
+mod events;
 mod exchanges;
 mod paging;
 mod policies;
@@ -14,9 +15,11 @@ mod queues;
 mod routing;
 mod streams;
 mod time;
+mod tracing;
 
 use self::accounts::Accounts;
 pub use self::bindings::{BindingRequest, End};
+pub(crate) use self::tracing::may_be_traced;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -55,6 +58,8 @@ pub struct Settings {
     pub unfinished_bytes_max: u64,
     /// Random bits from which names of server-named queues are made.
     pub seed: u128,
+    /// The name of the node, which traces tell.
+    pub node: String,
     /// Whether the history that a client gives a message (`x-death`) goes on when it dies, as in RabbitMQ 3.
     pub carries_deaths: bool,
 }
@@ -63,7 +68,8 @@ impl Default for Settings {
     fn default() -> Self {
         let message_bytes_max = limits::MESSAGE_BYTES;
         let unfinished_bytes_max = message_bytes_max * limits::UNFINISHED_MESSAGES;
-        Self { message_bytes_max, unfinished_bytes_max, seed: 0, carries_deaths: false }
+        let (seed, node, carries_deaths) = (0, "roadstead".into(), false);
+        Self { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths }
     }
 }
 
@@ -108,6 +114,10 @@ pub struct Broker {
     pub(crate) stream_order: Mutex<()>,
     /// Streams with readers that wait for the log to commit.
     pub(crate) uncommitted: Mutex<Vec<Arc<QueueInfo>>>,
+    /// Events that wait to be published.
+    events: Mutex<Vec<(&'static str, Table)>>,
+    /// Whether anybody listens to them.
+    has_listeners: AtomicBool,
     /// When something is due in a queue.
     pub(crate) alarm: Arc<queue::Alarm>,
     /// What the protocols say of the properties that they wrote.
@@ -263,12 +273,15 @@ impl Broker {
             time: AtomicU64::new(now.0),
             stream_order: Mutex::default(),
             uncommitted: Mutex::default(),
+            events: Mutex::default(),
+            has_listeners: AtomicBool::new(false),
             alarm,
             codecs: RwLock::default(),
             parameters: RwLock::default(),
             delays: RwLock::default(),
         };
         broker.restore(recovered)?;
+        broker.count_listeners(&[]);
         Ok(broker)
     }
 
@@ -411,6 +424,8 @@ impl Broker {
     /// Raises or ends the alarms that keep publishers waiting.
     pub fn set_alarms(&self, alarms: Alarms) {
         self.alarms.store(u8::from(alarms.memory) | u8::from(alarms.disk) << 1, Ordering::Release);
+        let event = if alarms.any() { "alarm.set" } else { "alarm.cleared" };
+        self.tell(event, || events::named(&[("reason", alarms.reason())]));
         let congested = std::mem::take(&mut *self.congested.lock());
         congested.into_iter().for_each(Waker::wake);
         if !alarms.any() {
@@ -487,11 +502,15 @@ impl Broker {
             return Position(0);
         }
         vhosts.insert(name.clone(), Arc::new(Vhost::new(name.clone())));
+        drop(vhosts);
+        self.tell("vhost.created", || events::named(&[("name", name)]));
         self.put_state(&State::Vhost { name: name.clone(), metadata: Table::default() })
     }
 
     /// Adds or replaces a user.
     pub fn put_user(&self, name: &Name, user: User) -> Position {
+        let event = if self.identity.user(name).is_some() { "user.updated" } else { "user.created" };
+        self.tell(event, || events::named(&[("name", name)]));
         let position = self.put_state(&State::User(name.clone(), user.encode()));
         self.identity.put(name.clone(), user);
         self.vhosts.read().values().for_each(|vhost| vhost.touch());
@@ -519,6 +538,7 @@ impl Broker {
         }
         let caller = Caller { session, user: user.clone(), vhost: found, is_operator: false };
         self.count_in(&caller)?;
+        self.tell("connection.created", || events::named(&[("user", user), ("vhost", vhost)]));
         Ok(caller)
     }
 

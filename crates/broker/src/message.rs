@@ -16,6 +16,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(pub u8);
 
+/// The origin of messages that the broker itself publishes. They have no properties; all their annotations are headers.
+pub const OWN: Origin = Origin(0);
+
 /// A message seen through references: into a socket's read buffer while it is being published, or into a [`Message`].
 #[derive(Clone, Copy, Debug)]
 pub struct MessageView<'a> {
@@ -206,6 +209,9 @@ pub trait Codec: Send + Sync + std::fmt::Debug {
 
     /// A property by its name in AMQP 0-9-1; see [`crate::Facts::property`].
     fn property(&self, properties: &[u8], name: &str) -> Option<Value>;
+
+    /// All properties by their names, headers among them.
+    fn table(&self, properties: &[u8]) -> Table;
 
     /// The publisher's time to live, as he wrote it.
     fn expiration(&self, properties: &[u8]) -> Option<String>;

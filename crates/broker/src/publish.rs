@@ -34,6 +34,8 @@ pub struct Route {
     pub limited: bool,
     /// Whether one of them is a stream.
     pub streams: bool,
+    /// The vhost and the user, if the vhost is traced.
+    pub(crate) traced: Option<(Name, Name)>,
     /// Milliseconds that a message waits before it gets there.
     pub delay_ms: Option<u64>,
     /// Where messages are to be remembered for bindings to come.
@@ -225,7 +227,13 @@ impl Route {
         }
         let streams = queues.iter().any(|queue| queue.queue_type == QueueType::Stream);
         let (delay_ms, histories) = (None, Vec::new());
-        Self { exchange, version, reusable, queues, limited, streams, delay_ms, histories, sync, plain }
+        let traced = None;
+        Self { exchange, version, reusable, queues, limited, streams, traced, delay_ms, histories, sync, plain }
+    }
+
+    /// Whether anything comes of a message on it.
+    pub fn leads_somewhere(&self) -> bool {
+        !self.queues.is_empty() || !self.histories.is_empty() || self.traced.is_some()
     }
 
     /// A route to no queue.

@@ -14,7 +14,7 @@ mod stream;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::Waker,
 };
 
@@ -28,6 +28,7 @@ pub use self::{
 };
 use self::{consumers::Consumers, deadlines::Overdue, departure::Departing, stream::Stream};
 use crate::{
+    broker::may_be_traced,
     limits,
     log::{Load, Position},
     message::{Draft, Message},
@@ -36,6 +37,7 @@ use crate::{
     rules::{Overflow, Rules},
     session::Millis,
     topology::{QueueInfo, QueueType},
+    value::Name,
 };
 
 /// What a consumer does with a delivery.
@@ -72,6 +74,8 @@ pub struct Aftermath {
     pub segments: Vec<SegmentChange>,
     /// Streams with readers that wait for the log to commit.
     pub uncommitted: Vec<Arc<QueueInfo>>,
+    /// What is published or delivered and traced.
+    pub traces: Vec<Traced>,
     /// Queues that nobody has used for as long as they may live without.
     pub unused: Vec<Arc<QueueInfo>>,
     /// Whether memory is short, so that every queue is to be taken for a deep one.
@@ -80,6 +84,31 @@ pub struct Aftermath {
     pub wakes: Vec<Waker>,
     /// Whether some queue's consumers cannot keep up with its publishers.
     pub lagging: bool,
+}
+
+/// Something of which whoever traces the vhost gets a copy.
+#[derive(Debug)]
+pub enum Traced {
+    /// A publish.
+    Published {
+        /// The vhost.
+        vhost: Name,
+        /// Who publishes.
+        user: Name,
+        /// The message.
+        message: Arc<Message>,
+        /// The queues that get it.
+        queues: Vec<Name>,
+    },
+    /// A delivery.
+    Delivered {
+        /// The queue that it comes from.
+        queue: Arc<QueueInfo>,
+        /// The message.
+        message: Arc<Message>,
+        /// Whether it may have been delivered before.
+        redelivered: bool,
+    },
 }
 
 /// A queue.
@@ -310,6 +339,11 @@ impl Queue {
             offset: handout.offset,
             message: draft.view(),
         };
+        if self.info.is_traced.load(Ordering::Relaxed) {
+            let message = Arc::new(Message::copy_of(draft.view()));
+            let (queue, redelivered) = (Arc::clone(&self.info), handout.redelivered);
+            after.traces.extend(may_be_traced(&message).then_some(Traced::Delivered { queue, message, redelivered }));
+        }
         let pressure = attached.consumer.outlet.deliver(&delivery, &mut after.wakes);
         if !attached.consumer.settles_itself
             && let Some(timeout) = attached.consumer.timeout_ms.or(self.rules.consumer_timeout_ms)

@@ -48,6 +48,13 @@ pub enum Request {
         /// The document.
         definitions: Value,
     },
+    /// To have a vhost traced, or no longer.
+    Trace {
+        /// The vhost.
+        vhost: String,
+        /// Whether to begin.
+        on: bool,
+    },
     /// To have a policy removed.
     DeletePolicy {
         /// Its vhost.
@@ -140,6 +147,10 @@ fn answer(request: &Request, server: &Server, answers: &mpsc::UnboundedSender<Va
                 tracing::error!("definitions: {error:#}");
                 json!({ "error": format!("{error:#}") })
             }
+        },
+        Request::Trace { vhost, on } => match server.broker.set_tracing(vhost, *on) {
+            true => json!({ "done": { "vhost": vhost, "traced": on } }),
+            false => json!({ "error": format!("vhost {vhost} not found") }),
         },
         Request::DeletePolicy { vhost, operator, name } => {
             let kind = if *operator { PolicyKind::Operator } else { PolicyKind::User };

@@ -34,10 +34,22 @@ enum Command {
         /// Where to: a directory that is empty or not there, best on the same file system.
         target: PathBuf,
     },
+    /// Copy all that is published and delivered in a vhost to its exchange amq.rabbitmq.trace, until the broker ends or
+    /// trace-off. Costs much: for looking at a problem.
+    TraceOn(VhostName),
+    /// End what trace-on began.
+    TraceOff(VhostName),
     /// Remove a policy. It no longer applies from that moment on.
     DeletePolicy(PolicyName),
     /// Remove an operator's policy.
     DeleteOperatorPolicy(PolicyName),
+}
+
+#[derive(Args)]
+struct VhostName {
+    /// The vhost.
+    #[arg(long, default_value = "/")]
+    vhost: String,
 }
 
 #[derive(Args)]
@@ -64,6 +76,8 @@ pub fn run(options: &CtlOptions) -> anyhow::Result<()> {
         Command::Status => Request::Status,
         // The broker's working directory may be another.
         Command::Backup { target } => Request::Backup { target: std::path::absolute(target)? },
+        Command::TraceOn(VhostName { vhost }) => Request::Trace { vhost: vhost.clone(), on: true },
+        Command::TraceOff(VhostName { vhost }) => Request::Trace { vhost: vhost.clone(), on: false },
         Command::DeletePolicy(policy) => policy.delete(false),
         Command::DeleteOperatorPolicy(policy) => policy.delete(true),
     };

@@ -1,6 +1,10 @@
 //! Watching memory and disk, and keeping publishers waiting where there is too little.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use broker::Alarms;
 
@@ -59,19 +63,59 @@ pub fn memory_budget(config: &Config) -> usize {
     if config.limits.memory_bytes == 0 { memory_allowed() / 4 } else { config.limits.memory_bytes }
 }
 
-/// Memory that the control group or the machine allows, in bytes.
+/// Memory that the control groups that we are in, and the machine, allow, in bytes.
 fn memory_allowed() -> usize {
-    let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
-    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
-    let machine = read("/proc/meminfo").and_then(|text| {
+    let read = |path: &Path| std::fs::read_to_string(path).ok();
+    let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let limits = limit_files(&groups).into_iter().filter_map(|path| read(&path)?.trim().parse().ok());
+    let machine = read(Path::new("/proc/meminfo")).and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?.to_owned();
         line.split_whitespace().nth(1)?.parse::<usize>().ok().map(|kib| kib * 1024)
     });
-    group.into_iter().chain(machine).min().unwrap_or(1 << 30)
+    limits.chain(machine).min().unwrap_or(1 << 30)
+}
+
+/// The files with the limits of all control groups that a process is in, of both versions, by its `/proc/PID/cgroup`. Not
+/// all need to be there: a container sees its own group as the root.
+fn limit_files(groups: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        for group in Path::new(path).ancestors() {
+            files.push(Path::new(root).join(group.strip_prefix("/").unwrap_or(group)).join(file));
+        }
+    }
+    files
 }
 
 /// Bytes that the file system of a directory has left for us; nothing if it does not say.
 fn free_bytes(directory: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(directory).ok()?;
     Some(stat.f_bavail * stat.f_frsize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_group_above_counts() {
+        let files = limit_files("4:memory:/a/b\n3:cpu,cpuacct:/\n0::/c\n");
+        let expected = [
+            "/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/a/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/c/memory.max",
+            "/sys/fs/cgroup/memory.max",
+        ];
+        assert_eq!(files, expected.map(PathBuf::from));
+    }
 }

@@ -134,7 +134,8 @@ fn open(config: &Config, now: Millis) -> anyhow::Result<Opened> {
     let unfinished = (message_bytes_max * limits::UNFINISHED_MESSAGES).min(resources::memory_budget(config) as u64 / 4);
     let unfinished_bytes_max = unfinished.max(message_bytes_max);
     let carries_deaths = config.amqp.carry_client_deaths;
-    let settings = broker::Settings { message_bytes_max, unfinished_bytes_max, seed, carries_deaths };
+    let node = config.amqp.cluster_name.clone();
+    let settings = broker::Settings { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths };
     let recovered = durability::recovered(contents);
     let messages: u64 = recovered.held.iter().map(|held| held.count).sum();
     let broker = Broker::new(settings, Arc::new(queue.log(&store)), recovered, now)

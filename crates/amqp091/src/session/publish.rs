@@ -262,7 +262,7 @@ impl AmqpSession {
         if route.queues.is_empty() && mandatory {
             self.return_message(number, &route, &body);
         }
-        if token != 0 || !route.queues.is_empty() || !route.histories.is_empty() {
+        if token != 0 || route.leads_somewhere() {
             batch.publish(route, body, token);
         }
     }

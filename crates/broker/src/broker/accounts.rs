@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Broker, Caller};
+use super::{Broker, Caller, events::named};
 use crate::{
     refusal::Refusal,
     session::SessionId,
@@ -103,6 +103,8 @@ impl Broker {
             account.channels += 1;
             *accounts.channels.entry(user.clone()).or_default() += 1;
         }
+        drop(accounts);
+        self.tell("channel.created", || named(&[("user", user), ("vhost", caller.vhost.name())]));
         Ok(())
     }
 

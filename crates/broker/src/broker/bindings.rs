@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Broker, Caller};
+use super::{Broker, Caller, events::named};
 use crate::{
     identity::Access,
     log::Position,
@@ -55,10 +55,17 @@ impl Broker {
         let added = state.bind(binding.clone())?;
         let destination = binding.destination.clone();
         let mut position = Position(0);
+        let made = added.is_new.then(|| binding.clone());
         if added.durable {
             position = self.put_state(&State::Binding { vhost: caller.vhost.name().clone(), binding });
         }
         drop(state);
+        if let Some(binding) = made {
+            self.count_listeners(std::slice::from_ref(&binding));
+            self.tell("binding.created", || {
+                named(&[("source", source), ("routing_key", key), ("vhost", caller.vhost.name())])
+            });
+        }
         self.replay(&caller.vhost, &destination, &added.history);
         Ok(position)
     }
@@ -95,7 +102,13 @@ impl Broker {
             Err(refusal) => return Err(refusal),
         };
         let removed = caller.vhost.write().unbind(&binding);
-        Ok(self.forget(&caller.vhost, removed))
+        let position = self.forget(&caller.vhost, removed);
+        self.count_listeners(std::slice::from_ref(&binding));
+        let Binding { source, key, .. } = &binding;
+        self.tell("binding.deleted", || {
+            named(&[("source", source), ("routing_key", key), ("vhost", caller.vhost.name())])
+        });
+        Ok(position)
     }
 
     /// The binding between things that exist and that the caller may bind.

@@ -1,6 +1,6 @@
 //! Getting messages out: consumers, and one message at a time.
 
-use super::{Attachment, Broker, Caller, DeleteRule, Fetch, Fetched};
+use super::{Attachment, Broker, Caller, DeleteRule, Fetch, Fetched, events};
 use crate::{
     arguments,
     identity::Access,
@@ -39,12 +39,14 @@ impl Broker {
         }
         self.check_reader(&queue, &consumer)?;
         let consumer = self.shards[self.shard_index(queue.id)].lock().attach(&queue, consumer, self.now())?;
+        self.tell("consumer.created", || events::named(&[("queue", name), ("vhost", &queue.vhost)]));
         Ok(Attachment { queue, consumer })
     }
 
     /// Removes a consumer, and its queue if that was to go with the last one.
     pub fn cancel(&self, caller: &Caller, attachment: &Attachment) {
         let queue = &attachment.queue;
+        self.tell("consumer.deleted", || events::named(&[("queue", &queue.name), ("vhost", &queue.vhost)]));
         let mut after = self.aftermath();
         let unused = self.shards[self.shard_index(queue.id)].lock().detach(queue, attachment.consumer, &mut after);
         self.finish(after);

@@ -1,6 +1,6 @@
 //! Declaring and deleting exchanges.
 
-use super::{Broker, Caller, DeleteRule};
+use super::{Broker, Caller, DeleteRule, events};
 use crate::{
     arguments,
     identity::Access,
@@ -59,11 +59,14 @@ impl Broker {
             return arguments::equivalent_exchange(resource(), &declaration, &existing.declaration)
                 .map(|()| Position(0));
         }
-        let is_delayed = exchange.is_delayed();
+        let (is_delayed, kind) = (exchange.is_delayed(), declaration.kind);
         state.insert_exchange(name.into(), exchange);
         if is_delayed {
             self.add_delay_queue(caller.vhost.name(), &name.into(), &declaration);
         }
+        drop(state);
+        let vhost = caller.vhost.name();
+        self.tell("exchange.created", || events::named(&[("name", name), ("type", kind.name()), ("vhost", vhost)]));
         if !declaration.durable {
             return Ok(Position(0));
         }
@@ -87,6 +90,8 @@ impl Broker {
             return Err(Refusal::InUse(resource()));
         }
         let removed = state.remove_exchange(&name.into());
+        drop(state);
+        self.tell("exchange.deleted", || events::named(&[("name", name), ("vhost", caller.vhost.name())]));
         Ok(self.forget(&caller.vhost, removed))
     }
 

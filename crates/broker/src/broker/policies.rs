@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Broker;
+use super::{Broker, events};
 use crate::{
     log::{Durability, Entry, Position},
     policy::{Policies, Policy, PolicyKind},
@@ -22,6 +22,7 @@ impl Broker {
         let (of, bytes) = (vhost.name().clone(), policy.encode());
         let position = self.put_state(&State::Policy { vhost: of, kind, name: name.clone(), bytes });
         self.change_policies(&vhost, |policies| policies.insert(kind, name.clone(), policy));
+        self.tell("policy.set", || events::named(&[("name", name), ("vhost", vhost.name())]));
         Ok(position)
     }
 
@@ -34,6 +35,7 @@ impl Broker {
             let (of, bytes) = (vhost.name().clone(), Vec::new());
             let key = State::Policy { vhost: of, kind, name: name.into(), bytes }.key();
             self.log.append(&[Entry::Remove { key: &key }], Durability::Fsync);
+            self.tell("policy.cleared", || events::named(&[("name", name), ("vhost", vhost.name())]));
         }
         was_there
     }
@@ -71,6 +73,7 @@ impl Broker {
         let key = (vhost.clone(), component.clone(), name.clone());
         self.parameters.write().insert(key.clone(), value.clone());
         let (vhost, component, name) = key;
+        self.tell("parameter.set", || events::named(&[("component", &component), ("name", &name), ("vhost", &vhost)]));
         self.put_state(&State::Parameter { vhost, component, name, value })
     }
 

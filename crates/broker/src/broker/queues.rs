@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{Broker, Caller, DeleteRule, QueueCounts, QueueDeclaration};
+use super::{Broker, Caller, DeleteRule, QueueCounts, QueueDeclaration, events};
 use crate::{
     arguments,
     identity::Access,
@@ -97,6 +97,7 @@ impl Broker {
         let position = if info.durable { self.put_state(&queue_state(&info)) } else { Position(0) };
         drop(state);
         self.alarm.ring();
+        self.tell("queue.created", || events::of_queue(&info));
         Ok((info, position))
     }
 
@@ -208,12 +209,14 @@ impl Broker {
             owned.retain(|other| other.id != info.id);
         }
         self.finish(after);
+        self.tell("queue.deleted", || events::of_queue(info));
         Ok((ready, position))
     }
 
     /// Deletes what belongs to a session alone.
     pub fn close_session(&self, caller: &Caller) {
         self.count_out(caller.session);
+        self.tell("connection.closed", || events::named(&[("user", &caller.user), ("vhost", caller.vhost.name())]));
         let owned = self.owned.lock().remove(&caller.session).unwrap_or_default();
         for queue in owned {
             let mut state = caller.vhost.write();

@@ -41,6 +41,9 @@ impl Broker {
         let routed = state.route(exchange, keys, facts, self.chance());
         let mut route = Route::new(exchange.into(), version, routed.reusable && keys.len() == 1, routed.queues);
         route.histories = routed.histories;
+        if state.is_traced {
+            route.traced = Some((vhost.name().clone(), caller.user.clone()));
+        }
         Ok(route)
     }
 

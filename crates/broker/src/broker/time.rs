@@ -34,6 +34,7 @@ impl Broker {
             self.finish(after);
         }
         self.read_committed(waker);
+        self.publish_events();
         self.alarm.wait(waker)
     }
 

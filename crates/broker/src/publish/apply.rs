@@ -14,7 +14,7 @@ use crate::{
     log::{Durability, Entry, Position},
     message::Message,
     outlet::{Attempts, Delivery},
-    queue::{Aftermath, Departure, Reason, SegmentChange, Settlement, Settling, Shard},
+    queue::{Aftermath, Departure, Reason, SegmentChange, Settlement, Settling, Shard, Traced},
     record::{self, State},
     rules::Overflow,
     topology::{QueueId, QueueInfo, QueueKind},
@@ -133,6 +133,10 @@ impl Broker {
         let (durable, bytes) = (draft.view().durable, draft.view().payload.len() as u64);
         // Each queue that keeps the message has a record of its own, in the order of the route.
         let mut next = publish.first.0;
+        if let Some((vhost, user)) = publish.route.traced.clone() {
+            let queues = publish.route.queues.iter().map(|queue| queue.name.clone()).collect();
+            after.traces.push(Traced::Published { vhost, user, message: draft.share(), queues });
+        }
         publish.route.histories.iter().for_each(|history| history.remember(draft.share()));
         for queue in &publish.route.queues {
             if let QueueKind::Direct(outlet, consumer) = &queue.kind {
@@ -237,11 +241,12 @@ impl Broker {
             self.note_segments(std::mem::take(&mut after.segments));
             self.wait_for_commit(std::mem::take(&mut after.uncommitted));
             std::mem::take(&mut after.unused).iter().for_each(|queue| self.remove_unused(queue));
-            let departures = std::mem::take(&mut after.departures);
-            if departures.is_empty() {
+            let (departures, traces) = (std::mem::take(&mut after.departures), std::mem::take(&mut after.traces));
+            if departures.is_empty() && traces.is_empty() {
                 break;
             }
             self.send_on(departures, &mut after);
+            self.publish_traces(traces, &mut after);
         }
         self.alarm.ring();
     }

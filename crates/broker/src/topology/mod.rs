@@ -46,6 +46,12 @@ pub struct QueueId(pub u64);
 /// Where the priority stands in the number by which the log knows a queue's messages. Ids leave these bits free.
 const PRIORITY_SHIFT: u32 = 32;
 
+/// The exchange of what is traced.
+pub const TRACES: &str = "amq.rabbitmq.trace";
+
+/// The exchange of events, in the vhost `/`.
+pub const EVENTS: &str = "amq.rabbitmq.event";
+
 /// Where a binding leads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Destination {
@@ -80,6 +86,8 @@ pub struct QueueInfo {
     pub kind: QueueKind,
     /// What applies to it now.
     pub(crate) rules: RwLock<Arc<Rules>>,
+    /// Whether its deliveries are traced.
+    pub(crate) is_traced: AtomicBool,
     /// Whether the log knows that the queue may hold messages with a time of their own.
     pub(crate) is_timed: AtomicBool,
     /// Index in its shard; see [`crate::queue::Shard`].
@@ -152,6 +160,7 @@ impl QueueInfo {
             queue_type,
             kind: QueueKind::Queue,
             rules: RwLock::new(Arc::new(rules)),
+            is_traced: AtomicBool::new(false),
             is_timed: AtomicBool::new(false),
             slot: AtomicU32::new(0),
         }

@@ -11,8 +11,8 @@ use std::{
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
-    Destination, Exchange, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo, QueueType,
-    facts::Query, hash,
+    Destination, EVENTS, Exchange, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo, QueueType,
+    TRACES, facts::Query, hash,
 };
 use crate::{
     message::Message,
@@ -40,6 +40,8 @@ pub struct VhostState {
     queues_by_id: HashMap<QueueId, Arc<QueueInfo>>,
     /// What operators say of queues and exchanges.
     pub policies: Policies,
+    /// Whether what is published and delivered is traced.
+    pub is_traced: bool,
     /// What is said of the vhost: description, tags, default queue type.
     pub metadata: Table,
     /// Every binding, under the exchange that it leads from.
@@ -87,6 +89,8 @@ pub struct Removed {
 /// What adding a binding came to.
 #[derive(Debug, Default)]
 pub struct Added {
+    /// Whether it was not there already.
+    pub is_new: bool,
     /// Whether it is new and survives a restart.
     pub durable: bool,
     /// If it is new: what its source remembers and its destination is to get, the oldest first.
@@ -128,9 +132,10 @@ impl Vhost {
             ("amq.topic", ExchangeKind::Topic, false),
             ("amq.headers", ExchangeKind::Headers, false),
             ("amq.match", ExchangeKind::Headers, false),
-            ("amq.rabbitmq.trace", ExchangeKind::Topic, true),
+            (TRACES, ExchangeKind::Topic, true),
         ];
-        for (exchange, kind, internal) in predeclared {
+        let events = (&*name == "/").then_some((EVENTS, ExchangeKind::Topic, true));
+        for (exchange, kind, internal) in predeclared.into_iter().chain(events) {
             let arguments = Table::default();
             let declaration = ExchangeDeclaration { kind, durable: true, auto_delete: false, internal, arguments };
             // They have no arguments that could be wrong.
@@ -236,6 +241,7 @@ impl VhostState {
 
     /// Adds a queue.
     pub fn insert_queue(&mut self, queue: Arc<QueueInfo>) {
+        queue.is_traced.store(self.is_traced, Ordering::Relaxed);
         self.queues_by_id.insert(queue.id, Arc::clone(&queue));
         self.queues.insert(queue.name.clone(), queue);
     }
@@ -332,7 +338,7 @@ impl VhostState {
         let place = (binding.source.clone(), id.clone());
         self.by_destination.entry(binding.destination.clone()).or_default().insert(place);
         self.by_source.entry(binding.source.clone()).or_default().insert(id, Bound { binding, durable });
-        Ok(Added { durable, history })
+        Ok(Added { is_new: true, durable, history })
     }
 
     /// Removes a binding, if it is there, and the auto-delete exchanges that this leaves unused.

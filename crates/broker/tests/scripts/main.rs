@@ -161,6 +161,10 @@ impl Codec for ScriptCodec {
         None
     }
 
+    fn table(&self, properties: &[u8]) -> Table {
+        self.headers(properties)
+    }
+
     fn expiration(&self, properties: &[u8]) -> Option<String> {
         let text = std::str::from_utf8(properties).unwrap();
         text.split(' ').find_map(|word| word.strip_prefix("ttl=")).map(str::to_owned)
@@ -233,6 +237,9 @@ impl World {
                 self.broker.bind(&self.caller, request).unwrap();
             }
             ["policy", name, pattern, ..] => self.policy(name, pattern, words),
+            ["trace", state] => {
+                self.broker.set_tracing("/", *state == "on");
+            }
             ["no-policy", name, ..] => {
                 self.broker.delete_policy("/", kind_of(words), name);
             }

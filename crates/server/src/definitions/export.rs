@@ -162,7 +162,7 @@ fn queues(vhost: &str, state: &VhostState) -> Vec<Json> {
 
 fn exchanges(vhost: &str, state: &VhostState) -> Vec<Json> {
     let mut exchanges: Vec<_> = state.exchanges().filter(|(name, _)| !name.starts_with("amq.")).collect();
-    exchanges.sort_by(|(a, _), (b, _)| a.cmp(b));
+    exchanges.sort_by_key(|(name, _)| (*name).clone());
     let json = exchanges.into_iter().map(|(name, exchange)| {
         let declaration = &exchange.declaration;
         json!({

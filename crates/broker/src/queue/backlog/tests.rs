@@ -10,7 +10,7 @@ use crate::{
 
 /// When a message is due: some are, in an order that is not theirs.
 fn due_of(n: u64) -> Option<Millis> {
-    (n % 3 == 0).then_some(Millis(20 + n * 37 % 211))
+    n.is_multiple_of(3).then_some(Millis(20 + n * 37 % 211))
 }
 
 fn queued(n: u64) -> Queued {
