@@ -243,25 +243,7 @@ impl World {
             ["no-policy", name, ..] => {
                 self.broker.delete_policy("/", kind_of(words), name);
             }
-            ["wait", ms] => {
-                // Millisecond by millisecond: nothing may happen early or late.
-                for _ in 0..ms.parse().unwrap() {
-                    let now = self.broker.now().plus(1);
-                    self.broker.set_time(now);
-                    if self.broker.catch_up(Waker::noop()) > now && self.journal.lock().is_empty() {
-                        continue;
-                    }
-                    while self.log.answer(&self.broker) {}
-                    let mut journal = self.journal.lock();
-                    let note = format!("at {}", now.0 - 1000);
-                    if journal.last().is_some_and(|last| !last.starts_with("at ")) {
-                        let since = journal.iter().rposition(|line| line.starts_with("at ")).map_or(0, |at| at + 1);
-                        let marked: Vec<_> = journal.drain(since..).collect();
-                        journal.extend(marked);
-                        journal.push(note);
-                    }
-                }
-            }
+            ["wait", ms] => self.wait(ms.parse().unwrap()),
             ["publish", exchange, key, body, ..] => self.publish(exchange.trim_matches('-'), key, body, &words[4..]),
             ["consume", name, queue, ..] => self.consume(name, queue, words),
             ["settle", name, how, deliveries @ ..] => self.settle(name, how, deliveries),
@@ -272,39 +254,13 @@ impl World {
                 outlet.full.store(false, Ordering::Relaxed);
                 self.broker.resume(attachment);
             }
-            ["purge", queue] => {
-                let purged = self.broker.purge(&self.caller, queue);
-                self.journal.lock().push(match purged {
-                    Ok((count, _)) => format!("{count} purged"),
-                    Err(refusal) => refusal.to_string(),
-                });
-            }
+            ["purge" | "counts" | "get", queue] => self.ask(words[0], queue),
             ["delete", queue] => {
                 self.broker.delete_queue(&self.caller, queue, DeleteRule::default()).unwrap();
-            }
-            ["counts", queue] => {
-                let counts = self.broker.queue(&self.caller, queue).map(|info| self.broker.counts(&info));
-                self.journal.lock().push(match counts {
-                    Ok(counts) => {
-                        format!("{} ready, {} held, {} consumers", counts.ready, counts.held, counts.consumers)
-                    }
-                    Err(refusal) => refusal.to_string(),
-                });
             }
             ["memory", how] => self.broker.set_tight(*how == "short"),
             ["page-out"] => self.page_out(),
             ["lose"] => self.log.state.lock().held.clear(),
-            ["get", queue] => {
-                let fetched = self.broker.fetch(&self.caller, queue, true);
-                self.journal.lock().push(match fetched {
-                    Err(refusal) => refusal.to_string(),
-                    Ok(Fetch::Empty) => "nothing".into(),
-                    Ok(Fetch::Loading) => "not yet".into(),
-                    Ok(Fetch::Message(fetched)) => {
-                        format!("{:?}", String::from_utf8_lossy(fetched.queued.message.view().payload))
-                    }
-                });
-            }
             ["restart"] => {
                 let broker = broker_of(&self.log, self.broker.now());
                 self.caller = broker.enter(broker.new_session(), &"u".into(), "/").unwrap();
@@ -313,6 +269,41 @@ impl World {
             }
             _ => panic!("no such command: {words:?}"),
         }
+    }
+
+    /// Millisecond by millisecond: nothing may happen early or late.
+    fn wait(&self, ms: u64) {
+        for _ in 0..ms {
+            let now = self.broker.now().plus(1);
+            self.broker.set_time(now);
+            if self.broker.catch_up(Waker::noop()) > now && self.journal.lock().is_empty() {
+                continue;
+            }
+            while self.log.answer(&self.broker) {}
+            let mut journal = self.journal.lock();
+            if journal.last().is_some_and(|last| !last.starts_with("at ")) {
+                journal.push(format!("at {}", now.0 - 1000));
+            }
+        }
+    }
+
+    /// What a queue answers.
+    fn ask(&self, what: &str, queue: &str) {
+        let answer = match what {
+            "purge" => self.broker.purge(&self.caller, queue).map(|(count, _)| format!("{count} purged")),
+            "counts" => self.broker.queue(&self.caller, queue).map(|info| {
+                let counts = self.broker.counts(&info);
+                format!("{} ready, {} held, {} consumers", counts.ready, counts.held, counts.consumers)
+            }),
+            _ => self.broker.fetch(&self.caller, queue, true).map(|fetched| match fetched {
+                Fetch::Empty => "nothing".into(),
+                Fetch::Loading => "not yet".into(),
+                Fetch::Message(fetched) => {
+                    format!("{:?}", String::from_utf8_lossy(fetched.queued.message.view().payload))
+                }
+            }),
+        };
+        self.journal.lock().push(answer.unwrap_or_else(|refusal| refusal.to_string()));
     }
 
     fn topology_step(&self, words: &[&str]) {

@@ -232,109 +232,145 @@ impl Paged {
     }
 }
 
+/// What a queue should hold, with its publishers and consumers.
+struct Model {
+    queue: Paged,
+    ready: BTreeSet<u64>,
+    /// Slots, messages and records that consumers hold.
+    held: Vec<(u64, u64, u64)>,
+    /// The next message of each of two publishers.
+    next: [u64; 2],
+    /// What the second publisher has appended, and what has not arrived in the queue yet: others may overtake it.
+    late: Option<(u64, u64)>,
+    /// The last message of each publisher that came.
+    highest: [Option<u64>; 2],
+}
+
+impl Model {
+    fn new(timed: bool) -> Self {
+        let (ready, held, next) = (BTreeSet::new(), Vec::new(), [0, 1_000_000]);
+        Self { queue: Paged::new(timed), ready, held, next, late: None, highest: [None, None] }
+    }
+
+    fn step(&mut self, step: u8, pick: usize, survey: bool) {
+        match step {
+            0 | 1 => self.publish(pick),
+            2 => self.publish_late(),
+            3 => self.queue.page_out(self.queue.appended + 1 - (pick as u64).min(self.queue.appended)),
+            4 => self.queue.load(1 + pick),
+            5 => self.deliver(),
+            6 if pick < self.held.len() => {
+                let (slot, n, _) = self.held.remove(pick);
+                assert!(self.queue.backlog.requeue(slot));
+                self.ready.insert(n);
+            }
+            7 if pick < self.held.len() => {
+                let (slot, _, record) = self.held.remove(pick);
+                assert!(self.queue.backlog.settle(slot));
+                self.queue.log.remove(&record);
+            }
+            7 if pick == 29 => self.purge(),
+            8 if self.queue.timed => {
+                self.queue.now += pick as u64 / 4;
+                self.queue.expire();
+                if pick % 3 == 0 {
+                    self.queue.release();
+                }
+            }
+            9 if pick == 0 && self.late.is_none() => self.restart(survey),
+            _ => {}
+        }
+        self.ready.retain(|n| !self.queue.expired.contains(n));
+        let counts = (self.queue.backlog.ready(), self.queue.backlog.held());
+        assert_eq!(counts, (self.ready.len(), self.held.len()));
+    }
+
+    fn publish(&mut self, pick: usize) {
+        let n = self.next[0];
+        self.next[0] += 1;
+        // What comes without a record gets one later, if the queue is deep then.
+        let record = if pick > 3 { self.queue.append(n) } else { 0 };
+        let slot = self.queue.push(n, record);
+        if pick < 2 {
+            let record = Position(self.queue.append(n));
+            assert!(self.queue.backlog.set_record(slot, record));
+        }
+        self.ready.insert(n);
+    }
+
+    fn publish_late(&mut self) {
+        if let Some((n, record)) = self.late.take() {
+            self.queue.push(n, record);
+            self.ready.insert(n);
+        }
+        let n = self.next[1];
+        self.next[1] += 1;
+        self.late = Some((n, self.queue.append(n)));
+    }
+
+    /// Whatever is ready and in memory comes, in the order of its publisher unless it came before.
+    fn deliver(&mut self) {
+        let Some((slot, got)) = self.queue.backlog.hold_next() else { return };
+        let n = number(&got);
+        assert!(self.ready.remove(&n), "{n} was not ready");
+        let highest = &mut self.highest[usize::from(n >= 1_000_000)];
+        assert!(got.redelivered || *highest < Some(n), "{n} out of order");
+        *highest = (*highest).max(Some(n));
+        self.held.push((slot, n, got.record.0));
+    }
+
+    fn purge(&mut self) {
+        self.queue.release();
+        assert_eq!(self.queue.purge(), self.ready.len());
+        self.ready.clear();
+        // What is held, and what has not arrived yet, is still in the log.
+        let records = self.held.iter().map(|(_, _, record)| *record).chain(self.late.map(|(_, record)| record));
+        let records = records.filter(|record| *record != 0);
+        assert!(self.queue.log.keys().copied().eq(records.collect::<BTreeSet<_>>()));
+    }
+
+    /// What consumers held, and what had no record, is ready again or gone.
+    fn restart(&mut self, survey: bool) {
+        let mut queue = std::mem::replace(&mut self.queue, Paged::new(false));
+        queue.release();
+        let Paged { log, appended, now, timed, expired, .. } = queue;
+        self.queue = Paged { log, appended, now, expired, ..Paged::new(timed) };
+        self.held.clear();
+        self.highest = [None, None];
+        self.ready = self.queue.log.values().copied().collect();
+        let log = &self.queue.log;
+        if let (Some((&first, _)), Some((&last, _))) = (log.first_key_value(), log.last_key_value()) {
+            self.queue.backlog.restore(Position(first), Position(last), log.len() as u64);
+        }
+        if survey {
+            self.queue.survey();
+        }
+    }
+
+    /// In the end everything comes, but for what is due.
+    fn finish(mut self, survey: bool) {
+        self.queue.now += 1000;
+        self.queue.expire();
+        let drained = self.queue.drain();
+        self.ready.retain(|n| !self.queue.expired.contains(n));
+        if self.queue.timed && survey {
+            assert!(drained.iter().all(|n| due_of(*n).is_none()), "what was due came");
+        }
+        assert_eq!(drained, self.ready);
+        assert_eq!(self.queue.backlog.ready_bytes(), 0);
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn paging_loses_nothing_and_keeps_each_publishers_order(
         (timed, survey) in (proptest::bool::ANY, proptest::bool::ANY),
         steps in proptest::collection::vec((0u8..10, 0usize..30), 1..300)
     ) {
-        let mut queue = Paged::new(timed);
-        // Two publishers; the second may be overtaken between its append and its arrival in the queue.
-        let (mut late, mut next) = (None, [0, 1_000_000]);
-        let mut ready = BTreeSet::new();
-        let mut held: Vec<(u64, u64, u64)> = Vec::new();
-        let mut highest = [None, None];
+        let mut model = Model::new(timed);
         for (step, pick) in steps {
-            match step {
-                0 | 1 => {
-                    let n = next[0];
-                    next[0] += 1;
-                    // What comes without a record gets one later, if the queue is deep then.
-                    let record = if pick > 3 { queue.append(n) } else { 0 };
-                    let slot = queue.push(n, record);
-                    if pick < 2 {
-                        let record = Position(queue.append(n));
-                        assert!(queue.backlog.set_record(slot, record));
-                    }
-                    ready.insert(n);
-                }
-                2 => {
-                    if let Some((n, record)) = late.take() {
-                        queue.push(n, record);
-                        ready.insert(n);
-                    }
-                    let n = next[1];
-                    next[1] += 1;
-                    late = Some((n, queue.append(n)));
-                }
-                3 => queue.page_out(queue.appended + 1 - (pick as u64).min(queue.appended)),
-                4 => queue.load(1 + pick),
-                5 => {
-                    // Whatever is ready and in memory comes, in the order of its publisher unless it came before.
-                    let Some((slot, got)) = queue.backlog.hold_next() else { continue };
-                    let n = number(&got);
-                    proptest::prop_assert!(ready.remove(&n), "{} was not ready", n);
-                    let highest = &mut highest[usize::from(n >= 1_000_000)];
-                    proptest::prop_assert!(got.redelivered || *highest < Some(n), "{} out of order", n);
-                    *highest = (*highest).max(Some(n));
-                    held.push((slot, n, got.record.0));
-                }
-                6 if pick < held.len() => {
-                    let (slot, n, _) = held.remove(pick);
-                    proptest::prop_assert!(queue.backlog.requeue(slot));
-                    ready.insert(n);
-                }
-                7 if pick < held.len() => {
-                    let (slot, _, record) = held.remove(pick);
-                    proptest::prop_assert!(queue.backlog.settle(slot));
-                    queue.log.remove(&record);
-                }
-                7 if pick == 29 => {
-                    queue.release();
-                    proptest::prop_assert_eq!(queue.purge(), ready.len());
-                    ready.clear();
-                    // What is held, and what has not arrived yet, is still in the log.
-                    let records = held.iter().map(|(_, _, record)| *record).chain(late.map(|(_, record)| record));
-                    let records = records.filter(|record| *record != 0);
-                    proptest::prop_assert!(queue.log.keys().copied().eq(records.collect::<BTreeSet<_>>()));
-                }
-                8 if timed => {
-                    queue.now += pick as u64 / 4;
-                    queue.expire();
-                    if pick % 3 == 0 {
-                        queue.release();
-                    }
-                }
-                // A restart: what consumers held, and what had no record, is ready again or gone.
-                9 if pick == 0 && late.is_none() => {
-                    queue.release();
-                    let log = std::mem::take(&mut queue.log);
-                    let (appended, now, expired) = (queue.appended, queue.now, std::mem::take(&mut queue.expired));
-                    queue = Paged { log, appended, now, expired, ..Paged::new(timed) };
-                    held.clear();
-                    highest = [None, None];
-                    ready = queue.log.values().copied().collect();
-                    if let (Some((&first, _)), Some((&last, _))) = (queue.log.first_key_value(), queue.log.last_key_value()) {
-                        queue.backlog.restore(Position(first), Position(last), queue.log.len() as u64);
-                    }
-                    if survey {
-                        queue.survey();
-                    }
-                }
-                _ => {}
-            }
-            ready.retain(|n| !queue.expired.contains(n));
-            proptest::prop_assert_eq!((queue.backlog.ready(), queue.backlog.held()), (ready.len(), held.len()));
+            model.step(step, pick, survey);
         }
-        // In the end everything comes, but for what is due.
-        queue.now += 1000;
-        queue.expire();
-        let drained = queue.drain();
-        ready.retain(|n| !queue.expired.contains(n));
-        if timed && survey {
-            proptest::prop_assert!(drained.iter().all(|n| due_of(*n).is_none()), "what was due came");
-        }
-        proptest::prop_assert_eq!(drained, ready);
-        proptest::prop_assert_eq!(queue.backlog.ready_bytes(), 0);
+        model.finish(survey);
     }
 }
