@@ -33,6 +33,15 @@ pub const UNFINISHED_MESSAGES: u64 = 4;
 /// Routes that one channel remembers.
 pub const ROUTES_CACHED: usize = 256;
 
+/// Messages whose time is over that leave a queue under one lock at most.
+pub const EXPIRED_AT_ONCE: usize = 2048;
+
+/// Milliseconds until dead letters that must arrive somewhere are sent again, if nobody has taken them.
+pub const RETRY_MS: u64 = 1000;
+
+/// Events that wait to be published at most; what is more is dropped.
+pub const EVENTS_WAITING: usize = 10_000;
+
 /// Longest segment of a stream, in bytes of bodies (16 MiB): how exactly old messages go, and how far to read to find one
 /// by its number.
 pub const STREAM_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;

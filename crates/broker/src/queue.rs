@@ -220,7 +220,9 @@ impl Queue {
 
     /// Whether the queue has room for a message with a body of so many bytes. If so, the room is kept for it.
     pub fn admit(&mut self, bytes: u64) -> bool {
-        let (messages, waiting) = (self.ready() as u64 + self.admitted.0, self.ready_bytes() + self.admitted.1);
+        // Dead letters that nobody takes count too: they must not be without bound.
+        let messages = (self.ready() + self.departing.len()) as u64 + self.admitted.0;
+        let waiting = self.ready_bytes() + self.admitted.1;
         let too_many = self.rules.max_length.is_some_and(|max| messages >= max);
         let too_large = self.rules.max_length_bytes.is_some_and(|max| waiting + bytes > max);
         if self.rules.refuses() && (too_many || too_large) {

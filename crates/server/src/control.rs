@@ -136,6 +136,7 @@ async fn serve(stream: UnixStream, server: Arc<Server>) -> std::io::Result<()> {
 }
 
 fn answer(request: &Request, server: &Server, answers: &mpsc::UnboundedSender<Value>) {
+    server.broker.set_time(server.clock.now());
     let last = match request {
         Request::Status => json!({ "done": status(server) }),
         Request::ExportDefinitions => {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::bail;
-use broker::record::State;
+use broker::{QueueInfo, record::State};
 use clap::Args;
 use store::Report;
 
@@ -99,11 +99,19 @@ fn queue_names(report: &Report) -> HashMap<u64, String> {
     let states = report.state.iter().filter_map(|(key, value)| State::read(key, value).ok());
     let queues = states.filter_map(|state| match state {
         State::Queue { vhost, name, id, .. } => Some((id.0, format!("queue '{name}' in vhost '{vhost}'"))),
+        State::Delay { vhost, exchange, id } => {
+            Some((id.0, format!("what exchange '{exchange}' in vhost '{vhost}' keeps back")))
+        }
         _ => None,
     });
     queues.collect()
 }
 
 fn name(queues: &HashMap<u64, String>, holder: u64) -> String {
-    queues.get(&holder).cloned().unwrap_or_else(|| format!("a queue that is not durable ({holder})"))
+    let (id, priority) = QueueInfo::of_holder(holder);
+    let queue = queues.get(&id.0).map(|queue| match priority {
+        0 => queue.clone(),
+        _ => format!("{queue} (priority {priority})"),
+    });
+    queue.unwrap_or_else(|| format!("a queue that is not durable ({holder})"))
 }

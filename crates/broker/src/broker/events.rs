@@ -8,15 +8,13 @@ use std::sync::{Arc, atomic::Ordering};
 
 use super::Broker;
 use crate::{
+    limits,
     message::{Message, MessageView, OWN},
     publish::{Batch, Body, Route},
     record,
     topology::{Binding, EVENTS, QueueInfo},
     value::{Name, Table, Value},
 };
-
-/// Events that wait to be published at most; what is more is dropped.
-const EVENTS_WAITING: usize = 10_000;
 
 /// The vhost with the exchange for events.
 const VHOST: &str = "/";
@@ -28,7 +26,7 @@ impl Broker {
             return;
         }
         let mut events = self.events.lock();
-        if events.len() < EVENTS_WAITING {
+        if events.len() < limits::EVENTS_WAITING {
             events.push((event, details()));
         }
         drop(events);

@@ -10,14 +10,12 @@ use std::{
 
 use super::{Aftermath, NEVER, Queue, Reason, backlog::Expired, consumer::Attached};
 use crate::{
+    limits,
     message::Message,
     outlet::{ConsumerKey, Outlet},
     queue::Consumer,
     session::Millis,
 };
-
-/// Messages that leave a queue under one lock at most.
-const EXPIRED_AT_ONCE: usize = 2048;
 
 /// Deliveries that have to be settled in time.
 #[derive(Debug, Default)]
@@ -132,7 +130,7 @@ impl Queue {
             crate::topology::QueueType::Delay => Reason::Delayed,
             _ => Reason::Expired,
         };
-        let mut left = EXPIRED_AT_ONCE;
+        let mut left = limits::EXPIRED_AT_ONCE;
         for level in 0..self.levels.len() {
             while left > 0 {
                 let (priority, backlog) = &mut self.levels[level];

@@ -67,6 +67,11 @@ pub(super) struct Departing {
 }
 
 impl Departing {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.kept_back.len()
+    }
+
     /// All of them, in order.
     pub(super) fn records(&self) -> Vec<u64> {
         let kept_back = self.kept_back.iter().map(|departure| departure.record.0);
@@ -84,14 +89,11 @@ impl Departing {
     }
 }
 
-/// Milliseconds until somebody else is asked to take what must arrive.
-const RETRY_MS: u64 = 1000;
-
 impl Queue {
     /// No queue has taken a message that must arrive: it stays here, out of the way of others.
     pub fn keep_back(&mut self, departure: Departure, now: Millis) {
         self.departing.kept_back.push(departure);
-        let at = *self.departing.retry_at.get_or_insert(now.plus(RETRY_MS));
+        let at = *self.departing.retry_at.get_or_insert(now.plus(limits::RETRY_MS));
         self.wait_for(Some(at));
     }
 

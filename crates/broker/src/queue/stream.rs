@@ -113,6 +113,11 @@ impl Stream {
             self.end = self.segments.last_key_value().map_or(0, |(offset, _)| *offset);
             return;
         };
+        if marks.iter().any(|(_, segment)| segment.first > last) {
+            // What was salvaged has other records. Numbers begin where they began.
+            let start = self.segments.first_key_value().map_or(0, |(offset, _)| *offset);
+            self.segments = [(start, Segment { first, ..Segment::default() })].into();
+        }
         // Segments whose messages are gone, though that they are gone was not written down.
         self.segments.retain(|_, segment| segment.first >= first);
         let start = match self.segments.first_key_value() {
