@@ -8,3 +8,4 @@ mod definitions;
 mod lifecycle;
 mod limits;
 mod store;
+mod timed;

@@ -1,5 +1,6 @@
 //! Numbered messages in bulk: who publishes them, who takes them, and whether all came and in their order.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -103,11 +104,17 @@ impl Publisher {
     pub fn send(&mut self, load: Load, count: u64) {
         let fields = Fields::default().with("routing_key", load.queue);
         let fields = if load.persistent { fields.with("delivery_mode", "2") } else { fields };
+        self.send_each(count, load.size, |_| &fields);
+    }
+
+    /// Publishes `count` messages of a size, each with what `fields` says for its sequence number.
+    pub fn send_each<F: Borrow<Fields>>(&mut self, count: u64, size: usize, fields: impl Fn(u64) -> F) {
         let mut bytes = Vec::new();
         for left in (0..count).rev() {
             self.last += 1;
             self.outstanding.insert(self.last);
-            bytes.extend(self.connection.message(1, &fields, &write_body(self.number, self.last, load.size)));
+            let body = write_body(self.number, self.last, size);
+            bytes.extend(self.connection.message(1, fields(self.last).borrow(), &body));
             if bytes.len() >= WRITE_BYTES || left == 0 {
                 self.connection.send_bytes(&std::mem::take(&mut bytes));
                 while self.outstanding.len() > WINDOW {

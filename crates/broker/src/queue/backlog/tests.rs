@@ -273,7 +273,7 @@ impl Model {
             8 if self.queue.timed => {
                 self.queue.now += pick as u64 / 4;
                 self.queue.expire();
-                if pick % 3 == 0 {
+                if pick.is_multiple_of(3) {
                     self.queue.release();
                 }
             }
