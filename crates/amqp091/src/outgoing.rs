@@ -202,6 +202,11 @@ fn annotated(properties: &[u8], message: &MessageView<'_>, told: Told) -> Option
     if message.annotations.is_empty() && told == Told::default() {
         return None;
     }
+    if let (Some(offset), true) = (told.offset, message.annotations.is_empty())
+        && let Some(quick) = Properties::with_stream_offset(properties, offset)
+    {
+        return Some(quick);
+    }
     let mut annotations = message.annotation_table();
     if message.origin == OWN {
         return Some(Properties::of_headers(&annotations));
