@@ -381,7 +381,9 @@ impl Queue {
         let (start, filter) = (consumer.start, consumer.filter.clone());
         let id = self.consumers.add(consumer);
         self.place_reader(id.index, start, filter, now);
-        self.consumers.elect(self.preempts());
+        if single {
+            self.consumers.elect(self.preempts());
+        }
         Ok(id)
     }
 
@@ -478,7 +480,6 @@ impl Queue {
         self.next_due = after.now;
         self.catch_up(after);
         self.shed_overflow(after);
-        self.consumers.elect(self.preempts());
         self.survey(after);
         self.pump(after);
     }
