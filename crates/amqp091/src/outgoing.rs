@@ -207,6 +207,12 @@ fn annotated(properties: &[u8], message: &MessageView<'_>, told: Told) -> Option
     {
         return Some(quick);
     }
+    if told == Told::default()
+        && message.origin == crate::ORIGIN
+        && let Some(quick) = Properties::quickly_annotated(properties, message.annotations)
+    {
+        return Some(quick);
+    }
     let mut annotations = message.annotation_table();
     if message.origin == OWN {
         return Some(Properties::of_headers(&annotations));

@@ -6,7 +6,7 @@ use broker::{
     value::{Table, Value},
 };
 
-use crate::wire::{Malformed, Reader, put_shortstr, put_table};
+use crate::wire::{Malformed, Reader, put_annotations, put_shortstr, put_table};
 
 mod flag {
     pub(super) const CONTENT_TYPE: u16 = 1 << 15;
@@ -162,20 +162,42 @@ impl<'a> Properties<'a> {
             None => self.inserted_headers(&table)?,
         };
         if is_dead {
-            let with = Properties::read(&out)?;
-            if let Some(expiration) = with.expiration {
-                let start = expiration.as_ptr() as usize - out.as_ptr() as usize - 1;
-                let end = start + 1 + expiration.len();
-                out.drain(start..end);
-                let flags = u16::from_be_bytes([out[0], out[1]]) & !flag::EXPIRATION;
-                out[..2].copy_from_slice(&flags.to_be_bytes());
-            }
+            out = Properties::read(&out)?.without_expiration();
         }
         if is_from_stream && self.delivery_mode.is_none() {
             // As RabbitMQ does.
             return Properties::read(&out)?.with_delivery_mode(1);
         }
         Ok(out)
+    }
+
+    /// Properties without headers as they are delivered with annotations and nothing else; nothing if they have headers. The
+    /// same as [`Properties::annotated`], but quick.
+    pub fn quickly_annotated(raw: &[u8], annotations: &[u8]) -> Option<Vec<u8>> {
+        let properties = Properties::read(raw).ok()?;
+        if properties.has_headers() {
+            return None;
+        }
+        let mut table = Vec::with_capacity(2 * annotations.len());
+        put_annotations(&mut table, annotations).ok()?;
+        let is_dead = table.windows(DEATHS.len()).any(|window| window == DEATHS);
+        let mut out = properties.inserted_headers(&table).ok()?;
+        if is_dead && properties.expiration.is_some() {
+            out = Properties::read(&out).ok()?.without_expiration();
+        }
+        Some(out)
+    }
+
+    /// The properties without a time to live.
+    fn without_expiration(&self) -> Vec<u8> {
+        let mut out = self.raw.to_vec();
+        if let Some(expiration) = self.expiration {
+            let start = expiration.as_ptr() as usize - self.raw.as_ptr() as usize - 1;
+            out.drain(start..start + 1 + expiration.len());
+            let flags = u16::from_be_bytes([out[0], out[1]]) & !flag::EXPIRATION;
+            out[..2].copy_from_slice(&flags.to_be_bytes());
+        }
+        out
     }
 
     /// Properties without headers as a stream delivers them, which has to be quick; nothing if they have headers.
@@ -332,6 +354,9 @@ impl Facts for Properties<'_> {
     }
 }
 
+/// How the history of a dead letter begins among its headers: length and name.
+const DEATHS: &[u8] = b"\x07x-death";
+
 /// What the model may ask of the properties of messages that came by this protocol.
 #[derive(Debug)]
 pub struct PropertyCodec;
@@ -339,6 +364,10 @@ pub struct PropertyCodec;
 impl Codec for PropertyCodec {
     fn headers(&self, properties: &[u8]) -> Table {
         Properties::read(properties).and_then(|properties| properties.headers()).unwrap_or_default()
+    }
+
+    fn has_headers(&self, properties: &[u8]) -> bool {
+        properties.first().is_some_and(|flags| u16::from(*flags) << 8 & flag::HEADERS != 0)
     }
 
     fn property(&self, properties: &[u8], name: &str) -> Option<Value> {
@@ -375,6 +404,32 @@ mod tests {
         let names: Vec<_> =
             Properties::read(&again).unwrap().headers().unwrap().0.into_iter().map(|(n, _)| n).collect();
         assert_eq!(names, ["x-a".into(), "x-death".into()]);
+    }
+
+    #[test]
+    fn the_quick_way_to_deliver_a_dead_letter_is_the_same_as_the_other() {
+        let death = Table(vec![
+            ("count".into(), Value::I64(1)),
+            ("time".into(), Value::Timestamp(9)),
+            ("routing-keys".into(), Value::Array(vec!["k".into(), Value::Void, Value::Bool(true)])),
+        ]);
+        let annotations = Table(vec![
+            ("internal".into(), Value::Array(Vec::new())),
+            ("x-death".into(), Value::Array(vec![Value::Table(death)])),
+            ("x-first-death-queue".into(), "q".into()),
+        ]);
+        let mut encoded = Vec::new();
+        broker::record::put_table(&mut encoded, &annotations);
+        let mut with_time = (flag::CONTENT_TYPE | flag::EXPIRATION | flag::MESSAGE_ID).to_be_bytes().to_vec();
+        ["text/plain", "100", "id"].iter().for_each(|text| put_shortstr(&mut with_time, text));
+        for raw in [vec![0, 0], with_time] {
+            let slow = Properties::read(&raw).unwrap().annotated(annotations.clone()).unwrap();
+            assert_eq!(Properties::quickly_annotated(&raw, &encoded), Some(slow));
+        }
+        assert_eq!(Properties::quickly_annotated(&sample(), &encoded), None);
+        for len in 0..encoded.len() {
+            assert_eq!(Properties::quickly_annotated(&[0, 0], &encoded[..len]), None, "cut at {len}");
+        }
     }
 
     #[test]

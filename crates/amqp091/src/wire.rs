@@ -2,6 +2,7 @@
 
 use broker::{
     limits,
+    record::{self, Unreadable},
     value::{Name, Table, Value},
 };
 
@@ -248,6 +249,84 @@ pub fn put_table(out: &mut Vec<u8>, table: &Table) {
             put_value(out, value);
         }
     });
+}
+
+/// Appends the entries that clients are to see of a table in the broker's own form, as [`broker::record::put_table`] writes
+/// it: from one form into the other, without the values in between.
+///
+/// # Errors
+/// If it is no such table.
+pub fn put_annotations(out: &mut Vec<u8>, annotations: &[u8]) -> Result<(), Unreadable> {
+    let mut reader = record::Reader::new(annotations);
+    let count = reader.u32()?;
+    try_put_counted(out, |out| {
+        for _ in 0..count {
+            let (name, start) = (reader.text()?, out.len());
+            put_shortstr(out, name);
+            put_stored_value(out, &mut reader)?;
+            if !name.starts_with("x-") {
+                out.truncate(start);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The letters of the types, in the order of the broker's numbers for them, and how long their values are.
+const STORED_TYPES: [(u8, usize); 17] = [
+    (b'V', 0),
+    (b't', 1),
+    (b'b', 1),
+    (b'B', 1),
+    (b's', 2),
+    (b'u', 2),
+    (b'I', 4),
+    (b'i', 4),
+    (b'l', 8),
+    (b'f', 4),
+    (b'd', 8),
+    (b'D', 5),
+    (b'S', 0),
+    (b'x', 0),
+    (b'T', 8),
+    (b'A', 0),
+    (b'F', 0),
+];
+
+fn put_stored_value(out: &mut Vec<u8>, reader: &mut record::Reader<'_>) -> Result<(), Unreadable> {
+    let kind = reader.u8()?;
+    let unknown = Unreadable("a value has an unknown type");
+    let (letter, len) = *STORED_TYPES.get(kind as usize).ok_or(unknown)?;
+    out.push(letter);
+    match letter {
+        b'S' | b'x' => {
+            let len = reader.u32()?;
+            put_longstr(out, reader.take(len as usize)?);
+        }
+        b'A' | b'F' => {
+            let count = reader.u32()?;
+            try_put_counted(out, |out| {
+                for _ in 0..count {
+                    if letter == b'F' {
+                        put_shortstr(out, reader.text()?);
+                    }
+                    put_stored_value(out, reader)?;
+                }
+                Ok(())
+            })?;
+        }
+        _ => out.extend_from_slice(reader.take(len)?),
+    }
+    Ok(())
+}
+
+fn try_put_counted(
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
+    let mut result = Ok(());
+    put_counted(out, |out| result = write(out));
+    result
 }
 
 fn put_counted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {

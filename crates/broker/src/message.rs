@@ -207,6 +207,11 @@ pub trait Codec: Send + Sync + std::fmt::Debug {
     /// The headers.
     fn headers(&self, properties: &[u8]) -> Table;
 
+    /// Whether there are headers.
+    fn has_headers(&self, properties: &[u8]) -> bool {
+        !self.headers(properties).is_empty()
+    }
+
     /// A property by its name in AMQP 0-9-1; see [`crate::Facts::property`].
     fn property(&self, properties: &[u8], name: &str) -> Option<Value>;
 

@@ -40,7 +40,8 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], Unreadable> {
+    /// So many bytes.
+    pub fn take(&mut self, len: usize) -> Result<&'a [u8], Unreadable> {
         let (head, rest) = self.0.split_at_checked(len).ok_or(Unreadable("it is too short"))?;
         self.0 = rest;
         Ok(head)
@@ -63,7 +64,8 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_be_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, Unreadable> {
+    /// Four bytes.
+    pub fn u32(&mut self) -> Result<u32, Unreadable> {
         self.array().map(u32::from_be_bytes)
     }
 
@@ -137,6 +139,19 @@ pub fn put_table(out: &mut Vec<u8>, table: &Table) {
         put_text(out, name);
         put_value(out, value);
     }
+}
+
+/// Appends an entry of a table.
+pub fn put_entry(out: &mut Vec<u8>, name: &str, value: &Value) {
+    put_text(out, name);
+    put_value(out, value);
+}
+
+/// Appends an entry of a table that is text.
+pub fn put_text_entry(out: &mut Vec<u8>, name: &str, value: &str) {
+    put_text(out, name);
+    out.push(12);
+    put_text(out, value);
 }
 
 fn put_value(out: &mut Vec<u8>, value: &Value) {

@@ -89,6 +89,7 @@ impl Broker {
         let mut annotations = view.annotation_table();
         annotations.push(DELAY, Value::I64(-(delay_of(&headers).unwrap_or(0) as i64)));
         let mut encoded = Vec::new();
+        annotations.0.sort_by(|(a, _), (b, _)| a.cmp(b));
         record::put_table(&mut encoded, &annotations);
         let due: Option<Millis> = ttl.map(|ttl| after.now.plus(ttl));
         let released = MessageView { arrived: after.now, due, annotations: &encoded, ..view };

@@ -12,6 +12,7 @@ use crate::{
     queue::{Aftermath, Departure, Reason},
     record,
     rules::DeadLetterTarget,
+    topology::{QueueId, QueueInfo},
     value::{Table, Value},
 };
 
@@ -25,15 +26,25 @@ impl Broker {
     /// Sends on what has left its queue.
     pub(crate) fn send_on(&self, departures: Vec<Departure>, after: &mut Aftermath) {
         let mut batch = Batch::default();
+        let mut last = None;
         for departure in departures {
             let from = (departure.queue.holder(departure.priority), departure.record);
-            let target = departure.queue.rules().dead_letter.clone();
-            let (route, message) = match (departure.reason, &target) {
-                (Reason::Delayed, _) => self.after_delay(&departure, after),
-                (_, Some(target)) => self.dead_letter(&departure, target, after),
-                (_, None) => (Route::nowhere(), Arc::clone(&departure.message)),
+            let rules = departure.queue.rules();
+            let (route, message) = match (departure.reason, &rules.dead_letter) {
+                (Reason::Delayed, _) => {
+                    let (route, message) = self.after_delay(&departure, after);
+                    (Arc::new(route), message)
+                }
+                (_, Some(target)) => {
+                    self.first_dead_letter(&departure, target, &mut last, after).unwrap_or_else(|| {
+                        let (route, message) = self.dead_letter(&departure, target, after);
+                        (Arc::new(route), message)
+                    })
+                }
+                (_, None) => (Arc::new(Route::nowhere()), Arc::clone(&departure.message)),
             };
-            let must_arrive = target.is_some_and(|target| target.at_least_once) && departure.reason != Reason::Delayed;
+            let at_least_once = rules.dead_letter.as_ref().is_some_and(|target| target.at_least_once);
+            let must_arrive = at_least_once && departure.reason != Reason::Delayed;
             if !self.move_to(&mut batch, route, message, (from, must_arrive), after) {
                 let queue = Arc::clone(&departure.queue);
                 let mut shard = self.shards[self.shard_index(queue.id)].lock();
@@ -41,6 +52,47 @@ impl Broker {
             }
         }
         self.apply_to(&mut batch, after);
+    }
+
+    /// The same as [`Self::dead_letter`] for the most common letters, but quick: from a message that has not died before and
+    /// has nothing that could matter for its way, in a queue that names the routing key. All of these from one queue go
+    /// the same way.
+    fn first_dead_letter(
+        &self,
+        departure: &Departure,
+        target: &DeadLetterTarget,
+        last: &mut Option<(QueueId, bool, Arc<Route>)>,
+        after: &Aftermath,
+    ) -> Option<(Arc<Route>, Arc<Message>)> {
+        let Departure { queue, message, reason, .. } = departure;
+        let (view, key) = (message.view(), target.routing_key.as_ref()?);
+        let codec = self.codec(view.origin)?;
+        if !view.annotations.is_empty() || codec.has_headers(view.properties) {
+            return None;
+        }
+        let rejected = *reason == Reason::Rejected;
+        let known = last.as_ref().filter(|(of, how, _)| (*of, *how) == (queue.id, rejected));
+        let route = match known {
+            Some((_, _, route)) => Arc::clone(route),
+            None => {
+                let vhost = self.vhost(&queue.vhost)?;
+                let routed = vhost.read().route(&target.exchange, &[key], &Table::default(), self.chance());
+                if !routed.reusable || !routed.histories.is_empty() {
+                    return None;
+                }
+                // Back to where it comes from is a cycle, unless somebody has rejected it.
+                let queues = routed.queues.into_iter().filter(|to| rejected || to.name != queue.name).collect();
+                let route = Arc::new(Route::new(target.exchange.clone(), 0, false, queues));
+                *last = Some((queue.id, rejected, Arc::clone(&route)));
+                route
+            }
+        };
+        let expiration = codec.expiration(view.properties);
+        let annotations = first_death(queue, *reason, &view, expiration.as_deref(), after);
+        let exchange = &target.exchange;
+        let (arrived, due, annotations) = (after.now, None, &annotations);
+        let letter = MessageView { exchange, routing_key: key, arrived, due, annotations, ..view };
+        Some((route, Arc::new(Message::copy_of(&letter))))
     }
 
     /// The way of a dead letter, and the message that it has become.
@@ -70,6 +122,7 @@ impl Broker {
             queues.retain(|to| !is_cycle(&to.name, &annotations));
         }
         let mut encoded = Vec::new();
+        annotations.0.sort_by(|(a, _), (b, _)| a.cmp(b));
         record::put_table(&mut encoded, &annotations);
         let letter = MessageView {
             exchange: &target.exchange,
@@ -144,6 +197,45 @@ impl Broker {
             annotations.push(&last, value.into());
         }
     }
+}
+
+/// The annotations of a message that has died for the first time, in a queue that gives letters a routing key: what
+/// [`Broker::note_death`] makes of none, in its written form.
+fn first_death(
+    queue: &QueueInfo,
+    reason: Reason,
+    message: &MessageView<'_>,
+    expiration: Option<&str>,
+    after: &Aftermath,
+) -> Vec<u8> {
+    let (queue, reason, exchange) = (queue.name.as_str(), reason.name(), message.exchange.as_str());
+    let mut out = Vec::with_capacity(512);
+    out.extend_from_slice(&8u32.to_be_bytes());
+    record::put_entry(&mut out, FURTHER_KEYS, &Value::Array(Vec::new()));
+    record::put_text(&mut out, DEATHS);
+    // An array of one table.
+    out.push(15);
+    out.extend_from_slice(&1u32.to_be_bytes());
+    out.push(16);
+    out.extend_from_slice(&(6 + u32::from(expiration.is_some())).to_be_bytes());
+    if let Some(expiration) = expiration {
+        record::put_text_entry(&mut out, "original-expiration", expiration);
+    }
+    record::put_entry(&mut out, "count", &Value::I64(1));
+    record::put_text_entry(&mut out, "reason", reason);
+    record::put_text_entry(&mut out, "queue", queue);
+    record::put_entry(&mut out, "time", &Value::Timestamp(after.now.0 / 1000));
+    record::put_text_entry(&mut out, "exchange", exchange);
+    record::put_entry(&mut out, "routing-keys", &Value::Array(vec![message.routing_key.into()]));
+    for which in [
+        ["x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"],
+        ["x-last-death-exchange", "x-last-death-queue", "x-last-death-reason"],
+    ] {
+        for (name, value) in which.into_iter().zip([exchange, queue, reason]) {
+            record::put_text_entry(&mut out, name, value);
+        }
+    }
+    out
 }
 
 /// All routing keys of a message: the one that it was published with, and those that its sender added.

@@ -69,7 +69,7 @@ impl Broker {
     }
 
     /// Bits for exchanges that choose by chance.
-    fn chance(&self) -> u64 {
+    pub(super) fn chance(&self) -> u64 {
         mix((self.settings.seed as u64).wrapping_add(self.routes.fetch_add(1, Ordering::Relaxed)))
     }
 

@@ -330,12 +330,12 @@ impl Broker {
     pub(crate) fn move_to(
         &self,
         batch: &mut Batch<'_>,
-        route: super::Route,
+        route: Arc<super::Route>,
         message: Arc<Message>,
         (from, must_arrive): ((u64, Position), bool),
         after: &mut Aftermath,
     ) -> bool {
-        let mut publish = Publish::new(Arc::new(route), Body::Owned(message), 0);
+        let mut publish = Publish::new(route, Body::Owned(message), 0);
         self.admit(&mut publish, after);
         batch.streams |= publish.route.streams;
         let (holder, record) = from;
