@@ -13,7 +13,7 @@ use crate::{
     record,
     rules::DeadLetterTarget,
     topology::{QueueId, QueueInfo},
-    value::{Table, Value},
+    value::{Name, Table, Value},
 };
 
 /// The header with a dead letter's history.
@@ -55,25 +55,25 @@ impl Broker {
     }
 
     /// The same as [`Self::dead_letter`] for the most common letters, but quick: from a message that has not died before and
-    /// has nothing that could matter for its way, in a queue that names the routing key. All of these from one queue go
-    /// the same way.
+    /// has nothing that could matter for its way but its key. All of these from one queue, with one key, go the same way.
     fn first_dead_letter(
         &self,
         departure: &Departure,
         target: &DeadLetterTarget,
-        last: &mut Option<(QueueId, bool, Arc<Route>)>,
+        last: &mut Option<Way>,
         after: &Aftermath,
     ) -> Option<(Arc<Route>, Arc<Message>)> {
         let Departure { queue, message, reason, .. } = departure;
-        let (view, key) = (message.view(), target.routing_key.as_ref()?);
+        let view = message.view();
+        let key = target.routing_key.as_ref().map_or(view.routing_key, Name::as_str);
         let codec = self.codec(view.origin)?;
         if !view.annotations.is_empty() || codec.has_headers(view.properties) {
             return None;
         }
         let rejected = *reason == Reason::Rejected;
-        let known = last.as_ref().filter(|(of, how, _)| (*of, *how) == (queue.id, rejected));
+        let known = last.as_ref().filter(|way| way.from == queue.id && way.rejected == rejected && *way.key == *key);
         let route = match known {
-            Some((_, _, route)) => Arc::clone(route),
+            Some(way) => Arc::clone(&way.route),
             None => {
                 let vhost = self.vhost(&queue.vhost)?;
                 let routed = vhost.read().route(&target.exchange, &[key], &Table::default(), self.chance());
@@ -83,12 +83,13 @@ impl Broker {
                 // Back to where it comes from is a cycle, unless somebody has rejected it.
                 let queues = routed.queues.into_iter().filter(|to| rejected || to.name != queue.name).collect();
                 let route = Arc::new(Route::new(target.exchange.clone(), 0, false, queues));
-                *last = Some((queue.id, rejected, Arc::clone(&route)));
+                *last = Some(Way { from: queue.id, rejected, key: key.into(), route: Arc::clone(&route) });
                 route
             }
         };
         let expiration = codec.expiration(view.properties);
-        let annotations = first_death(queue, *reason, &view, expiration.as_deref(), after);
+        let has_key = target.routing_key.is_some();
+        let annotations = first_death(queue, *reason, &view, expiration.as_deref(), has_key, after);
         let exchange = &target.exchange;
         let (arrived, due, annotations) = (after.now, None, &annotations);
         let letter = MessageView { exchange, routing_key: key, arrived, due, annotations, ..view };
@@ -199,19 +200,30 @@ impl Broker {
     }
 }
 
-/// The annotations of a message that has died for the first time, in a queue that gives letters a routing key: what
-/// [`Broker::note_death`] makes of none, in its written form.
+/// Where letters from a queue go that have a key.
+struct Way {
+    from: QueueId,
+    rejected: bool,
+    key: Name,
+    route: Arc<Route>,
+}
+
+/// The annotations of a message that has died for the first time, in a queue that may give letters a routing key of its
+/// own: what [`Broker::note_death`] makes of none, in its written form.
 fn first_death(
     queue: &QueueInfo,
     reason: Reason,
     message: &MessageView<'_>,
     expiration: Option<&str>,
+    has_key: bool,
     after: &Aftermath,
 ) -> Vec<u8> {
     let (queue, reason, exchange) = (queue.name.as_str(), reason.name(), message.exchange.as_str());
     let mut out = Vec::with_capacity(512);
-    out.extend_from_slice(&8u32.to_be_bytes());
-    record::put_entry(&mut out, FURTHER_KEYS, &Value::Array(Vec::new()));
+    out.extend_from_slice(&(7 + u32::from(has_key)).to_be_bytes());
+    if has_key {
+        record::put_entry(&mut out, FURTHER_KEYS, &Value::Array(Vec::new()));
+    }
     record::put_text(&mut out, DEATHS);
     // An array of one table.
     out.push(15);
