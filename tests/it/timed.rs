@@ -161,3 +161,33 @@ fn a_client_may_carry_the_history_of_a_message_on() {
         assert!(letter.to_string().contains(&format!("count=l:{count},")), "{letter}");
     }
 }
+
+#[test]
+fn one_slow_queue_does_not_stop_the_others() {
+    const COUNT: u64 = 20_000;
+    let server = Server::start();
+    let mut slow = connect(&server);
+    slow.call(1, "queue.declare", "queue=slow");
+    slow.call(1, "queue.declare", "queue=quick");
+    // Its consumer takes nothing off its socket.
+    slow.call(1, "basic.consume", "queue=slow no_ack");
+    let mut quick = connect(&server);
+    quick.call(1, "basic.consume", "queue=quick no_ack");
+    let began = Instant::now();
+    let queues = ["slow", "quick"].map(|queue| Fields::default().with("routing_key", queue));
+    std::thread::scope(|scope| {
+        let (server, queues) = (&server, &queues);
+        // One connection publishes to both.
+        scope.spawn(move || {
+            let mut publisher = Publisher::new(server, 0);
+            publisher.send_each(2 * COUNT, SIZE, |n| &queues[n as usize % 2]);
+            publisher.wait();
+        });
+        for expected in (1..=2 * COUNT).filter(|n| n % 2 == 1) {
+            assert_eq!(read_body(quick.next(PATIENCE).body()), (0, expected));
+        }
+    });
+    assert!(began.elapsed() < Duration::from_secs(20), "the quick queue took {:?}", began.elapsed());
+    let waiting = depth(&mut connect(&server), "slow");
+    assert!(waiting > COUNT / 2, "only {waiting} wait in the slow queue: its consumer was not slow");
+}
