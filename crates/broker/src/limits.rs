@@ -36,6 +36,9 @@ pub const ROUTES_CACHED: usize = 256;
 /// Messages whose time is over that leave a queue under one lock at most.
 pub const EXPIRED_AT_ONCE: usize = 2048;
 
+/// Messages that have left a queue, and whose bodies have to be read before they can go anywhere, at most.
+pub const DEPARTING: usize = 4 * NEAR_MESSAGES;
+
 /// Milliseconds until dead letters that must arrive somewhere are sent again, if nobody has taken them.
 pub const RETRY_MS: u64 = 1000;
 

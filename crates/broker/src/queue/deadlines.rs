@@ -130,7 +130,8 @@ impl Queue {
             crate::topology::QueueType::Delay => Reason::Delayed,
             _ => Reason::Expired,
         };
-        let mut left = limits::EXPIRED_AT_ONCE;
+        // Bodies have to be read for those that are in the log alone: no more are begun with than can soon be read.
+        let mut left = limits::EXPIRED_AT_ONCE.min(limits::DEPARTING.saturating_sub(self.departing.loading_count()));
         for level in 0..self.levels.len() {
             while left > 0 {
                 let (priority, backlog) = &mut self.levels[level];

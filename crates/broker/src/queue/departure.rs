@@ -67,6 +67,11 @@ pub(super) struct Departing {
 }
 
 impl Departing {
+    /// How many have to be read.
+    pub(super) fn loading_count(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.kept_back.len()
