@@ -100,26 +100,11 @@ class Policy:
         equal(drain(channel, self._queue), [b"m1"], "with a policy of length 1")
 
 
-class DeliveryCount:
-    """A poisonous message doesn't begin anew."""
-
-    def __init__(self, session, channel):
-        self._queue = session.queue(channel, **{"x-queue-type": "quorum", "x-delivery-limit": 3})
-        publish(channel, self._queue, b"poison", **PERSISTENT)
-        for _ in range(2):
-            method, _, _ = channel.basic_get(self._queue)
-            channel.basic_reject(method.delivery_tag, requeue=True)
-
-    def judge(self, channel):
-        _, properties, _ = channel.basic_get(self._queue)
-        equal(properties.headers["x-delivery-count"], 2, "x-delivery-count")
-
-
 @suite.check("restart-keeps-what-features-need", seconds=60)
 def restart(session):
     channel = session.channel()
     channel.confirm_delivery()
-    kinds = (Delayed, Stream, Priorities, Expiration, DeadLetters, Policy, DeliveryCount)
+    kinds = (Delayed, Stream, Priorities, Expiration, DeadLetters, Policy)
     features = [feature(session, channel) for feature in kinds]
     restart_broker()
     try:
