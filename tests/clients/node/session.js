@@ -16,8 +16,10 @@ export class Session {
   #queues = [];
   #exchanges = [];
 
-  async connect(options = {}) {
-    const connection = await amqp.connect(uri.href, options);
+  async connect(options = {}, vhost = undefined) {
+    const url = new URL(uri);
+    if (vhost !== undefined) url.pathname = encodeURIComponent(vhost);
+    const connection = await amqp.connect(url.href, options);
     connection.on('error', () => {}); // checks that expect one listen for themselves
     this.#connections.push(connection);
     return connection;
