@@ -87,7 +87,7 @@ func consumerTimeout(s *session) {
 	notInRabbitMQ(connection, "consumer timeouts below a minute")
 	for _, arguments := range []amqp.Table{{}, quorum} {
 		slow, quick := must(connection.Channel()), must(connection.Channel())
-		queue := s.queue(slow, with(arguments, amqp.Table{"x-consumer-timeout": 100}))
+		queue := s.queue(slow, with(arguments, amqp.Table{"x-consumer-timeout": 400}))
 		publish(slow, "", queue, "late")
 		late := next(consume(slow, queue, "slow", false), "delivery")
 		again := next(consume(quick, queue, "quick", false), "delivery to another consumer")

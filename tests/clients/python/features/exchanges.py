@@ -184,7 +184,6 @@ def delayed_messages(session):
     channel = session.channel()
     exchange = delayed(session, channel)
     [queue] = bound(session, channel, exchange, "k")
-    channel.confirm_delivery()
     start = time.monotonic()
     for body, milliseconds in ((b"slow", 250), (b"quick", 100), (b"now", 0)):
         publish_delayed(channel, exchange, "k", body, milliseconds)
@@ -202,7 +201,7 @@ def delayed_bindings(session):
     channel = session.channel()
     exchange = delayed(session, channel)
     [before] = bound(session, channel, exchange, "k")
-    publish_delayed(channel, exchange, "k", b"x", 150)
+    publish_delayed(channel, exchange, "k", b"x", 400)
     synchronise(channel)
     channel.queue_unbind(before, exchange, "k")
     [after] = bound(session, channel, exchange, "k")

@@ -261,7 +261,7 @@ final class Features {
         Channel quick = connection.createChannel();
         notInRabbitMQ(slow, "consumer timeouts below a minute");
         for (Map<String, Object> arguments : List.of(Map.<String, Object>of(), QUORUM)) {
-            String queue = session.queue(slow, with(arguments, Map.of("x-consumer-timeout", 100)));
+            String queue = session.queue(slow, with(arguments, Map.of("x-consumer-timeout", 400)));
             publish(slow, "", queue, "late");
             Delivery late = next(consume(slow, queue, false), "delivery");
             Delivery again = next(consume(quick, queue, false), "delivery to another consumer");
