@@ -378,7 +378,8 @@ impl Queue {
     /// not been told of rejected ones.
     fn settle(&mut self, settling: &Settling<'_>, after: &mut Aftermath) {
         let slots = if self.stream.is_some() { &[] } else { settling.slots };
-        let is_late = settling.consumer.and_then(|id| self.consumers.get(id)).is_some_and(|attached| attached.is_late());
+        let is_late =
+            settling.consumer.and_then(|id| self.consumers.get(id)).is_some_and(|attached| attached.is_late());
         for &slot in slots {
             let how = if is_late && self.forgives(settling.consumer, slot) { Settlement::Late } else { settling.how };
             if how != Settlement::Late {
