@@ -55,10 +55,10 @@ class Session:
         channel.exchange_declare(name, kind, **options)
         return name
 
-    def policy(self, pattern, definition, priority=0):
-        """A new policy for queues whose names match."""
+    def policy(self, pattern, definition, priority=0, apply_to="queues"):
+        """A new policy for what has matching names."""
         name = unique("policy")
-        policy = {"vhost": "/", "name": name, "pattern": pattern, "apply-to": "queues", "definition": definition}
+        policy = {"vhost": "/", "name": name, "pattern": pattern, "apply-to": apply_to, "definition": definition}
         define({"policies": [policy | {"priority": priority}]})
         self._policies.append(name)
         return name

@@ -90,6 +90,38 @@ def policy_ttl(session):
     wait_until(lambda: ready(channel, grave) == 1, 5, "it has expired")
 
 
+@suite.check("a-policy-for-one-type-of-queue")
+def policy_for_a_type(session):
+    channel = session.channel()
+    prefix = session.queue_name()
+    queues = {kind: f"{prefix}.{kind}" for kind in ("classic", "quorum")}
+    session.policy(f"^{prefix}", {"max-length": 1}, apply_to="quorum_queues")
+    try:
+        for kind, queue in queues.items():
+            channel.queue_declare(queue, durable=True, arguments={"x-queue-type": kind})
+        wait_until(lambda: length_after_three(channel, queues["quorum"]) == 1, 5, "the policy applies")
+        equal(length_after_three(channel, queues["classic"]), 3, "messages of the other queue")
+    finally:
+        for queue in queues.values():
+            channel.queue_delete(queue)
+
+
+@suite.check("an-alternate-exchange-by-policy")
+def policy_for_an_exchange(session):
+    channel = session.channel()
+    exchange, alternate = session.exchange(channel), session.exchange(channel, "fanout")
+    queue = session.queue(channel)
+    channel.queue_bind(queue, alternate, "")
+    session.policy(f"^{exchange}$", {"alternate-exchange": alternate}, apply_to="exchanges")
+    channel.confirm_delivery()
+
+    def is_caught():
+        channel.basic_publish(exchange, "bound to nothing", b"caught")
+        return drain(channel, queue) == [b"caught"]
+
+    wait_until(is_caught, 5, "the policy applies")
+
+
 @suite.check("definitions-of-queues-exchanges-and-bindings")
 def topology(session):
     channel = session.channel()
