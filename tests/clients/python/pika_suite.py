@@ -4,7 +4,6 @@ import datetime
 import decimal
 import hashlib
 import os
-import time
 
 import pika
 from pika.exceptions import (

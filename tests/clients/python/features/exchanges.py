@@ -192,7 +192,8 @@ def delayed_messages(session):
     equal([body for _, _, body in deliveries], [b"now", b"quick", b"slow"])
     assert 250 <= took < 3000, f"{took:.0f} ms"
     # What came late says so by a negative delay, so that it is not delayed again.
-    equal([properties.headers for _, properties, _ in deliveries][1:], [{"x-delay": -100, "own": 1}, {"x-delay": -250, "own": 1}])
+    headers = [properties.headers for _, properties, _ in deliveries]
+    equal(headers[1:], [{"x-delay": -100, "own": 1}, {"x-delay": -250, "own": 1}], "headers")
     equal(ready(channel, queue), 0)
 
 

@@ -126,20 +126,11 @@ def policy_for_an_exchange(session):
 def topology(session):
     channel = session.channel()
     queue, exchange = session.queue_name(), session.exchange_name()
-    queues = [{"name": queue, "vhost": "/", "durable": True, "auto_delete": False, "arguments": {"x-max-length": 2}}]
-    exchanges = [
-        {"name": exchange, "vhost": "/", "type": "topic", "durable": True, "auto_delete": False, "internal": False, "arguments": {}}
-    ]
-    bindings = [
-        {
-            "source": exchange,
-            "vhost": "/",
-            "destination": queue,
-            "destination_type": "queue",
-            "routing_key": "a.#",
-            "arguments": {},
-        }
-    ]
+    common = {"vhost": "/", "durable": True, "auto_delete": False}
+    queues = [common | {"name": queue, "arguments": {"x-max-length": 2}}]
+    exchanges = [common | {"name": exchange, "type": "topic", "internal": False, "arguments": {}}]
+    ends = {"source": exchange, "destination": queue, "destination_type": "queue"}
+    bindings = [ends | {"vhost": "/", "routing_key": "a.#", "arguments": {}}]
     define({"queues": queues, "exchanges": exchanges, "bindings": bindings})
     channel.queue_declare(queue, durable=True, arguments={"x-max-length": 2})
     channel.confirm_delivery()

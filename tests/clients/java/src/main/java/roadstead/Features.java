@@ -17,8 +17,10 @@ import static roadstead.Suite.until;
 import com.rabbitmq.client.AMQP;
 import com.rabbitmq.client.Channel;
 import com.rabbitmq.client.Connection;
+import com.rabbitmq.client.ConnectionFactory;
 import com.rabbitmq.client.Delivery;
-import com.rabbitmq.client.LongString;
+import com.rabbitmq.client.ShutdownSignalException;
+import java.io.IOException;
 import java.util.ArrayList;
 import java.util.Date;
 import java.util.HashMap;
@@ -81,7 +83,9 @@ final class Features {
     }
 
     private static Map<String, Object> death(String reason, String queue, long count) {
-        return new HashMap<>(Map.of("count", count, "reason", reason, "queue", queue, "exchange", "", "routing-keys", List.of(queue)));
+        List<String> keys = List.of(queue);
+        return new HashMap<>(
+                Map.of("count", count, "reason", reason, "queue", queue, "exchange", "", "routing-keys", keys));
     }
 
     /** Expects exactly these headers of a dead letter, and times that are times. */
@@ -159,7 +163,8 @@ final class Features {
 
     private static void maxLength(Session session) throws Exception {
         Channel channel = session.channel();
-        for (Map<String, Object> limit : List.<Map<String, Object>>of(Map.of("x-max-length", 2), Map.of("x-max-length-bytes", 5))) {
+        List<Map<String, Object>> limits = List.of(Map.of("x-max-length", 2), Map.of("x-max-length-bytes", 5));
+        for (Map<String, Object> limit : limits) {
             String grave = session.queue(channel);
             BlockingQueue<Delivery> dead = consume(channel, grave, true);
             String queue = session.queue(channel, with(deadLettering(grave), limit));
@@ -352,18 +357,18 @@ final class Features {
 
     private static void limitOfConnections(Session session) throws Exception {
         String vhost = Session.unique("vhost");
-        Suite.define("{'vhosts': [{'name': '%s'}],"
-                .concat("'permissions': [{'user': 'guest', 'vhost': '%s', 'configure': '.*', 'write': '.*', 'read': '.*'}],")
-                .concat("'parameters': [{'vhost': '%s', 'component': 'vhost-limits', 'name': 'limits',")
-                .concat("'value': {'max-connections': 0}}]}").replace("%s", vhost).replace('\'', '"'));
-        var factory = Session.factory();
+        String definitions = "{'vhosts': [{'name': '%s'}],"
+                + "'permissions': [{'user': 'guest', 'vhost': '%s', 'configure': '.*', 'write': '.*', 'read': '.*'}],"
+                + "'parameters': [{'vhost': '%s', 'component': 'vhost-limits', 'name': 'limits',"
+                + "'value': {'max-connections': 0}}]}";
+        Suite.define(definitions.replace("%s", vhost).replace('\'', '"'));
+        ConnectionFactory factory = Session.factory();
         factory.setVirtualHost(vhost);
         try {
             session.connect(factory);
-        } catch (java.io.IOException refused) {
+        } catch (IOException refused) {
             String text = "access to vhost '" + vhost + "' refused for user 'guest': connection limit (0) is reached";
-            var reason = (com.rabbitmq.client.ShutdownSignalException) refused.getCause();
-            Session.expectConnectionClose(reason, 530, "NOT_ALLOWED - " + text);
+            Session.expectConnectionClose((ShutdownSignalException) refused.getCause(), 530, "NOT_ALLOWED - " + text);
             return;
         }
         throw new AssertionError("a vhost without place for connections took one");
