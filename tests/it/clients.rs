@@ -14,6 +14,7 @@ use roadstead_tests::server::{self, Server};
 
 use self::verdicts::{Outcome, Tally, Verdicts};
 
+mod requests;
 mod transport;
 mod verdicts;
 
@@ -25,13 +26,18 @@ const STDERR_LINES_SHOWN: usize = 150;
 /// suite that has it, the tests fail until it is off the list.
 const NOT_YET: [(&str, &str); 0] = [];
 /// The tests below that run a suite.
-const SUITES: usize = 7;
+const SUITES: usize = 8;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
 #[test]
 fn pika() {
     python("pika", "pika_suite.py");
+}
+
+#[test]
+fn pika_features() {
+    python("pika_features", "pika_features_suite.py");
 }
 
 #[test]
@@ -193,15 +199,13 @@ impl Suite {
         let mut verdicts = Verdicts::new(&NOT_YET, skips_are_failures());
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(line) if line == "@restart" => {
-                    println!("{line}");
-                    server.restart();
-                    // It fails if the suite has ended, which its missing `done` shows.
-                    let _ = self.stdin.write_all(b"@restarted\n");
-                }
                 Ok(line) => {
                     println!("{line}");
-                    verdicts.add(&line);
+                    match requests::answer(&line, server) {
+                        // It fails if the suite has ended, which its missing `done` shows.
+                        Some(answer) => drop(self.stdin.write_all(answer.as_bytes())),
+                        None => verdicts.add(&line),
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {

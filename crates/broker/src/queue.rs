@@ -416,11 +416,14 @@ impl Queue {
     /// not been told of rejected ones.
     fn settle(&mut self, settling: &Settling<'_>, after: &mut Aftermath) {
         let slots = if self.stream.is_some() { &[] } else { settling.slots };
+        let is_late =
+            settling.consumer.and_then(|id| self.consumers.get(id)).is_some_and(|attached| attached.is_late());
         for &slot in slots {
-            if settling.how != Settlement::Late {
+            let how = if is_late && self.forgives(settling.consumer, slot) { Settlement::Late } else { settling.how };
+            if how != Settlement::Late {
                 self.overdue.settled(slot);
             }
-            match settling.how {
+            match how {
                 Settlement::Requeue => self.give_back(slot, false, after),
                 Settlement::Fail => self.give_back(slot, true, after),
                 Settlement::Reject if settling.dead_letters => self.depart_held(slot, Reason::Rejected, after),
@@ -439,8 +442,8 @@ impl Queue {
         {
             attached.held = attached.held.saturating_sub(settling.slots.len() as u32);
             self.consumers.rejoin(id);
-            if self.rules.single_active && self.preempts() {
-                self.consumers.elect(true);
+            if self.rules.single_active && (is_late || self.preempts()) {
+                self.consumers.elect(self.preempts());
             }
         }
         self.shed_overflow(after);
@@ -448,6 +451,11 @@ impl Queue {
         if self.ready() > 0 {
             self.pump(after);
         }
+    }
+
+    /// A consumer settles what may have been taken back from it. Returns whether it was.
+    fn forgives(&mut self, consumer: Option<ConsumerId>, slot: u64) -> bool {
+        consumer.and_then(|id| self.consumers.get(id)).is_some_and(|attached| attached.forgive(slot))
     }
 
     /// Takes one message without consuming: the caller holds it, or has it settled at once.

@@ -20,6 +20,8 @@ func restartAndRecovery(s *session) {
 	equal(confirmed(ch, exchange, "kept.now", true, amqp.Publishing{Body: []byte("transient")}), true, "confirmed")
 	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
 	recovering := s.startRecoveringConsumer(exchange)
+	stream := s.stream(s.channel(), 3)
+	late := s.startDelay()
 
 	restartBroker()
 
@@ -27,6 +29,32 @@ func restartAndRecovery(s *session) {
 	ch = s.channel()
 	equal(drain(ch, queue), numbered(5), "the messages after the restart")
 	recovering.expectMessage(ch, exchange)
+	reader := s.readers(1, 10, stream, "first")[0]
+	extend(ch, stream, 3, 5)
+	expectFrom(reader, 0, 5)
+	if late != "" {
+		equal(bodies(take(consume(ch, late, "", true), 1)), []string{"delayed"}, "the delayed message")
+	}
+}
+
+// startDelay publishes a message that comes after the restart, and returns the queue to which it goes; none if the broker has
+// no delayed messages.
+func (s *session) startDelay() string {
+	connection := s.connect()
+	if isRabbitMQ(connection) {
+		return ""
+	}
+	exchange := s.delayedExchange(connection)
+	ch := must(connection.Channel())
+	queue := s.queue(ch, nil)
+	try(ch.QueueBind(queue, "k", exchange, false, nil))
+	try(ch.Confirm(false))
+	message := amqp.Publishing{
+		Body: []byte("delayed"), DeliveryMode: amqp.Persistent, Headers: amqp.Table{"x-delay": int32(1500)},
+	}
+	equal(confirmed(ch, exchange, "k", true, message), true, "confirmed")
+	equal(ready(ch, queue), 0, "messages before their time")
+	return queue
 }
 
 type recoveringConsumer struct {

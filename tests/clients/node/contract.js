@@ -49,14 +49,23 @@ export async function until(condition, what) {
   }
 }
 
-export async function restartBroker() {
-  console.log('@restart');
+/** Asks the harness for something, and waits for its answer. */
+async function ask(request, expected) {
+  console.log(request);
+  const [name] = request.split(' ');
   const lines = createInterface({ input: process.stdin });
   const answer = await Promise.race([once(lines, 'line'), once(lines, 'close')]);
   lines.close();
-  if (answer.length === 0) throw new Skipped('nobody answers @restart on stdin');
-  if (answer[0].trim() !== '@restarted') throw new Error(`@restart was answered by ${answer[0]}`);
+  if (answer.length === 0) throw new Skipped(`nobody answers ${name} on stdin`);
+  if (answer[0].trim() !== expected) throw new Error(`${name} was answered by ${answer[0]}`);
 }
+
+export const restartBroker = () => ask('@restart', '@restarted');
+
+/** Imports definitions in RabbitMQ's format. */
+export const define = (document) => ask(`@define ${JSON.stringify(document)}`, '@defined');
+
+export const deletePolicy = (name) => ask(`@delete-policy ${name}`, '@deleted');
 
 export async function runSuite(openSession) {
   const end = Date.now() + SUITE_MILLISECONDS;

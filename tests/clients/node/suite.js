@@ -3,6 +3,7 @@
 import { runSuite } from './contract.js';
 import { Session } from './session.js';
 import './checks.js';
+import './features.js';
 import './refusals.js';
 
 if (!process.env.AMQP_URI) {

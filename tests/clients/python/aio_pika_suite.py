@@ -413,6 +413,49 @@ async def reject_dead_letters(session):
     equal((message.body, death["reason"], death["queue"], death["count"]), (b"bad", "rejected", queue.name, 1))
 
 
+@suite.check("expiry-dead-letters-in-order")
+async def expiry_dead_letters(session):
+    channel = await session.channel()
+    grave = await session.queue(channel)
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": grave.name, "x-message-ttl": 200}
+    queue = await session.queue(channel, arguments=arguments)
+    _, dead = await consume(grave, no_ack=True)
+    for body, expiration in ((b"quick", 0.05), (b"slow", None)):
+        await channel.default_exchange.publish(Message(body, expiration=expiration), queue.name)
+    messages = await take(dead, 2)
+    deaths = [(message.body, message.headers["x-death"][0].get("original-expiration")) for message in messages]
+    equal(deaths, [(b"quick", "50"), (b"slow", None)])
+
+
+@suite.check("priorities-and-a-single-active-consumer")
+async def priorities(session):
+    channel = await session.channel()
+    arguments = {"x-max-priority": 5, "x-single-active-consumer": True}
+    queue = await session.queue(channel, arguments=arguments)
+    for priority in (1, 5, 3):
+        await channel.default_exchange.publish(Message(b"%d" % priority, priority=priority), queue.name)
+    tag, first = await consume(queue, no_ack=True)
+    _, second = await consume(queue, no_ack=True)
+    equal([message.body for message in await take(first, 3)], [b"5", b"3", b"1"])
+    await queue.cancel(tag)
+    await channel.default_exchange.publish(Message(b"next"), queue.name)
+    equal([message.body for message in await take(second, 1)], [b"next"])
+
+
+@suite.check("a-stream-is-read-twice")
+async def stream(session):
+    channel = await session.channel()
+    queue = await session.queue(channel, numbered(5), arguments={"x-queue-type": "stream"})
+    await channel.set_qos(prefetch_count=10)
+    for offset, start in (("first", 0), (2, 2)):
+        tag, arrived = await consume(queue, arguments={"x-stream-offset": offset})
+        messages = await take(arrived, 5 - start)
+        got = [(message.headers["x-stream-offset"], message.body) for message in messages]
+        equal(got, list(enumerate(numbered(5)))[start:])
+        await messages[-1].ack(multiple=True)
+        await queue.cancel(tag)
+
+
 @suite.check("prefetch-per-consumer")
 async def prefetch_per_consumer(session):
     channel = await session.channel()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -14,6 +15,13 @@ from amqp.exceptions import AccessRefused, NotAllowed, NotFound, PreconditionFai
 from celery import chain, group
 from celery.exceptions import TaskRevokedError
 from kombu import Connection, Consumer, Exchange, Producer, Queue
+from kombu.transport.native_delayed_delivery import (
+    MAX_LEVEL,
+    bind_queue_to_native_delayed_delivery_exchange,
+    calculate_routing_key,
+    declare_native_delayed_delivery_exchanges_and_queues,
+    level_name,
+)
 
 from celery_tasks import NAME, add, app, echo, fail, kill_worker_once, note, succeed_at_third_try
 from checks import Suite, amqp_uri, equal, restart_broker, unique, wait_until
@@ -48,7 +56,7 @@ def stop_workers():
 def delete_names():
     with Connection(amqp_uri()) as connection:
         channel = connection.default_channel
-        for queue in (NAME, f"{NAME}.crash", f"{NAME}.parked"):
+        for queue in (NAME, f"{NAME}.crash", f"{NAME}.parked", f"{NAME}.ranked"):
             channel.queue_delete(queue)
             channel.exchange_delete(queue)
         for exchange in (f"{NAME}.pidbox", f"reply.{NAME}.pidbox", f"{NAME}.events"):
@@ -153,7 +161,72 @@ def killed_worker():
     equal(result.get(timeout=20), "redelivered")
 
 
+@suite.check("tasks-by-priority")
+def tasks_by_priority():
+    ranked = f"{NAME}.ranked"
+    arguments = {"x-max-priority": 9}
+    with tempfile.TemporaryDirectory() as folder, Connection(amqp_uri()) as connection:
+        notes = Path(folder, "notes")
+        queue = Queue(ranked, Exchange(ranked), routing_key=ranked, queue_arguments=arguments, channel=connection)
+        queue.declare()
+        for priority in (0, 9, 5, 3):
+            task = note.signature((str(notes), f"priority {priority}"), priority=priority)
+            task.apply_async(exchange=ranked, routing_key=ranked, exchange_type="direct")
+        # The worker of the solo pool does one task at a time.
+        options = {"queue_arguments": arguments}
+        solo = [name for name in ping_names() if name.startswith(f"{NAME}.crash@")]
+        app.control.add_consumer(ranked, exchange=ranked, options=options, destination=solo, reply=True, timeout=5, limit=1)
+        wait_until(lambda: len(lines(notes)) == 4, SECONDS, "the tasks have run")
+        in_order = notes.read_text(encoding="utf-8").splitlines()
+        equal(in_order, [f"priority {priority}" for priority in (9, 5, 3, 0)])
+
+
+def ping_names():
+    return [name for reply in app.control.ping(timeout=5, limit=2) for name in reply]
+
+
+@suite.check("a-message-that-expires-is-no-task")
+def expiring_task():
+    parked = f"{NAME}.parked"
+    echo.apply_async(("never",), queue=parked, expiration=0.05)
+    with Connection(amqp_uri()) as connection:
+        channel = connection.default_channel
+        wait_until(lambda: channel.queue_declare(parked, passive=True).message_count == 0, 5, "the message has expired")
+
+
 # kombu
+
+
+@suite.check("kombu-native-delayed-delivery")
+def kombu_delayed_delivery():
+    """What Celery does for countdowns with quorum queues: a chain of queues whose dead letters are at least once."""
+    exchange = Exchange(unique("x"), "topic")
+    queue = Queue(unique("q"), exchange, routing_key="plant")
+    with Connection(amqp_uri()) as connection:
+        queue(connection).declare()
+        prefixes = {kind: unique(kind) for kind in ("classic", "quorum")}
+        try:
+            for kind, prefix in prefixes.items():
+                declare_native_delayed_delivery_exchanges_and_queues(connection, kind, prefix)
+                bind_queue_to_native_delayed_delivery_exchange(connection, queue, prefix)
+                key = calculate_routing_key(1, "plant")
+                Producer(connection).publish(kind, exchange=level_name(MAX_LEVEL, prefix), routing_key=key)
+            start = time.monotonic()
+            wait_until(lambda: queue(connection).queue_declare(passive=True).message_count == 2, 10, "both have come")
+            assert time.monotonic() - start > 0.5, "they came too early"
+            equal({queue(connection).get(no_ack=True).payload for _ in prefixes}, set(prefixes))
+        finally:
+            queue(connection).delete()
+            exchange(connection).delete()
+            for prefix in prefixes.values():
+                forget_delayed_delivery(connection.default_channel, prefix)
+
+
+def forget_delayed_delivery(channel, prefix):
+    for level in range(MAX_LEVEL + 1):
+        channel.queue_delete(level_name(level, prefix))
+        channel.exchange_delete(level_name(level, prefix))
+    channel.exchange_delete(f"{prefix}_celery_delayed_delivery")
 
 
 @suite.check("kombu-simple-queue")

@@ -1,9 +1,11 @@
 """The contract between a client suite and the harness that starts it.
 
 A suite prints `ok NAME`, `not ok NAME: reason` or `skip NAME: reason` for each check, then `done`, and exits with 0 if and
-only if nothing failed. It asks for a restart of the broker by printing `@restart`, and waits for `@restarted` on stdin.
+only if nothing failed. It asks for a restart of the broker by printing `@restart`, and waits for `@restarted` on stdin; and
+for definitions in the same way.
 """
 
+import json
 import os
 import sys
 import threading
@@ -44,12 +46,35 @@ def reason(error):
     return " ".join((str(error) or repr(error)).split())
 
 
-def restart_broker():
-    say("@restart")
+def ask(request, expected):
+    """Asks the harness for something, and returns what its answer says beside the expected word."""
+    say(request)
     answer = sys.stdin.readline()
+    name = request.split()[0]
     if not answer:
-        raise Skipped("nobody answers @restart on stdin")
-    equal(answer.strip(), "@restarted", "the answer to @restart")
+        raise Skipped(f"nobody answers {name} on stdin")
+    word, _, rest = answer.strip().partition(" ")
+    if word == "@failed":
+        raise AssertionError(f"{name} failed: {rest}")
+    equal(word, expected, f"the answer to {name}")
+    return rest
+
+
+def restart_broker():
+    ask("@restart", "@restarted")
+
+
+def define(document):
+    """Imports definitions in RabbitMQ's format."""
+    ask(f"@define {json.dumps(document)}", "@defined")
+
+
+def delete_policy(name):
+    ask(f"@delete-policy {name}", "@deleted")
+
+
+def exported_definitions():
+    return json.loads(ask("@export", "@exported"))
 
 
 def wait_until(condition, seconds, what):

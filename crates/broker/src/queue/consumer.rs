@@ -86,12 +86,25 @@ pub(super) struct Attached {
     pub(super) in_ring: bool,
     /// Whether its connection does not keep up.
     pub(super) pressed: bool,
+    /// Slots that were taken back from it because it was late, and that it has not settled yet. Until then it gets no more.
+    pub(super) late: Vec<u64>,
 }
 
 impl Attached {
+    /// Whether it owes an answer about something that was taken back from it.
+    pub(super) fn is_late(&self) -> bool {
+        !self.late.is_empty()
+    }
+
+    /// It settles a slot. Returns whether that was taken back from it before.
+    pub(super) fn forgive(&mut self, slot: u64) -> bool {
+        let place = self.late.iter().position(|&late| late == slot);
+        place.map(|place| self.late.swap_remove(place)).is_some()
+    }
+
     /// Reserves one delivery. Returns whether it counts against the shared limit; nothing if it cannot be made.
     pub(super) fn reserve(&mut self) -> Option<bool> {
-        if self.pressed {
+        if self.pressed || self.is_late() {
             return None;
         }
         if self.consumer.settles_itself {

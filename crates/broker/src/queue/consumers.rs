@@ -69,7 +69,7 @@ impl Consumers {
         self.pressed += 1;
         self.ranked |= consumer.priority != 0;
         let id = ConsumerId { index: index as u32, generation: self.generation };
-        self.places[index] = Some(Attached { id, consumer, held: 0, in_ring: false, pressed: true });
+        self.places[index] = Some(Attached { id, consumer, held: 0, in_ring: false, pressed: true, late: Vec::new() });
         id
     }
 
@@ -160,12 +160,13 @@ impl Consumers {
     }
 
     /// Chooses who gets messages from a queue that has one consumer at a time: the highest priority, then the first to
-    /// come. Who has it keeps it, unless a higher priority `preempts` it once it holds nothing more. Returns whether
-    /// somebody else has it now.
+    /// come. Who has it keeps it, unless it is late, or a higher priority `preempts` it once it holds nothing more. Returns
+    /// whether somebody else has it now.
     pub(super) fn elect(&mut self, preempts: bool) -> bool {
-        let best = self.iter().max_by_key(|one| (one.consumer.priority, std::cmp::Reverse(one.id.generation)));
+        let rank = |one: &&Attached| (!one.is_late(), one.consumer.priority, std::cmp::Reverse(one.id.generation));
+        let best = self.iter().max_by_key(rank);
         let Some(best) = best.map(|one| (one.id.index, one.consumer.priority)) else { return false };
-        let current = self.active.and_then(|index| self.places[index as usize].as_ref());
+        let current = self.active.and_then(|index| self.places[index as usize].as_ref()).filter(|one| !one.is_late());
         let outranked = preempts && current.is_some_and(|one| one.consumer.priority < best.1);
         self.is_leaving = outranked && current.is_some_and(|one| one.held > 0);
         if current.is_some() && (!outranked || self.is_leaving) {

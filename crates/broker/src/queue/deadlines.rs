@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Aftermath, NEVER, Queue, Reason, backlog::Expired, consumer::Attached};
+use super::{Aftermath, NEVER, Queue, Reason, backlog::Expired, consumer::Attached, consumer::ConsumerId};
 use crate::{
     limits,
     message::Message,
@@ -26,6 +26,7 @@ pub(super) struct Overdue {
 
 #[derive(Debug)]
 struct Holder {
+    id: ConsumerId,
     key: ConsumerKey,
     outlet: Arc<dyn Outlet>,
 }
@@ -33,7 +34,7 @@ struct Holder {
 impl Overdue {
     pub(super) fn add(&mut self, at: Millis, slot: u64, attached: &Attached) {
         let Consumer { key, outlet, .. } = &attached.consumer;
-        let holder = Holder { key: *key, outlet: Arc::clone(outlet) };
+        let holder = Holder { id: attached.id, key: *key, outlet: Arc::clone(outlet) };
         self.by_time.insert((at, slot));
         self.by_slot.insert(slot, (at, holder));
     }
@@ -100,11 +101,7 @@ impl Queue {
             return;
         }
         let all = self.expire_messages(after);
-        while let Some((slot, holder)) = self.overdue.take(after.now) {
-            // Until it settles the delivery, late as it is, it counts against the consumer's limit: others come first.
-            holder.outlet.revoked(holder.key, slot);
-            self.give_back(slot, false, after);
-        }
+        self.take_back_overdue(after);
         while let Some(&(at, slot)) = self.resting.first()
             && at <= after.now
         {
@@ -121,6 +118,23 @@ impl Queue {
             self.read_ahead(after);
         }
         self.next_due = if all { self.earliest() } else { after.now };
+    }
+
+    /// Takes back what consumers have held for too long. Such a consumer gets nothing more until it settles that, late as it
+    /// is: somebody else is to have the message.
+    fn take_back_overdue(&mut self, after: &mut Aftermath) {
+        let mut late = false;
+        while let Some((slot, holder)) = self.overdue.take(after.now) {
+            holder.outlet.revoked(holder.key, slot);
+            if let Some(attached) = self.consumers.get(holder.id) {
+                attached.late.push(slot);
+                late = true;
+            }
+            self.give_back(slot, false, after);
+        }
+        if late && self.rules.single_active {
+            self.consumers.elect(self.preempts());
+        }
     }
 
     /// Lets go of messages whose time is over. Returns whether these were all.

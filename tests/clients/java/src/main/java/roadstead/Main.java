@@ -13,6 +13,8 @@ public final class Main {
         }
         Suite suite = new Suite();
         Topology.addTo(suite);
+        Features.addTo(suite);
+        Streams.addTo(suite);
         Messages.addTo(suite);
         Refusals.addTo(suite);
         System.exit(suite.run(List.of(names)) ? 0 : 1);

@@ -162,7 +162,7 @@ final class Messages {
         equal(received, sent, "the headers");
     }
 
-    private static Map<String, Object> plain(Map<?, ?> table) {
+    static Map<String, Object> plain(Map<?, ?> table) {
         Map<String, Object> result = new HashMap<>();
         table.forEach((key, value) -> result.put((String) key, plain(value)));
         return result;
@@ -367,6 +367,8 @@ final class Messages {
         CountDownLatch recovered = new CountDownLatch(1);
         BlockingQueue<Delivery> arrived = recoveringConsumer(session, exchange, recovered);
 
+        Streams.Kept kept = new Streams.Kept(session);
+
         Suite.restartBroker();
 
         equal(recovered.await(20, TimeUnit.SECONDS), true, "the client has recovered");
@@ -374,6 +376,7 @@ final class Messages {
         equal(drain(fresh, queue), List.of(numbered(5)), "the messages after the restart");
         publish(fresh, exchange, "recovered.now", "after");
         equal(bodies(take(arrived, 1)), List.of("after"), "the recovered consumer's delivery");
+        kept.judge(session);
     }
 
     private static BlockingQueue<Delivery> recoveringConsumer(Session session, String exchange, CountDownLatch recovered)

@@ -24,6 +24,7 @@ final class Suite {
     static final long EVENT_MILLIS = 5_000;
     private static final long SUITE_MILLIS = 110_000;
     private static final long CHECK_MILLIS = 15_000;
+    private static final BufferedReader ANSWERS = new BufferedReader(new InputStreamReader(System.in));
 
     interface Check {
         void run(Session session) throws Exception;
@@ -118,11 +119,21 @@ final class Suite {
     }
 
     static void restartBroker() throws IOException {
-        System.out.println("@restart");
-        String answer = new BufferedReader(new InputStreamReader(System.in)).readLine();
+        ask("@restart", "@restarted");
+    }
+
+    /** Imports definitions in RabbitMQ's format. */
+    static void define(String json) throws IOException {
+        ask("@define " + json, "@defined");
+    }
+
+    private static void ask(String request, String expected) throws IOException {
+        System.out.println(request);
+        String name = request.split(" ")[0];
+        String answer = ANSWERS.readLine();
         if (answer == null) {
-            throw new Skipped("nobody answers @restart on stdin");
+            throw new Skipped("nobody answers " + name + " on stdin");
         }
-        equal(answer.strip(), "@restarted", "the answer to @restart");
+        equal(answer.strip(), expected, "the answer to " + name);
     }
 }
