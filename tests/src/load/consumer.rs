@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Client, PATIENCE, QUEUES, Random, is_gone, worker};
-use crate::checker::{Event, MessageId, Recorder, TransactionId, What, read_body};
-use crate::raw::{self, Address, Connection, Happening};
+use super::{Cast, Client, PATIENCE, is_gone, worker};
+use crate::checker::{Death, Event, MessageId, Recorder, TransactionId, What, read_body};
+use crate::raw::method::{Field, Named};
+use crate::raw::{self, Address, Happening, Table, Value};
 
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// How long a queue must have been silent to be asked whether it is empty.
@@ -17,6 +18,13 @@ pub(super) struct Habit {
     pub ack: Ack,
     /// Puts back one in so many that come for the first time; 0 for none.
     pub requeue_one_in: usize,
+    /// Rejects one in so many of the others, for good; 0 for none. Only for [`Ack::Each`].
+    pub reject_one_in: usize,
+}
+
+/// Takes one after the other, and puts none back.
+pub(super) const fn taking(queue: &'static str, ack: Ack) -> Habit {
+    Habit { queue, ack, requeue_one_in: 0, reject_one_in: 0 }
 }
 
 #[derive(Clone, Copy)]
@@ -85,6 +93,9 @@ fn settle_one(client: &mut Client, habit: Habit, one: &Taken) {
     if !redelivered && client.random.one_in(habit.requeue_one_in) {
         client.recorder.note(What::Requeue { queue, message });
         client.settle("basic.nack", tag, "requeue");
+    } else if client.random.one_in(habit.reject_one_in) {
+        client.recorder.note(What::Reject { queue, message });
+        client.settle("basic.reject", tag, "");
     } else {
         client.recorder.note(What::Ack { queue, message, within: None });
         client.settle("basic.ack", tag, "");
@@ -124,30 +135,53 @@ pub(super) fn take(client: &mut Client, patience: Duration, taken: &mut Vec<Take
 
 /// Writes down a delivery. One that can't be read is never settled, and so can't hide.
 pub(super) fn read(client: &mut Client, event: &raw::Event) -> Option<Taken> {
-    let Happening::Content { method, body, .. } = &event.happening else { return None };
-    let tag = method.text("consumer_tag");
-    let queue = *QUEUES.iter().find(|queue| **queue == tag).unwrap_or_else(|| panic!("{event} to nobody"));
-    let Some(message) = read_body(body) else {
-        let beginning = body.iter().take(BEGINNING_BYTES).copied().collect::<Vec<u8>>().escape_ascii().to_string();
-        client.recorder.note(What::Unreadable { queue, beginning });
-        return None;
-    };
+    let Happening::Content { method, properties, body } = &event.happening else { return None };
+    let queue = client.cast.queue(&method.text("consumer_tag")).unwrap_or_else(|| panic!("{event} to nobody"));
+    let message = read_message(client, queue, body)?;
     let redelivered = method.number("redelivered") == 1;
-    client.recorder.note(What::Deliver { queue, message, redelivered });
+    client.recorder.note(What::Deliver { queue, message, redelivered, death: death(properties) });
     Some(Taken { queue, tag: method.number("delivery_tag"), message, redelivered })
 }
 
-/// Takes and acknowledges, in transactions, all that is in a queue.
-pub(super) fn drain(address: &Address, queue: &'static str, recorder: Recorder) -> Vec<Event> {
-    const TOGETHER: usize = 200;
-    let mut client = Client {
-        connection: Connection::ready(address),
-        recorder,
-        random: Random::new(0),
-        publisher: 0,
-        sequence: 0,
-        over: Default::default(),
+/// Whose a body is. That it is not whole is written down.
+pub(super) fn read_message(client: &mut Client, queue: &'static str, body: &[u8]) -> Option<MessageId> {
+    let message = read_body(body);
+    if message.is_none() {
+        let beginning = body.iter().take(BEGINNING_BYTES).copied().collect::<Vec<u8>>().escape_ascii().to_string();
+        client.recorder.note(What::Unreadable { queue, beginning });
+    }
+    message
+}
+
+pub(super) fn header<'p>(properties: &'p Named, name: &str) -> Option<&'p Value> {
+    let headers = properties.iter().find(|(property, _)| *property == "headers");
+    let Some((_, Field::Table(headers))) = headers else { return None };
+    entry(headers, name)
+}
+
+fn entry<'t>(table: &'t Table, name: &str) -> Option<&'t Value> {
+    table.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+}
+
+/// What the first entry of the header `x-death` tells.
+fn death(properties: &Named) -> Option<Death> {
+    let Value::Array(deaths) = header(properties, "x-death")? else { return None };
+    let Value::Table(death) = deaths.first()? else { return None };
+    let text = |name: &str| match entry(death, name) {
+        Some(Value::Text(text)) => String::from_utf8_lossy(text).into_owned(),
+        _ => String::new(),
     };
+    let count = match entry(death, "count") {
+        Some(Value::Integer(_, count)) => *count,
+        _ => 0,
+    };
+    Some(Death { queue: text("queue"), reason: text("reason"), count, deaths: deaths.len() })
+}
+
+/// Takes and acknowledges, in transactions, all that is in a queue.
+pub(super) fn drain(cast: &'static Cast, address: &Address, queue: &'static str, recorder: Recorder) -> Vec<Event> {
+    const TOGETHER: usize = 200;
+    let mut client = Client::only_taking(cast, address, recorder);
     client.connection.call(1, "tx.select", "");
     begin(&mut client, queue, 400);
     let mut taken = Vec::new();

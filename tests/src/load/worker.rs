@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::consumer::{self, Taken};
-use super::{Client, NEWS, PATIENCE, REQUESTS, RESULTS, Target, is_gone};
+use super::work::{NEWS, REQUESTS, RESULTS};
+use super::{Client, PATIENCE, Target, is_gone};
 use crate::checker::{Sent, TransactionId, What};
 use crate::raw::{Fields, method};
 
