@@ -75,7 +75,7 @@ pub static FATES: Cast = Cast {
     roles: &[
         Role::Publisher(&[MORTAL, TIMED, MORTAL_TOO]),
         Role::Publisher(&[PICKY, SHORT, STORY]),
-        Role::Publisher(&[LATER, MUST, AT_ONCE]),
+        Role::Publisher(&[LATER, MUST, AT_ONCE, GOSSIP]),
         Role::Publisher(&[GOSSIP, STORY, TIMELESS]),
         Role::Committer(&[TIMED, PICKY, LATER, STORY]),
         Role::Filler(&[DEEP]),
