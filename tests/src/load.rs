@@ -18,7 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::checker::{Clock, Event, MessageId, Recorder, Sent, Terms, What, Wishes, write_body};
-use crate::raw::{Address, Connection, Fields, Happening};
+use crate::raw::{self, Address, Connection, Fields, Happening, method};
 use crate::server::Server;
 pub use fates::FATES;
 pub use random::Random;
@@ -303,6 +303,23 @@ impl Client {
         }
         self.recorder.note(What::Publish { message, queues: target.queues, sent, wishes });
         self.connection.publish(1, &fields.with("delivery_mode", "2"), &body);
+    }
+
+    /// Sends a method and waits for its reply; whether the connection is still there. The kill may come before everybody
+    /// has begun.
+    fn ask(&mut self, name: &str, fields: &str) -> bool {
+        self.connection.send(1, name, &Fields::parse(fields));
+        loop {
+            let event = self.connection.next(raw::PATIENCE);
+            if is_gone(&event.happening) {
+                return false;
+            }
+            match event.method_name() {
+                Some(answer) if method::answers(name, answer) => return true,
+                Some("connection.blocked" | "connection.unblocked") => {}
+                _ => panic!("{name} {fields} was answered by {event}"),
+            }
+        }
     }
 
     fn is_over(&self) -> bool {

@@ -55,10 +55,10 @@ pub(super) struct Taken {
 
 /// Consumes until the connection is gone.
 pub(super) fn consume(client: &mut Client, habit: Habit) {
-    if matches!(habit.ack, Ack::Commit(_)) {
-        client.connection.call(1, "tx.select", "");
+    let commits = matches!(habit.ack, Ack::Commit(_));
+    if commits && !client.ask("tx.select", "") || !begin(client, habit.queue, 50) {
+        return;
     }
-    begin(client, habit.queue, 50);
     let mut taken = Vec::new();
     loop {
         // Whoever waits for more while enough is there may wait for ever: the broker sends no more than it may.
@@ -116,10 +116,11 @@ pub(super) fn ack_within(client: &mut Client, one: &Taken, transaction: Transact
     client.settle("basic.ack", one.tag, "");
 }
 
-pub(super) fn begin(client: &mut Client, queue: &'static str, prefetch: u16) {
-    client.connection.call(1, "basic.qos", &format!("prefetch_count={prefetch}"));
+/// Begins to consume; whether the connection is still there.
+pub(super) fn begin(client: &mut Client, queue: &'static str, prefetch: u16) -> bool {
     // The tag tells of which queue a delivery is.
-    client.connection.call(1, "basic.consume", &format!("queue={queue} consumer_tag={queue}"));
+    client.ask("basic.qos", &format!("prefetch_count={prefetch}"))
+        && client.ask("basic.consume", &format!("queue={queue} consumer_tag={queue}"))
 }
 
 /// Waits for one event; how many deliveries it brought, or nothing if the connection is gone.
@@ -182,8 +183,8 @@ fn death(properties: &Named) -> Option<Death> {
 pub(super) fn drain(cast: &'static Cast, address: &Address, queue: &'static str, recorder: Recorder) -> Vec<Event> {
     const TOGETHER: usize = 200;
     let mut client = Client::only_taking(cast, address, recorder);
-    client.connection.call(1, "tx.select", "");
-    begin(&mut client, queue, 400);
+    let begun = client.ask("tx.select", "") && begin(&mut client, queue, 400);
+    assert!(begun, "the broker has gone before queue {queue} was drained");
     let mut taken = Vec::new();
     let end = Instant::now() + DRAIN_LIMIT;
     loop {

@@ -19,7 +19,9 @@ pub(super) enum Start {
 /// Reads until the connection is gone.
 pub(super) fn read(client: &mut Client, stream: &'static str, start: Start) {
     let offset = (start == Start::WhereItWas).then_some(client.sequence);
-    begin(client, stream, offset);
+    if !begin(client, stream, offset) {
+        return;
+    }
     let mut count = 0;
     loop {
         let event = client.connection.next(PATIENCE);
@@ -41,7 +43,7 @@ pub(super) fn read_all(cast: &'static Cast, address: &Address, stream: &'static 
     let mut client = Client::only_taking(cast, address, recorder);
     let declared = client.connection.call(1, "queue.declare", &format!("queue={stream} passive"));
     let length = declared.method().map_or(0, |method| method.number("message_count"));
-    begin(&mut client, stream, None);
+    assert!(begin(&mut client, stream, None), "the broker has gone before stream {stream} was read");
     for count in 1..=length {
         let event = client.connection.next(raw::PATIENCE);
         assert!(!is_gone(&event.happening), "the broker has gone while stream {stream} was read");
@@ -52,12 +54,12 @@ pub(super) fn read_all(cast: &'static Cast, address: &Address, stream: &'static 
     client.recorder.into_events()
 }
 
-fn begin(client: &mut Client, stream: &'static str, offset: Option<u64>) {
+/// Begins to read; whether the connection is still there.
+fn begin(client: &mut Client, stream: &'static str, offset: Option<u64>) -> bool {
     let place = offset.map_or_else(|| "S:first".to_owned(), |offset| format!("l:{offset}"));
-    client.connection.call(1, "basic.qos", &format!("prefetch_count={PREFETCH}"));
     client.recorder.note(What::ReadFrom { stream, offset });
     let fields = format!("queue={stream} consumer_tag={stream} arguments={{x-stream-offset={place}}}");
-    client.connection.call(1, "basic.consume", &fields);
+    client.ask("basic.qos", &format!("prefetch_count={PREFETCH}")) && client.ask("basic.consume", &fields)
 }
 
 /// Writes down what a reader got; its tag and its number.
