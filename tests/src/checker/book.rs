@@ -134,7 +134,7 @@ impl<'a> Book<'a> {
             What::CommitAsked(id) => self.transactions.entry(*id).or_default().asked = Some(event),
             What::CommitAnswered(id) => self.transactions.entry(*id).or_default().answered = Some(event),
             What::RolledBack(id) => self.transactions.entry(*id).or_default().rolled_back = Some(event),
-            What::Reject { queue, message } => {
+            What::Reject { queue, message, .. } => {
                 if let Some(copy) = self.copies.get_mut(&(*queue, *message)) {
                     copy.rejects.push(event);
                 }
@@ -272,15 +272,17 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// Whether the acknowledgement may have taken effect.
-    pub fn may_hold(&self, ack: &Event) -> bool {
-        let What::Ack { within, .. } = &ack.what else { return false };
+    /// Whether the acknowledgement, or the rejection, may have taken effect.
+    pub fn may_hold(&self, settled: &Event) -> bool {
+        let (What::Ack { within, .. } | What::Reject { within, .. }) = &settled.what else { return false };
         within.is_none_or(|id| self.transactions.get(&id).is_some_and(|transaction| transaction.asked.is_some()))
     }
 
-    /// The event since which the acknowledgement is known to be on disk.
-    pub fn known_durable(&self, ack: &Event) -> Option<&'a Event> {
-        let What::Ack { within: Some(id), .. } = &ack.what else { return None };
+    /// The event since which the acknowledgement, or the rejection, is known to be on disk.
+    pub fn known_durable(&self, settled: &Event) -> Option<&'a Event> {
+        let (What::Ack { within: Some(id), .. } | What::Reject { within: Some(id), .. }) = &settled.what else {
+            return None;
+        };
         self.transactions.get(id)?.answered
     }
 
@@ -299,12 +301,13 @@ impl<'a> Book<'a> {
         let both = || [Some(copy), self.letter(copy), other].into_iter().flatten();
         events.extend(both().flat_map(|copy| copy.deliveries.iter().chain(&copy.acks)));
         events.extend(both().flat_map(|copy| copy.requeues.iter().chain(&copy.rejects)));
-        let of_acks = both().flat_map(|copy| &copy.acks).filter_map(|ack| match &ack.what {
-            What::Ack { within: Some(id), .. } => self.transactions.get(id),
-            _ => None,
-        });
+        let of_settled =
+            both().flat_map(|copy| copy.acks.iter().chain(&copy.rejects)).filter_map(|ack| match &ack.what {
+                What::Ack { within: Some(id), .. } | What::Reject { within: Some(id), .. } => self.transactions.get(id),
+                _ => None,
+            });
         let of_publish = copy.within.and_then(|id| self.transactions.get(&id));
-        for transaction in of_acks.chain(of_publish) {
+        for transaction in of_settled.chain(of_publish) {
             events.extend([transaction.asked, transaction.answered, transaction.rolled_back].into_iter().flatten());
         }
         events.sort_by_key(|event| event.at);

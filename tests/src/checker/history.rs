@@ -127,6 +127,7 @@ pub enum What {
     Reject {
         queue: &'static str,
         message: MessageId,
+        within: Option<TransactionId>,
     },
     CommitAsked(TransactionId),
     CommitAnswered(TransactionId),

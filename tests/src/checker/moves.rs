@@ -24,13 +24,14 @@ pub fn all(book: &Book<'_>, violations: &mut Vec<Violation>) {
 
 type Found = Option<(Kind, &'static str)>;
 
-/// In one run a message comes again only if it was put back. (Of one that was acknowledged another rule knows more.)
+/// In one run a message comes again only if it was put back. (Of one that was settled another rule knows more.)
 fn doubled(book: &Book<'_>, copy: &Copy<'_>) -> Found {
     let broken = copy.deliveries.windows(2).any(|pair| {
         let is_between = |event: &&Event| pair[0].at < event.at && event.at < pair[1].at;
         let put_back = copy.requeues.iter().copied().any(|event| is_between(&event));
-        let acknowledged = copy.acks.iter().copied().any(|event| is_between(&event) && book.may_hold(event));
-        pair[0].run == pair[1].run && !put_back && !acknowledged
+        let mut settled = copy.acks.iter().chain(&copy.rejects).copied();
+        let is_settled = settled.any(|event| is_between(&event) && book.may_hold(event));
+        pair[0].run == pair[1].run && !put_back && !is_settled
     });
     broken.then_some((Kind::Doubled, "it came again, though nobody had put it back"))
 }
@@ -39,7 +40,7 @@ fn doubled(book: &Book<'_>, copy: &Copy<'_>) -> Found {
 fn untrue(book: &Book<'_>, source: &Copy<'_>, letter: &Copy<'_>) -> Found {
     let terms = book.terms(source.queue);
     let is_possible = |death: &Death, at: u64| match death.reason.as_str() {
-        "rejected" => source.rejects.iter().any(|reject| reject.at < at),
+        "rejected" => source.rejects.iter().any(|reject| reject.at < at && book.may_hold(reject)),
         "expired" => time_to_live(book, source).is_some(),
         "maxlen" => terms.sheds,
         _ => false,

@@ -77,17 +77,17 @@ fn phantom(book: &Book<'_>, copy: &Copy<'_>) -> Option<&'static str> {
     }
 }
 
-/// Within one run any acknowledgement holds; over a kill, one that is known to be on disk.
+/// Within one run any acknowledgement or rejection holds; over a kill, one that is known to be on disk.
 fn resurrected(book: &Book<'_>, copy: &Copy<'_>) -> Option<&'static str> {
-    for ack in &copy.acks {
-        let durable = book.known_durable(ack);
+    for settled in copy.acks.iter().chain(&copy.rejects) {
+        let durable = book.known_durable(settled);
         if durable.is_some_and(|known| copy.deliveries.iter().any(|delivery| delivery.at > known.at)) {
-            return Some("it came again after the commit of its acknowledgement was answered");
+            return Some("it came again after the commit of its acknowledgement or rejection was answered");
         }
-        let is_plain = matches!(ack.what, What::Ack { within: None, .. });
-        let is_after = |delivery: &&Event| delivery.run == ack.run && delivery.at > ack.at;
+        let is_plain = matches!(settled.what, What::Ack { within: None, .. } | What::Reject { within: None, .. });
+        let is_after = |delivery: &&Event| delivery.run == settled.run && delivery.at > settled.at;
         if is_plain && copy.deliveries.iter().copied().any(|delivery| is_after(&delivery)) {
-            return Some("it came again after its acknowledgement, in the same run");
+            return Some("it came again after its acknowledgement or rejection, in the same run");
         }
     }
     None
@@ -165,11 +165,13 @@ fn torn<'b, 'a>(book: &'b Book<'a>, transaction: &Transaction<'_>) -> Option<(&'
 }
 
 /// Whether the last that is known of the copy, or of the dead letter that it has become, is an acknowledgement that may
-/// have taken effect.
+/// have taken effect, or a rejection that makes no dead letter.
 fn is_settled(book: &Book<'_>, copy: &Copy<'_>) -> bool {
     let Some(last) = book.life(copy).max_by_key(|delivery| delivery.at) else { return false };
     let letter = book.letter(copy).into_iter().flat_map(|letter| &letter.acks);
-    copy.acks.iter().chain(letter).any(|ack| ack.at > last.at && book.may_hold(ack))
+    let ends = |rejected: &&&Event| book.terms(copy.queue).letters.is_none() && book.may_hold(rejected);
+    let rejects = copy.rejects.iter().filter(ends);
+    copy.acks.iter().chain(letter).chain(rejects).any(|ack| ack.at > last.at && book.may_hold(ack))
 }
 
 /// A test that has not seen the situations that it is about proves nothing.

@@ -18,7 +18,7 @@ pub(super) struct Habit {
     pub ack: Ack,
     /// Puts back one in so many that come for the first time; 0 for none.
     pub requeue_one_in: usize,
-    /// Rejects one in so many of the others, for good; 0 for none. Only for [`Ack::Each`].
+    /// Rejects one in so many of the others, for good; 0 for none. Not with [`Ack::Many`].
     pub reject_one_in: usize,
 }
 
@@ -83,7 +83,7 @@ fn settle(client: &mut Client, habit: Habit, taken: &mut Vec<Taken>) -> bool {
             }
             client.settle("basic.ack", last, "multiple");
         }
-        Ack::Commit(_) => return commit(client, taken),
+        Ack::Commit(_) => return commit(client, habit.reject_one_in, taken),
     }
     true
 }
@@ -94,7 +94,7 @@ fn settle_one(client: &mut Client, habit: Habit, one: &Taken) {
         client.recorder.note(What::Requeue { queue, message });
         client.settle("basic.nack", tag, "requeue");
     } else if client.random.one_in(habit.reject_one_in) {
-        client.recorder.note(What::Reject { queue, message });
+        client.recorder.note(What::Reject { queue, message, within: None });
         client.settle("basic.reject", tag, "");
     } else {
         client.recorder.note(What::Ack { queue, message, within: None });
@@ -102,11 +102,17 @@ fn settle_one(client: &mut Client, habit: Habit, one: &Taken) {
     }
 }
 
-/// Acknowledges all within one transaction; whether the connection is still there.
-fn commit(client: &mut Client, taken: &mut Vec<Taken>) -> bool {
+/// Acknowledges all within one transaction, or rejects some; whether the connection is still there.
+fn commit(client: &mut Client, reject_one_in: usize, taken: &mut Vec<Taken>) -> bool {
     let transaction = client.recorder.transaction();
     for one in std::mem::take(taken) {
-        ack_within(client, &one, transaction);
+        if client.random.one_in(reject_one_in) {
+            let Taken { queue, tag, message, .. } = one;
+            client.recorder.note(What::Reject { queue, message, within: Some(transaction) });
+            client.settle("basic.reject", tag, "");
+        } else {
+            ack_within(client, &one, transaction);
+        }
     }
     worker::end(client, transaction, true, taken)
 }
@@ -192,7 +198,7 @@ pub(super) fn drain(cast: &'static Cast, address: &Address, queue: &'static str,
         let count = take(&mut client, SILENCE, &mut taken);
         let count = count.unwrap_or_else(|| panic!("the broker has gone while queue {queue} was drained"));
         if taken.len() >= TOGETHER || count == 0 && !taken.is_empty() {
-            assert!(commit(&mut client, &mut taken), "the broker has gone while queue {queue} was drained");
+            assert!(commit(&mut client, 0, &mut taken), "the broker has gone while queue {queue} was drained");
         } else if count == 0 && is_empty(&mut client, queue, &mut taken) {
             return client.recorder.into_events();
         }

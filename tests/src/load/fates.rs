@@ -23,6 +23,7 @@ const TIMELESS: Target = target(&["timed"], Wish::Nothing);
 const DEEP: Target = Target { body_bytes: 4000, ..target(&["timed.deep"], Wish::Live(50, 500)) };
 const MUST: Target = target(&["must"], Wish::Live(50, 300));
 const PICKY: Target = target(&["picky"], Wish::Nothing);
+const FUSSY: Target = target(&["fussy"], Wish::Nothing);
 const SHORT: Target = target(&["short"], Wish::Nothing);
 const LATER: Target = Target { exchange: "crash.later", ..target(&["later"], Wish::Delay(1, 600)) };
 const AT_ONCE: Target = Target { exchange: "crash.later", ..target(&["later.not"], Wish::Nothing) };
@@ -51,6 +52,8 @@ pub static FATES: Cast = Cast {
             "x-max-length=I:40,x-dead-letter-exchange=S:,x-dead-letter-routing-key=S:dead",
             Terms { sheds: true, ..DEAD },
         ),
+        // What is rejected here is gone.
+        Queue("fussy", "", PLAIN),
         Queue("later", "", PLAIN),
         Queue("later.not", "", PLAIN),
         Queue("ranks", "x-max-priority=I:5", Terms { ranks: true, ..PLAIN }),
@@ -74,7 +77,7 @@ pub static FATES: Cast = Cast {
     ],
     roles: &[
         Role::Publisher(&[MORTAL, TIMED, MORTAL_TOO]),
-        Role::Publisher(&[PICKY, SHORT, STORY]),
+        Role::Publisher(&[PICKY, SHORT, STORY, FUSSY]),
         Role::Publisher(&[LATER, MUST, AT_ONCE, GOSSIP]),
         Role::Publisher(&[GOSSIP, STORY, TIMELESS]),
         Role::Committer(&[TIMED, PICKY, LATER, STORY]),
@@ -87,6 +90,7 @@ pub static FATES: Cast = Cast {
         Role::Sleeper(taking("must", Ack::Each)),
         Role::Consumer(Habit { reject_one_in: 3, ..taking("picky", Ack::Each) }),
         Role::Consumer(Habit { reject_one_in: 4, requeue_one_in: 6, ..taking("picky", Ack::Each) }),
+        Role::Consumer(Habit { reject_one_in: 3, ..taking("fussy", Ack::Commit(2)) }),
         Role::Sleeper(taking("short", Ack::Commit(5))),
         Role::Consumer(Habit { requeue_one_in: 20, ..taking("later", Ack::Each) }),
         Role::Consumer(taking("later.not", Ack::Many(10))),

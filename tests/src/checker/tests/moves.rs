@@ -1,6 +1,6 @@
 //! Dead letters, delays, times to live and priorities.
 
-use super::super::{Death, Kind, Terms, What, Wishes};
+use super::super::{Death, Kind, Terms, TransactionId, What, Wishes};
 use super::{Q, Script, id, script};
 
 const PLAIN: Terms = Terms { letters: None, ttl_ms: None, sheds: false, ranks: false, stream: None };
@@ -21,7 +21,12 @@ impl Script {
     }
 
     fn reject(self, sequence: u64) -> Self {
-        self.note("consumer", What::Reject { queue: "q", message: id(sequence) })
+        self.note("consumer", What::Reject { queue: "q", message: id(sequence), within: None })
+    }
+
+    fn reject_within(self, transaction: u64, sequence: u64) -> Self {
+        let within = Some(TransactionId(transaction));
+        self.note("worker", What::Reject { queue: "q", message: id(sequence), within })
     }
 }
 
@@ -76,6 +81,21 @@ fn what_is_on_disk_is_not_undone() {
 }
 
 #[test]
+fn a_rejection_holds() {
+    taken().reject(1).redeliver("q", 1).ack("q", 1).breaks(Kind::Resurrected, 1, "q");
+    let rejected = || taken().reject_within(1000, 1).commit(1000);
+    rejected().kill().redeliver("q", 1).ack("q", 1).passes();
+    rejected().commit_ok(1000).kill().redeliver("q", 1).ack("q", 1).breaks(Kind::Resurrected, 1, "q");
+    rejected().commit_ok(1000).letter(1, "rejected").ack("dead", 1).passes();
+    // Without a queue for dead letters it is gone.
+    let plain = || script().publish(1, Q).confirm(1).deliver("q", 1);
+    plain().reject_within(1000, 1).commit(1000).commit_ok(1000).kill().passes();
+    plain().reject_within(1000, 1).roll_back(1000).kill().breaks(Kind::Lost, 1, "q");
+    let never = taken().reject_within(1000, 1).roll_back(1000).letter(1, "rejected").ack("dead", 1);
+    never.breaks(Kind::Phantom, 1, "dead");
+}
+
+#[test]
 fn two_letters_of_one_message_are_one_too_many() {
     let moved = || mortal().wait(100).letter(1, "expired");
     let twice = moved().letter_as(1, true, death("expired")).ack("dead", 1);
@@ -87,7 +107,7 @@ fn two_letters_of_one_message_are_one_too_many() {
 
 #[test]
 fn a_message_is_not_in_two_queues() {
-    let moved = taken().reject(1).letter(1, "rejected").ack("dead", 1).requeue("q", 1).redeliver("q", 1);
+    let moved = mortal().wait(100).letter(1, "expired").ack("dead", 1).deliver("q", 1);
     moved.ack("q", 1).breaks(Kind::Doubled, 1, "dead");
     let held = mortal().deliver("q", 1).wait(100).letter(1, "expired").ack("dead", 1);
     held.breaks(Kind::Doubled, 1, "dead");
