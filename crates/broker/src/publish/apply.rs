@@ -68,6 +68,9 @@ impl Broker {
 
     /// Applies a batch, and leaves what is to be done without locks.
     pub(crate) fn apply_to(&self, batch: &mut Batch<'_>, after: &mut Aftermath) -> Position {
+        if batch.transaction {
+            self.join_rejected(batch, after);
+        }
         if batch.limited {
             self.admit_all(batch, after);
         }
@@ -201,6 +204,7 @@ impl Broker {
                         sync |= publish.route.sync && publish.from.is_none();
                     }
                     if let Some((holder, positions)) = &publish.from {
+                        sync |= batch.transaction;
                         entries.push(Entry::Release { holder: *holder, positions });
                     }
                 }
@@ -335,6 +339,7 @@ impl Broker {
         after: &mut Aftermath,
     ) -> bool {
         let mut publish = Publish::new(Arc::new(route), Body::Owned(message), 0);
+        publish.is_moved = true;
         self.admit(&mut publish, after);
         batch.streams |= publish.route.streams;
         let (holder, record) = from;

@@ -45,6 +45,11 @@ impl Queue {
         self.note_times_of(message);
     }
 
+    /// A message that a consumer held is rejected, and becomes a dead letter.
+    pub fn reject(&mut self, slot: u64, after: &mut Aftermath) {
+        self.depart_held(slot, Reason::Rejected, after);
+    }
+
     /// A message that a consumer held leaves the queue.
     pub(super) fn depart_held(&mut self, slot: u64, reason: Reason, after: &mut Aftermath) {
         self.forget_attempts(slot);
