@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use roadstead_tests::checker::{Counts, Kind, Verdict, check};
-use roadstead_tests::load::{Ending, Load, Random};
+use roadstead_tests::load::{Cast, Ending, FATES, Load, Random, WORK};
 use roadstead_tests::raw::Address;
 use roadstead_tests::server::{Builder, Server};
 
@@ -34,17 +34,24 @@ const SHAPES: [&str; 2] =
     ["[store]\n", "[store]\nsegment_bytes = 65536\nrewrite_bytes_per_second = 0\n[limits]\nmemory_bytes = 4194304\n"];
 
 /// What must have been in the log at one time, for each round, if it was at work.
-const SEGMENTS_PER_ROUND: u64 = 1;
-const MESSAGES_PER_ROUND: u64 = 100;
+struct InLog {
+    segments: f64,
+    messages: f64,
+}
 
-fn start(builder: Builder) -> Server {
+const ENOUGH_WORK: InLog = InLog { segments: 1.0, messages: 100.0 };
+/// Most of what moves by itself is soon gone.
+const ENOUGH_FATES: InLog = InLog { segments: 0.25, messages: 25.0 };
+
+fn start(builder: Builder, cast: &'static Cast) -> (Server, Load) {
     let server = builder.config(SHAPES[0]).start();
-    Load::declare(&Address::parse(&server.uri()));
-    server
+    let load = Load::new(cast, seed());
+    load.declare(&Address::parse(&server.uri()));
+    (server, load)
 }
 
 /// Far less than is usual, and far more than nothing.
-fn at_least(rounds: usize) -> Counts {
+fn enough_work(rounds: usize) -> Counts {
     Counts {
         kills: rounds,
         publishes: 200 * rounds,
@@ -57,6 +64,25 @@ fn at_least(rounds: usize) -> Counts {
         commits: 5 * rounds,
         commits_unknown: rounds / 2,
         commits_unknown_held: rounds / 20,
+        ..Counts::default()
+    }
+}
+
+fn enough_fates(rounds: usize) -> Counts {
+    Counts {
+        kills: rounds,
+        confirms: 50 * rounds,
+        survivors: 10 * rounds,
+        expired: 10 * rounds,
+        rejected: 2 * rounds,
+        shed: 2 * rounds,
+        moved_over_kills: 5 * rounds,
+        delayed: 5 * rounds,
+        ranked: 5 * rounds,
+        reads: 100 * rounds,
+        streamed: 10 * rounds,
+        reads_over_kills: 20 * rounds,
+        ..Counts::default()
     }
 }
 
@@ -70,9 +96,18 @@ impl Lengths {
 
 #[test]
 fn nothing_promised_is_lost_by_a_kill() {
+    killed_again_and_again(&WORK, &enough_work(rounds()), &ENOUGH_WORK);
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_that_moves_by_itself() {
+    killed_again_and_again(&FATES, &enough_fates(rounds()), &ENOUGH_FATES);
+}
+
+fn killed_again_and_again(cast: &'static Cast, at_least: &Counts, in_log: &InLog) {
     let (began, rounds) = (Instant::now(), rounds());
-    let mut server = start(Server::builder());
-    let (mut load, mut lengths) = (Load::new(seed()), Lengths(Random::new(seed())));
+    let (mut server, mut load) = start(Server::builder(), cast);
+    let mut lengths = Lengths(Random::new(seed()));
     let (mut segments, mut messages) = (0, 0);
     for round in 1..=rounds {
         // The next start is with the other shape.
@@ -83,10 +118,10 @@ fn nothing_promised_is_lost_by_a_kill() {
     }
     load.drain(&mut server);
     assert!(!server.log().contains("ERROR"), "the broker complains");
-    let rounds_seen = rounds.min(ROUNDS) as u64;
-    assert!(segments >= SEGMENTS_PER_ROUND * rounds_seen, "the log had {segments} segments at most");
-    assert!(messages >= MESSAGES_PER_ROUND * rounds_seen, "the log had {messages} messages at most");
-    let verdict = check(load.history(), &at_least(rounds));
+    let rounds_seen = rounds.min(ROUNDS) as f64;
+    assert!(segments as f64 >= in_log.segments * rounds_seen, "the log had {segments} segments at most");
+    assert!(messages as f64 >= in_log.messages * rounds_seen, "the log had {messages} messages at most");
+    let verdict = check(load.history(), at_least);
     println!(
         "{rounds} rounds in {:?}: {:?}; {segments} segments and {messages} messages",
         began.elapsed(),
@@ -98,9 +133,18 @@ fn nothing_promised_is_lost_by_a_kill() {
 /// The broker that confirms before it writes. It may well break other promises too, such as those of order.
 #[test]
 fn a_broker_that_confirms_too_early_is_found_out() {
+    found_out(&WORK);
+}
+
+#[test]
+fn a_broker_that_confirms_too_early_is_found_out_by_what_moves() {
+    found_out(&FATES);
+}
+
+fn found_out(cast: &'static Cast) {
     let Some(binary) = sabotaged_binary() else { return };
-    let mut server = start(Server::builder().binary(binary));
-    let (mut load, mut lengths) = (Load::new(seed()), Lengths(Random::new(seed())));
+    let (mut server, mut load) = start(Server::builder().binary(binary), cast);
+    let mut lengths = Lengths(Random::new(seed()));
     let mut verdict: Option<Verdict> = None;
     for round in 1..=ROUNDS {
         server.configure(SHAPES[round % SHAPES.len()]);

@@ -6,14 +6,16 @@
 mod body;
 mod book;
 mod history;
+mod moves;
 mod rules;
+mod streams;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
 pub use body::{read_body, write_body};
-pub use history::{Clock, Event, MessageId, Recorder, Sent, TransactionId, What};
+pub use history::{Clock, Death, Event, MessageId, Recorder, Retention, Sent, Terms, TransactionId, What, Wishes};
 
 /// Which promise was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +30,14 @@ pub enum Kind {
     Order,
     /// It came again without being marked as redelivered.
     Unmarked,
+    /// It came again though nobody had put it back, or from two queues of which it can only be in one.
+    Doubled,
+    /// It came before its delay was over, or died before its time.
+    Early,
+    /// It came when its time to live was over.
+    Late,
+    /// A message of a stream has another number than before, or a number another message, or none.
+    Offset,
     /// A publish was answered twice, or not at all, or an answer belongs to no publish.
     Confirm,
     /// A part of a transaction took effect, and another part did not.
@@ -68,6 +78,24 @@ pub struct Counts {
     pub commits_unknown: usize,
     /// Of these, how many turned out to have happened.
     pub commits_unknown_held: usize,
+    /// Dead letters whose time was over.
+    pub expired: usize,
+    /// Dead letters that nobody wanted.
+    pub rejected: usize,
+    /// Dead letters that were too many.
+    pub shed: usize,
+    /// Dead letters, and messages with a delay, that came in a later run than they were published in.
+    pub moved_over_kills: usize,
+    /// Messages that came after a delay.
+    pub delayed: usize,
+    /// Deliveries in runs in which a queue with priorities was only taken from.
+    pub ranked: usize,
+    /// Readings of messages of streams.
+    pub reads: usize,
+    /// Different messages of streams that were read.
+    pub streamed: usize,
+    /// Readings in a later run than the message was first read in.
+    pub reads_over_kills: usize,
 }
 
 /// The verdict on a history.
@@ -102,6 +130,8 @@ pub fn check(mut events: Vec<Event>, at_least: &Counts) -> Verdict {
     let mut violations = Vec::new();
     let book = book::Book::of(&events, &mut violations);
     rules::all(&book, &mut violations);
+    moves::all(&book, &mut violations);
+    streams::all(&book, &mut violations);
     let counts = book.counts();
     rules::enough(&counts, at_least, &mut violations);
     Verdict { counts, violations }

@@ -4,8 +4,11 @@
 //! what is left at the end. What they saw is judged by [`crate::checker`].
 
 mod consumer;
+mod fates;
 mod publisher;
 mod random;
+mod reader;
+mod work;
 mod worker;
 
 use std::sync::Arc;
@@ -14,10 +17,12 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::checker::{Clock, Event, MessageId, Recorder, Sent, What, write_body};
-use crate::raw::{Address, Connection, Fields, Happening};
+use crate::checker::{Clock, Event, MessageId, Recorder, Sent, Terms, What, Wishes, write_body};
+use crate::raw::{self, Address, Connection, Fields, Happening, method};
 use crate::server::Server;
+pub use fates::FATES;
 pub use random::Random;
+pub use work::WORK;
 
 /// How long clients wait for news before they look around.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -28,21 +33,39 @@ const FILLER_RUNS: u32 = 2;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
-/// Where a message is published, and the queues that it must reach.
+/// Where a message is published, the queues that it must reach, and how it is to be published.
 struct Target {
     exchange: &'static str,
     key: &'static str,
     queues: &'static [&'static str],
+    wish: Wish,
+    /// Most bodies are smaller.
+    body_bytes: usize,
 }
 
-const NEWS: Target = Target { exchange: "crash.news", key: "", queues: &["news.read", "news.kept"] };
-const WORK: Target = Target { exchange: "", key: "work", queues: &["work"] };
-const ORDERS: Target = Target { exchange: "", key: "orders", queues: &["orders"] };
-const REQUESTS: Target = Target { exchange: "", key: "requests", queues: &["requests"] };
-const DEEP: Target = Target { exchange: "", key: "deep", queues: &["deep"] };
-const RESULTS: Target = Target { exchange: "", key: "results", queues: &["results"] };
+/// What is asked for with each message, at random.
+#[derive(Clone, Copy)]
+enum Wish {
+    Nothing,
+    /// A time to live between two numbers of milliseconds.
+    Live(usize, usize),
+    /// A delay between two numbers of milliseconds.
+    Delay(usize, usize),
+    /// A priority below a number.
+    Priority(usize),
+}
 
-const QUEUES: [&str; 7] = ["work", "orders", "requests", "results", "news.read", "news.kept", "deep"];
+impl Wish {
+    fn draw(self, random: &mut Random) -> Wishes {
+        let mut between = |least: usize, most: usize| Some((least + random.below(most - least)) as u64);
+        match self {
+            Self::Nothing => Wishes::default(),
+            Self::Live(least, most) => Wishes { ttl_ms: between(least, most), ..Wishes::default() },
+            Self::Delay(least, most) => Wishes { delay_ms: between(least, most), ..Wishes::default() },
+            Self::Priority(end) => Wishes { priority: random.below(end) as u64, ..Wishes::default() },
+        }
+    }
+}
 
 /// What one client does; its place among the roles is its number as a publisher.
 #[derive(Clone, Copy)]
@@ -51,6 +74,8 @@ enum Role {
     Publisher(&'static [Target]),
     /// Publishes in every other run, as much as the broker takes, so that its queue gets deeper than memory.
     Filler(&'static [Target]),
+    /// Publishes when a [`Role::Taker`] rests.
+    Giver(&'static [Target]),
     /// Publishes in transactions, and rolls some back.
     Committer(&'static [Target]),
     /// Takes requests; publishes results and acknowledges the requests in one transaction.
@@ -58,26 +83,37 @@ enum Role {
     Consumer(consumer::Habit),
     /// Consumes in one run of [`SLEEPER_RUNS`].
     Sleeper(consumer::Habit),
+    /// Consumes in the runs in which a [`Role::Giver`] rests.
+    Taker(consumer::Habit),
+    /// Reads a stream, in every run from its beginning or from where it was in the run before.
+    Reader(&'static str, reader::Start),
 }
 
-const ROLES: [Role; 15] = [
-    Role::Publisher(&[WORK, NEWS]),
-    Role::Publisher(&[ORDERS, WORK]),
-    Role::Publisher(&[REQUESTS, NEWS]),
-    Role::Publisher(&[REQUESTS, RESULTS, WORK]),
-    Role::Committer(&[ORDERS, NEWS]),
-    Role::Worker,
-    Role::Worker,
-    Role::Consumer(consumer::Habit { queue: "work", ack: consumer::Ack::Each, requeue_one_in: 10 }),
-    Role::Consumer(consumer::Habit { queue: "work", ack: consumer::Ack::Each, requeue_one_in: 25 }),
-    Role::Consumer(consumer::Habit { queue: "orders", ack: consumer::Ack::Many(10), requeue_one_in: 0 }),
-    Role::Consumer(consumer::Habit { queue: "results", ack: consumer::Ack::Each, requeue_one_in: 20 }),
-    Role::Consumer(consumer::Habit { queue: "news.read", ack: consumer::Ack::Commit(20), requeue_one_in: 0 }),
-    // Its queue is taken from in one run of three, so that messages survive several kills.
-    Role::Sleeper(consumer::Habit { queue: "news.kept", ack: consumer::Ack::Commit(5), requeue_one_in: 0 }),
-    Role::Filler(&[DEEP]),
-    Role::Sleeper(consumer::Habit { queue: "deep", ack: consumer::Ack::Each, requeue_one_in: 50 }),
-];
+impl Role {
+    fn publishes(self) -> bool {
+        matches!(self, Self::Publisher(_) | Self::Filler(_) | Self::Giver(_) | Self::Committer(_) | Self::Worker)
+    }
+}
+
+/// A queue: its name, its arguments, and what they mean.
+struct Queue(&'static str, &'static str, Terms);
+
+/// Queues, and the clients that use them.
+pub struct Cast {
+    queues: &'static [Queue],
+    /// Further methods and their fields, which make what the queues need.
+    topology: &'static [(&'static str, &'static str)],
+    roles: &'static [Role],
+    /// How long a message may be on its way between two queues by itself.
+    longest_wait: Duration,
+}
+
+impl Cast {
+    /// The name of a queue, of which one has only text.
+    fn queue(&self, name: &str) -> Option<&'static str> {
+        self.queues.iter().map(|Queue(queue, ..)| *queue).find(|queue| *queue == name)
+    }
+}
 
 /// How a round ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,39 +125,46 @@ pub enum Ending {
 }
 
 pub struct Load {
+    cast: &'static Cast,
     seed: u64,
     run: u32,
     clock: Clock,
     /// By role, because sequence numbers go on over restarts.
-    sequences: [u64; ROLES.len()],
+    sequences: Vec<u64>,
     events: Vec<Event>,
 }
 
 /// What a client has of its own in one round.
 struct Client {
+    cast: &'static Cast,
     connection: Connection,
     recorder: Recorder,
     random: Random,
     publisher: u16,
+    /// The number of the last message that was published, or of the next that is to be read.
     sequence: u64,
     /// Publishers are to stop.
     over: Arc<AtomicBool>,
 }
 
 impl Load {
-    pub fn new(seed: u64) -> Self {
-        Self { seed, run: 0, clock: Clock::default(), sequences: [0; ROLES.len()], events: Vec::new() }
+    pub fn new(cast: &'static Cast, seed: u64) -> Self {
+        let (clock, sequences) = (Clock::default(), vec![0; cast.roles.len()]);
+        let mut recorder = Recorder::new(&clock, "test", 0);
+        for Queue(queue, _, terms) in cast.queues {
+            recorder.note(What::Declare { queue, terms: *terms });
+        }
+        Self { cast, seed, run: 0, clock, sequences, events: recorder.into_events() }
     }
 
     /// Declares the durable topology; a restart must bring it back, so this is for the beginning only.
-    pub fn declare(address: &Address) {
+    pub fn declare(&self, address: &Address) {
         let mut connection = Connection::ready(address);
-        for queue in QUEUES {
-            connection.call(1, "queue.declare", &format!("queue={queue} durable"));
+        for Queue(queue, arguments, _) in self.cast.queues {
+            connection.call(1, "queue.declare", &format!("queue={queue} durable arguments={{{arguments}}}"));
         }
-        connection.call(1, "exchange.declare", "exchange=crash.news type=fanout durable");
-        for queue in NEWS.queues {
-            connection.call(1, "queue.bind", &format!("queue={queue} exchange=crash.news"));
+        for (method, fields) in self.cast.topology {
+            connection.call(1, method, fields);
         }
     }
 
@@ -132,14 +175,15 @@ impl Load {
         // The first login after a start is slow, on purpose, and the others need not all be first.
         Connection::ready(&address).drop_socket();
         let (ready, readiness) = mpsc::channel();
-        let clients: Vec<_> = (0..ROLES.len()).map(|role| self.client(role, &address, &ready, &over)).collect();
+        let clients: Vec<_> =
+            (0..self.cast.roles.len()).map(|role| self.client(role, &address, &ready, &over)).collect();
         for _ in &clients {
             readiness.recv_timeout(CONNECT_LIMIT).expect("every client can connect");
         }
         thread::sleep(length);
         if ending == Ending::Quiet {
             over.store(true, Ordering::Release);
-            let publishes = |client: &usize| !matches!(ROLES[*client], Role::Consumer(_) | Role::Sleeper(_));
+            let publishes = |client: &usize| self.cast.roles[*client].publishes();
             while (0..clients.len()).filter(publishes).any(|client| !clients[client].is_finished()) {
                 thread::sleep(Duration::from_millis(5));
             }
@@ -156,14 +200,31 @@ impl Load {
     /// Takes and acknowledges all that is left, and lets the broker prove that it has remembered the acknowledgements.
     pub fn drain(&mut self, server: &mut Server) {
         for _ in 0..2 {
+            // Nothing tells of a message that it still waits to come.
+            thread::sleep(self.cast.longest_wait);
             let address = Address::parse(&server.uri());
-            for queue in QUEUES {
-                let recorder = Recorder::new(&self.clock, &format!("drain of {queue}"), self.run);
-                self.events.extend(consumer::drain(&address, queue, recorder));
+            // What leaves one queue by itself may come to another that was empty just now.
+            while self.drain_queues(&address) && !self.cast.longest_wait.is_zero() {}
+            for Queue(stream, ..) in self.cast.queues.iter().filter(|Queue(.., terms)| terms.stream.is_some()) {
+                for reader in 1..=2 {
+                    let name = format!("reader {reader} of the whole {stream}");
+                    let recorder = Recorder::new(&self.clock, &name, self.run);
+                    self.events.extend(reader::read_all(self.cast, &address, stream, recorder));
+                }
             }
             self.kill(server);
             self.restart(server);
         }
+    }
+
+    /// Whether anything was in any queue.
+    fn drain_queues(&mut self, address: &Address) -> bool {
+        let before = self.events.len();
+        for Queue(queue, ..) in self.cast.queues.iter().filter(|Queue(.., terms)| terms.stream.is_none()) {
+            let recorder = Recorder::new(&self.clock, &format!("drain of {queue}"), self.run);
+            self.events.extend(consumer::drain(self.cast, address, queue, recorder));
+        }
+        self.events.len() > before
     }
 
     /// The history so far; to be judged after a drain.
@@ -193,19 +254,24 @@ impl Load {
         let publisher = u16::try_from(role).expect("there are few roles");
         let random = Random::new(self.seed ^ u64::from(self.run) << 32 ^ u64::from(publisher) << 16);
         let recorder = Recorder::new(&self.clock, &format!("client {role}"), self.run);
-        let (sequence, run) = (self.sequences[role], self.run);
+        let (cast, sequence, run) = (self.cast, self.sequences[role], self.run);
         thread::spawn(move || {
             let connection = Connection::ready(&address);
-            let mut client = Client { connection, recorder, random, publisher, sequence, over };
+            let mut client = Client { cast, connection, recorder, random, publisher, sequence, over };
             ready.send(()).expect("the test waits for its clients");
-            match ROLES[role] {
+            match cast.roles[role] {
                 Role::Publisher(targets) => publisher::publish(&mut client, targets, &publisher::STEADY),
-                Role::Filler(_) if run.is_multiple_of(FILLER_RUNS) => {}
+                Role::Filler(_) | Role::Giver(_) if run.is_multiple_of(FILLER_RUNS) => {}
                 Role::Filler(targets) => publisher::publish(&mut client, targets, &publisher::HURRIED),
+                Role::Giver(targets) => publisher::publish(&mut client, targets, &publisher::STEADY),
                 Role::Committer(targets) => worker::commit(&mut client, targets),
                 Role::Worker => worker::work(&mut client),
                 Role::Sleeper(_) if !run.is_multiple_of(SLEEPER_RUNS) => {}
-                Role::Consumer(habit) | Role::Sleeper(habit) => consumer::consume(&mut client, habit),
+                Role::Taker(_) if !run.is_multiple_of(FILLER_RUNS) => {}
+                Role::Consumer(habit) | Role::Sleeper(habit) | Role::Taker(habit) => {
+                    consumer::consume(&mut client, habit);
+                }
+                Role::Reader(stream, start) => reader::read(&mut client, stream, start),
             }
             client
         })
@@ -213,15 +279,47 @@ impl Load {
 }
 
 impl Client {
+    fn only_taking(cast: &'static Cast, address: &Address, recorder: Recorder) -> Self {
+        let (connection, random) = (Connection::ready(address), Random::new(0));
+        Self { cast, connection, recorder, random, publisher: 0, sequence: 0, over: Arc::default() }
+    }
+
     /// Most are small, and some are of many frames.
     fn publish(&mut self, target: &Target, sent: Sent) {
         self.sequence += 1;
         let message = MessageId { publisher: self.publisher, sequence: self.sequence };
-        let filler = if self.random.one_in(300) { 200_000 } else { self.random.below(600) };
+        let filler = if self.random.one_in(300) { 200_000 } else { self.random.below(target.body_bytes) };
         let body = write_body(message, filler);
-        let fields = Fields::default().with("exchange", target.exchange).with("routing_key", target.key);
-        self.recorder.note(What::Publish { message, queues: target.queues, sent });
+        let wishes = target.wish.draw(&mut self.random);
+        let mut fields = Fields::default().with("exchange", target.exchange).with("routing_key", target.key);
+        if let Some(ttl) = wishes.ttl_ms {
+            fields = fields.with("expiration", ttl.to_string());
+        }
+        if let Some(delay) = wishes.delay_ms {
+            fields = fields.with("headers", format!("{{x-delay=I:{delay}}}"));
+        }
+        if wishes.priority > 0 {
+            fields = fields.with("priority", wishes.priority.to_string());
+        }
+        self.recorder.note(What::Publish { message, queues: target.queues, sent, wishes });
         self.connection.publish(1, &fields.with("delivery_mode", "2"), &body);
+    }
+
+    /// Sends a method and waits for its reply; whether the connection is still there. The kill may come before everybody
+    /// has begun.
+    fn ask(&mut self, name: &str, fields: &str) -> bool {
+        self.connection.send(1, name, &Fields::parse(fields));
+        loop {
+            let event = self.connection.next(raw::PATIENCE);
+            if is_gone(&event.happening) {
+                return false;
+            }
+            match event.method_name() {
+                Some(answer) if method::answers(name, answer) => return true,
+                Some("connection.blocked" | "connection.unblocked") => {}
+                _ => panic!("{name} {fields} was answered by {event}"),
+            }
+        }
     }
 
     fn is_over(&self) -> bool {

@@ -85,6 +85,8 @@ struct Publish<'a> {
     from: Option<(u64, [u64; 1])>,
     /// Whether the queues that may refuse it have been asked.
     is_admitted: bool,
+    /// Whether nobody publishes it: it comes from a queue.
+    is_moved: bool,
     /// Whether one of them did.
     is_refused: bool,
     first: Position,
@@ -174,14 +176,22 @@ impl<'a> Batch<'a> {
         self.operations.push(Operation::Settle(settle));
     }
 
+    /// What is rejected and becomes dead letters: queues, and places in them.
+    pub(crate) fn dead_letters(&self) -> impl Iterator<Item = (&Arc<QueueInfo>, &[u64])> {
+        self.operations.iter().filter_map(|operation| match operation {
+            Operation::Settle(settle) if settle.dead_letters => Some((&settle.queue, &*settle.slots)),
+            _ => None,
+        })
+    }
+
     /// After [`crate::Broker::apply`]: what became of each publish, in order.
     pub fn published(&self) -> impl Iterator<Item = Published> {
         self.operations.iter().filter_map(|operation| match operation {
-            Operation::Publish(publish) => {
+            Operation::Publish(publish) if !publish.is_moved => {
                 let Publish { token, last: position, is_refused, .. } = *publish;
                 Some(Published { token, position, is_refused })
             }
-            Operation::Settle(_) => None,
+            _ => None,
         })
     }
 }
@@ -189,7 +199,7 @@ impl<'a> Batch<'a> {
 impl<'a> Publish<'a> {
     fn new(route: Arc<Route>, body: Body<'a>, token: u64) -> Self {
         let (first, last) = (Position(0), Position(0));
-        Self { route, body, token, from: None, is_admitted: false, is_refused: false, first, last }
+        Self { route, body, token, from: None, is_admitted: false, is_moved: false, is_refused: false, first, last }
     }
 
     fn view(&self, now: Millis) -> MessageView<'_> {

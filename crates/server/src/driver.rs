@@ -263,7 +263,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return Ok(false);
         }
         if self.left_is_ready && !self.left.is_empty() {
-            self.offer_left(now);
+            self.offer_left();
             return Ok(true);
         }
         READ_BUFFER.with_borrow_mut(|buffer| {
@@ -282,10 +282,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             // single piece does.
             if len < kept {
                 self.left.extend_from_slice(&buffer[kept..kept + len]);
-                self.offer_left(now);
+                self.offer_left();
             } else {
                 buffer[..kept].copy_from_slice(&self.left);
-                let used = self.offer(&buffer[..kept + len], now);
+                let used = self.offer(&buffer[..kept + len]);
                 self.left = buffer[used..kept + len].to_vec();
             }
             Ok(true)
@@ -293,9 +293,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Lets the session use what is left of earlier input.
-    fn offer_left(&mut self, now: Millis) {
+    fn offer_left(&mut self) {
         let mut left = std::mem::take(&mut self.left);
-        let used = self.offer(&left, now);
+        let used = self.offer(&left);
         left.drain(..used);
         // Nothing is kept by a connection that has nothing to keep.
         self.left = if left.is_empty() { Vec::new() } else { left };
@@ -316,8 +316,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Lets the session use input. Returns how much of it was used.
-    fn offer(&mut self, input: &[u8], now: Millis) -> usize {
-        let used = self.session.receive(input, now);
+    fn offer(&mut self, input: &[u8]) -> usize {
+        // The clock is read after the input: a message must not seem older than it is, or it would die too early.
+        let used = self.session.receive(input, self.server.clock.now());
         self.left_is_ready = self.session.intake() == Intake::Paused;
         used
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Names a message for ever: a publisher never uses a sequence number twice, also not after a restart of the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,13 +30,57 @@ pub enum Sent {
     Within(TransactionId),
 }
 
+/// What a queue was declared to do with its messages, besides keeping them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// The queue that its dead letters go to.
+    pub letters: Option<&'static str>,
+    /// How long a message may wait.
+    pub ttl_ms: Option<u64>,
+    /// The first goes when there are too many.
+    pub sheds: bool,
+    /// Higher priorities come first.
+    pub ranks: bool,
+    pub stream: Option<Retention>,
+}
+
+/// How much of itself a stream keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    All,
+    Some,
+}
+
+/// What a publisher asks for with one message.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wishes {
+    pub ttl_ms: Option<u64>,
+    pub delay_ms: Option<u64>,
+    pub priority: u64,
+}
+
+/// What a dead letter tells of its death, and of how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    pub queue: String,
+    pub reason: String,
+    pub count: i128,
+    pub deaths: usize,
+}
+
 #[derive(Clone, Debug)]
 pub enum What {
+    /// A queue with terms of its own; one without needs no declaration here.
+    Declare {
+        queue: &'static str,
+        terms: Terms,
+    },
     /// Written before the publish is sent, so that there is no delivery that precedes it.
     Publish {
         message: MessageId,
         queues: &'static [&'static str],
         sent: Sent,
+        wishes: Wishes,
     },
     Confirm {
         publisher: u16,
@@ -51,6 +96,17 @@ pub enum What {
         queue: &'static str,
         message: MessageId,
         redelivered: bool,
+        death: Option<Death>,
+    },
+    /// A reader begins, at the first message or at a number.
+    ReadFrom {
+        stream: &'static str,
+        offset: Option<u64>,
+    },
+    Read {
+        stream: &'static str,
+        message: MessageId,
+        offset: u64,
     },
     /// A delivery whose body is not as it was written.
     Unreadable {
@@ -67,6 +123,12 @@ pub enum What {
         queue: &'static str,
         message: MessageId,
     },
+    /// Given back, never to come again.
+    Reject {
+        queue: &'static str,
+        message: MessageId,
+        within: Option<TransactionId>,
+    },
     CommitAsked(TransactionId),
     CommitAnswered(TransactionId),
     RolledBack(TransactionId),
@@ -77,6 +139,8 @@ pub enum What {
 #[derive(Clone, Debug)]
 pub struct Event {
     pub at: u64,
+    /// Milliseconds since 1970.
+    pub ms: u64,
     /// The broker's run, between two kills.
     pub run: u32,
     pub client: Arc<str>,
@@ -85,7 +149,8 @@ pub struct Event {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{} run {} {}: {:?}", self.at, self.run, self.client, self.what)
+        let Self { at, ms, run, client, what } = self;
+        write!(f, "#{at} run {run} at {}.{:03} s {client}: {what:?}", ms / 1000 % 10_000, ms % 1000)
     }
 }
 
@@ -118,7 +183,8 @@ impl Recorder {
 
     pub fn note(&mut self, what: What) {
         let (at, client) = (self.clock.tick(), Arc::clone(&self.client));
-        self.events.push(Event { at, run: self.run, client, what });
+        let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        self.events.push(Event { at, ms, run: self.run, client, what });
     }
 
     pub fn transaction(&self) -> TransactionId {

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Client, PATIENCE, QUEUES, Random, is_gone, worker};
-use crate::checker::{Event, MessageId, Recorder, TransactionId, What, read_body};
-use crate::raw::{self, Address, Connection, Happening};
+use super::{Cast, Client, PATIENCE, is_gone, worker};
+use crate::checker::{Death, Event, MessageId, Recorder, TransactionId, What, read_body};
+use crate::raw::method::{Field, Named};
+use crate::raw::{self, Address, Happening, Table, Value};
 
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// How long a queue must have been silent to be asked whether it is empty.
@@ -17,6 +18,13 @@ pub(super) struct Habit {
     pub ack: Ack,
     /// Puts back one in so many that come for the first time; 0 for none.
     pub requeue_one_in: usize,
+    /// Rejects one in so many of the others, for good; 0 for none. Not with [`Ack::Many`].
+    pub reject_one_in: usize,
+}
+
+/// Takes one after the other, and puts none back.
+pub(super) const fn taking(queue: &'static str, ack: Ack) -> Habit {
+    Habit { queue, ack, requeue_one_in: 0, reject_one_in: 0 }
 }
 
 #[derive(Clone, Copy)]
@@ -47,10 +55,10 @@ pub(super) struct Taken {
 
 /// Consumes until the connection is gone.
 pub(super) fn consume(client: &mut Client, habit: Habit) {
-    if matches!(habit.ack, Ack::Commit(_)) {
-        client.connection.call(1, "tx.select", "");
+    let commits = matches!(habit.ack, Ack::Commit(_));
+    if commits && !client.ask("tx.select", "") || !begin(client, habit.queue, 50) {
+        return;
     }
-    begin(client, habit.queue, 50);
     let mut taken = Vec::new();
     loop {
         // Whoever waits for more while enough is there may wait for ever: the broker sends no more than it may.
@@ -75,7 +83,7 @@ fn settle(client: &mut Client, habit: Habit, taken: &mut Vec<Taken>) -> bool {
             }
             client.settle("basic.ack", last, "multiple");
         }
-        Ack::Commit(_) => return commit(client, taken),
+        Ack::Commit(_) => return commit(client, habit.reject_one_in, taken),
     }
     true
 }
@@ -85,17 +93,26 @@ fn settle_one(client: &mut Client, habit: Habit, one: &Taken) {
     if !redelivered && client.random.one_in(habit.requeue_one_in) {
         client.recorder.note(What::Requeue { queue, message });
         client.settle("basic.nack", tag, "requeue");
+    } else if client.random.one_in(habit.reject_one_in) {
+        client.recorder.note(What::Reject { queue, message, within: None });
+        client.settle("basic.reject", tag, "");
     } else {
         client.recorder.note(What::Ack { queue, message, within: None });
         client.settle("basic.ack", tag, "");
     }
 }
 
-/// Acknowledges all within one transaction; whether the connection is still there.
-fn commit(client: &mut Client, taken: &mut Vec<Taken>) -> bool {
+/// Acknowledges all within one transaction, or rejects some; whether the connection is still there.
+fn commit(client: &mut Client, reject_one_in: usize, taken: &mut Vec<Taken>) -> bool {
     let transaction = client.recorder.transaction();
     for one in std::mem::take(taken) {
-        ack_within(client, &one, transaction);
+        if client.random.one_in(reject_one_in) {
+            let Taken { queue, tag, message, .. } = one;
+            client.recorder.note(What::Reject { queue, message, within: Some(transaction) });
+            client.settle("basic.reject", tag, "");
+        } else {
+            ack_within(client, &one, transaction);
+        }
     }
     worker::end(client, transaction, true, taken)
 }
@@ -105,10 +122,11 @@ pub(super) fn ack_within(client: &mut Client, one: &Taken, transaction: Transact
     client.settle("basic.ack", one.tag, "");
 }
 
-pub(super) fn begin(client: &mut Client, queue: &'static str, prefetch: u16) {
-    client.connection.call(1, "basic.qos", &format!("prefetch_count={prefetch}"));
+/// Begins to consume; whether the connection is still there.
+pub(super) fn begin(client: &mut Client, queue: &'static str, prefetch: u16) -> bool {
     // The tag tells of which queue a delivery is.
-    client.connection.call(1, "basic.consume", &format!("queue={queue} consumer_tag={queue}"));
+    client.ask("basic.qos", &format!("prefetch_count={prefetch}"))
+        && client.ask("basic.consume", &format!("queue={queue} consumer_tag={queue}"))
 }
 
 /// Waits for one event; how many deliveries it brought, or nothing if the connection is gone.
@@ -124,32 +142,55 @@ pub(super) fn take(client: &mut Client, patience: Duration, taken: &mut Vec<Take
 
 /// Writes down a delivery. One that can't be read is never settled, and so can't hide.
 pub(super) fn read(client: &mut Client, event: &raw::Event) -> Option<Taken> {
-    let Happening::Content { method, body, .. } = &event.happening else { return None };
-    let tag = method.text("consumer_tag");
-    let queue = *QUEUES.iter().find(|queue| **queue == tag).unwrap_or_else(|| panic!("{event} to nobody"));
-    let Some(message) = read_body(body) else {
-        let beginning = body.iter().take(BEGINNING_BYTES).copied().collect::<Vec<u8>>().escape_ascii().to_string();
-        client.recorder.note(What::Unreadable { queue, beginning });
-        return None;
-    };
+    let Happening::Content { method, properties, body } = &event.happening else { return None };
+    let queue = client.cast.queue(&method.text("consumer_tag")).unwrap_or_else(|| panic!("{event} to nobody"));
+    let message = read_message(client, queue, body)?;
     let redelivered = method.number("redelivered") == 1;
-    client.recorder.note(What::Deliver { queue, message, redelivered });
+    client.recorder.note(What::Deliver { queue, message, redelivered, death: death(properties) });
     Some(Taken { queue, tag: method.number("delivery_tag"), message, redelivered })
 }
 
-/// Takes and acknowledges, in transactions, all that is in a queue.
-pub(super) fn drain(address: &Address, queue: &'static str, recorder: Recorder) -> Vec<Event> {
-    const TOGETHER: usize = 200;
-    let mut client = Client {
-        connection: Connection::ready(address),
-        recorder,
-        random: Random::new(0),
-        publisher: 0,
-        sequence: 0,
-        over: Default::default(),
+/// Whose a body is. That it is not whole is written down.
+pub(super) fn read_message(client: &mut Client, queue: &'static str, body: &[u8]) -> Option<MessageId> {
+    let message = read_body(body);
+    if message.is_none() {
+        let beginning = body.iter().take(BEGINNING_BYTES).copied().collect::<Vec<u8>>().escape_ascii().to_string();
+        client.recorder.note(What::Unreadable { queue, beginning });
+    }
+    message
+}
+
+pub(super) fn header<'p>(properties: &'p Named, name: &str) -> Option<&'p Value> {
+    let headers = properties.iter().find(|(property, _)| *property == "headers");
+    let Some((_, Field::Table(headers))) = headers else { return None };
+    entry(headers, name)
+}
+
+fn entry<'t>(table: &'t Table, name: &str) -> Option<&'t Value> {
+    table.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+}
+
+/// What the first entry of the header `x-death` tells.
+fn death(properties: &Named) -> Option<Death> {
+    let Value::Array(deaths) = header(properties, "x-death")? else { return None };
+    let Value::Table(death) = deaths.first()? else { return None };
+    let text = |name: &str| match entry(death, name) {
+        Some(Value::Text(text)) => String::from_utf8_lossy(text).into_owned(),
+        _ => String::new(),
     };
-    client.connection.call(1, "tx.select", "");
-    begin(&mut client, queue, 400);
+    let count = match entry(death, "count") {
+        Some(Value::Integer(_, count)) => *count,
+        _ => 0,
+    };
+    Some(Death { queue: text("queue"), reason: text("reason"), count, deaths: deaths.len() })
+}
+
+/// Takes and acknowledges, in transactions, all that is in a queue.
+pub(super) fn drain(cast: &'static Cast, address: &Address, queue: &'static str, recorder: Recorder) -> Vec<Event> {
+    const TOGETHER: usize = 200;
+    let mut client = Client::only_taking(cast, address, recorder);
+    let begun = client.ask("tx.select", "") && begin(&mut client, queue, 400);
+    assert!(begun, "the broker has gone before queue {queue} was drained");
     let mut taken = Vec::new();
     let end = Instant::now() + DRAIN_LIMIT;
     loop {
@@ -157,7 +198,7 @@ pub(super) fn drain(address: &Address, queue: &'static str, recorder: Recorder) 
         let count = take(&mut client, SILENCE, &mut taken);
         let count = count.unwrap_or_else(|| panic!("the broker has gone while queue {queue} was drained"));
         if taken.len() >= TOGETHER || count == 0 && !taken.is_empty() {
-            assert!(commit(&mut client, &mut taken), "the broker has gone while queue {queue} was drained");
+            assert!(commit(&mut client, 0, &mut taken), "the broker has gone while queue {queue} was drained");
         } else if count == 0 && is_empty(&mut client, queue, &mut taken) {
             return client.recorder.into_events();
         }

@@ -24,7 +24,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Until the connection is gone, or publishing is over and everything is answered.
 pub(super) fn publish(client: &mut Client, targets: &[Target], pace: &Pace) {
-    client.connection.call(1, "confirm.select", "");
+    if !client.ask("confirm.select", "") {
+        return;
+    }
     let mut outstanding = BTreeSet::new();
     let mut tag = 0;
     while !client.is_over() {

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::consumer::{self, Taken};
-use super::{Client, NEWS, PATIENCE, REQUESTS, RESULTS, Target, is_gone};
+use super::work::{NEWS, REQUESTS, RESULTS};
+use super::{Client, PATIENCE, Target, is_gone};
 use crate::checker::{Sent, TransactionId, What};
 use crate::raw::{Fields, method};
 
@@ -15,7 +16,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Publishes in transactions until the connection is gone, or publishing is over.
 pub(super) fn commit(client: &mut Client, targets: &[Target]) {
-    client.connection.call(1, "tx.select", "");
+    if !client.ask("tx.select", "") {
+        return;
+    }
     while !client.is_over() {
         let transaction = client.recorder.transaction();
         for _ in 0..=client.random.below(PUBLISHES) {
@@ -32,8 +35,9 @@ pub(super) fn commit(client: &mut Client, targets: &[Target]) {
 /// Answers requests until the connection is gone, or publishing is over.
 pub(super) fn work(client: &mut Client) {
     let queue = REQUESTS.queues[0];
-    client.connection.call(1, "tx.select", "");
-    consumer::begin(client, queue, 10);
+    if !client.ask("tx.select", "") || !consumer::begin(client, queue, 10) {
+        return;
+    }
     let mut taken = Vec::new();
     while !client.is_over() {
         if taken.len() < REQUESTS_TOGETHER {

@@ -9,7 +9,7 @@ use super::Broker;
 use crate::{
     message::{BLIND_KEYS, Message, MessageView},
     publish::{Batch, Route},
-    queue::{Aftermath, Departure, Reason},
+    queue::{Aftermath, Departure, Queue, Reason},
     record,
     rules::DeadLetterTarget,
     topology::{QueueId, QueueInfo},
@@ -26,6 +26,24 @@ impl Broker {
     /// Sends on what has left its queue.
     pub(crate) fn send_on(&self, departures: Vec<Departure>, after: &mut Aftermath) {
         let mut batch = Batch::default();
+        self.join(&mut batch, departures, after);
+        self.apply_to(&mut batch, after);
+    }
+
+    /// Has what a transaction rejects move with the transaction's own append. What is in the log alone has to be read
+    /// first, and moves later.
+    pub(crate) fn join_rejected(&self, batch: &mut Batch<'_>, after: &mut Aftermath) {
+        for (queue, slots) in batch.dead_letters() {
+            let mut shard = self.shards[self.shard_index(queue.id)].lock();
+            let reject = |queue: &mut Queue| slots.iter().for_each(|slot| queue.reject(*slot, after));
+            shard.with(queue, reject);
+        }
+        let departures = std::mem::take(&mut after.departures);
+        self.join(batch, departures, after);
+    }
+
+    /// Has messages leave their queues with a batch.
+    fn join(&self, batch: &mut Batch<'_>, departures: Vec<Departure>, after: &mut Aftermath) {
         let mut last = None;
         for departure in departures {
             let from = (departure.queue.holder(departure.priority), departure.record);
@@ -45,13 +63,12 @@ impl Broker {
             };
             let at_least_once = rules.dead_letter.as_ref().is_some_and(|target| target.at_least_once);
             let must_arrive = at_least_once && departure.reason != Reason::Delayed;
-            if !self.move_to(&mut batch, route, message, (from, must_arrive), after) {
+            if !self.move_to(batch, route, message, (from, must_arrive), after) {
                 let queue = Arc::clone(&departure.queue);
                 let mut shard = self.shards[self.shard_index(queue.id)].lock();
                 shard.with(&queue, |queue| queue.keep_back(departure, after.now));
             }
         }
-        self.apply_to(&mut batch, after);
     }
 
     /// The same as [`Self::dead_letter`] for the most common letters, but quick: from a message that has not died before and

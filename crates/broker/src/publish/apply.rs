@@ -68,6 +68,9 @@ impl Broker {
 
     /// Applies a batch, and leaves what is to be done without locks.
     pub(crate) fn apply_to(&self, batch: &mut Batch<'_>, after: &mut Aftermath) -> Position {
+        if batch.transaction {
+            self.join_rejected(batch, after);
+        }
         if batch.limited {
             self.admit_all(batch, after);
         }
@@ -190,8 +193,9 @@ impl Broker {
             }
             pieces.push(Piece { head: head..heads.len(), holders: first..holders.len() });
         }
-        let timed: Vec<_> = timed.iter().map(|state: &State| (state.key(), state.value())).collect();
-        let mut entries: Vec<_> = timed.iter().map(|(key, value)| Entry::Put { key, value }).collect();
+        let states = timed.iter().map(|queue| State::Timed(queue.id));
+        let states: Vec<_> = states.map(|state| (state.key(), state.value())).collect();
+        let mut entries: Vec<_> = states.iter().map(|(key, value)| Entry::Put { key, value }).collect();
         let (mut sync, mut pieces) = (!entries.is_empty(), pieces.into_iter());
         for operation in &batch.operations {
             match operation {
@@ -204,6 +208,7 @@ impl Broker {
                         sync |= publish.route.sync && publish.from.is_none();
                     }
                     if let Some((holder, positions)) = &publish.from {
+                        sync |= batch.transaction;
                         entries.push(Entry::Release { holder: *holder, positions });
                     }
                 }
@@ -219,6 +224,8 @@ impl Broker {
         }
         let durability = if sync { Durability::Fsync } else { Durability::Os };
         let mut next = self.log.append(&entries, durability).0;
+        // Only now: nobody else may rely on what the log does not have yet.
+        timed.iter().for_each(|queue| queue.is_timed.store(true, Ordering::Relaxed));
         let mut holds = Vec::with_capacity(entries.len());
         for entry in &entries {
             if let Entry::Hold { .. } = entry {
@@ -300,10 +307,11 @@ impl Settle {
 }
 
 /// Notes which queues get their first message with a time of its own.
-fn note_timed(queues: &[Arc<QueueInfo>], timed: &mut Vec<State>) {
+fn note_timed(queues: &[Arc<QueueInfo>], timed: &mut Vec<Arc<QueueInfo>>) {
     for queue in queues {
-        if queue.durable && !queue.is_timed.swap(true, Ordering::Relaxed) {
-            timed.push(State::Timed(queue.id));
+        let is_known = || queue.is_timed.load(Ordering::Relaxed) || timed.iter().any(|known| known.id == queue.id);
+        if queue.durable && !is_known() {
+            timed.push(Arc::clone(queue));
         }
     }
 }
@@ -336,6 +344,7 @@ impl Broker {
         after: &mut Aftermath,
     ) -> bool {
         let mut publish = Publish::new(route, Body::Owned(message), 0);
+        publish.is_moved = true;
         self.admit(&mut publish, after);
         batch.streams |= publish.route.streams;
         let (holder, record) = from;

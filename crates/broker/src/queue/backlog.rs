@@ -17,7 +17,7 @@ use std::{
 
 pub use self::{run::Purged, timetable::Expired};
 use self::{run::Run, timetable::Timetable};
-use crate::{limits, log::Position, message::Message};
+use crate::{limits, log::Position, message::Message, session::Millis};
 
 const CHUNK_SLOTS: u64 = 64;
 
@@ -45,6 +45,8 @@ struct Slot {
     /// Nothing if it is in the log alone, to be read again if it comes back.
     message: Option<Arc<Message>>,
     record: Position,
+    /// When its own time is over, which is known also of what is in the log alone.
+    due: Option<Millis>,
     /// Bytes of its body.
     bytes: u32,
     redelivered: bool,
@@ -167,8 +169,8 @@ impl Backlog {
         let number = self.tail;
         self.tail += 1;
         let Queued { message, record, redelivered } = queued;
-        let bytes = message.payload_len() as u32;
-        self.insert(number, Slot { message: Some(message), record, bytes, redelivered, held, readable: false });
+        let (due, bytes) = (message.traits().due, message.payload_len() as u32);
+        self.insert(number, Slot { message: Some(message), record, due, bytes, redelivered, held, readable: false });
         number
     }
 
@@ -263,7 +265,7 @@ impl Backlog {
         let Some(slot) = self.slot_mut(number).filter(|slot| slot.held) else { return false };
         slot.held = false;
         slot.redelivered = true;
-        let (bytes, due) = (slot.bytes, slot.message.as_ref().and_then(|message| message.traits().due));
+        let (bytes, due) = (slot.bytes, slot.due);
         self.held -= 1;
         self.ready += 1;
         self.ready_bytes += u64::from(bytes);

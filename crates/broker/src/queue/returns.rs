@@ -1,7 +1,7 @@
 //! Messages that come back: how often, and whether they wait, or have come back too often.
 
 use super::{Aftermath, Attempts, Queue, Reason, backlog::Expired, priority_of};
-use crate::rules::CountedAttempts;
+use crate::{message::Message, rules::CountedAttempts};
 
 impl Queue {
     /// A held message comes back.
@@ -26,19 +26,28 @@ impl Queue {
                 return self.wait_for(Some(at));
             }
         }
-        if let Some(backlog) = self.backlog_of(slot) {
-            backlog.requeue(slot);
-        }
-        self.note_times_of(message.as_deref());
+        self.put_back(slot, message.as_deref());
     }
 
     /// A message that came back has waited long enough.
     pub(super) fn rested(&mut self, slot: u64) {
         let message = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot)).and_then(|(_, message)| message);
-        if let Some(backlog) = self.backlog_of(slot) {
+        self.put_back(slot, message.as_deref());
+    }
+
+    /// A message waits again, and may be due. When its own time is over is known without its body.
+    fn put_back(&mut self, slot: u64, message: Option<&Message>) {
+        let due = self.backlog_of(slot).and_then(|backlog| {
             backlog.requeue(slot);
-        }
-        self.note_times_of(message.as_deref());
+            backlog.due()
+        });
+        self.wait_for(due);
+        self.note_times_of(message);
+    }
+
+    /// A message that a consumer held is rejected, and becomes a dead letter.
+    pub fn reject(&mut self, slot: u64, after: &mut Aftermath) {
+        self.depart_held(slot, Reason::Rejected, after);
     }
 
     /// A message that a consumer held leaves the queue.

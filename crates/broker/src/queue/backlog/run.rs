@@ -242,8 +242,12 @@ impl Backlog {
         }
         self.loading = false;
         if !wanted.only.is_empty() {
-            self.is_missing_some |= messages.is_empty();
+            let is_empty = messages.is_empty();
             self.fill_returned(messages);
+            // What has become due meanwhile is no longer wanted.
+            let is_wanted = |slot: &Slot| slot.message.is_none() && wanted.only.binary_search(&slot.record.0).is_ok();
+            let mut returned = self.returned.iter().filter_map(|number| self.slot(*number));
+            self.is_missing_some |= is_empty && returned.any(is_wanted);
             return true;
         }
         for (record, message) in messages {
@@ -268,7 +272,7 @@ impl Backlog {
             }
             let redelivered = record < restart;
             let message = Some(message);
-            self.insert(number, Slot { message, record, bytes, redelivered, held: false, readable: true });
+            self.insert(number, Slot { message, record, due, bytes, redelivered, held: false, readable: true });
         }
         self.run.first = next.0;
         if self.run.is_empty() {
@@ -287,9 +291,6 @@ impl Backlog {
             let Ok(at) = messages.binary_search_by_key(&slot.record, |(record, _)| *record) else { continue };
             slot.message = Some(Arc::clone(&messages[at].1));
             self.memory_bytes += messages[at].1.memory_bytes();
-            if let Some(due) = messages[at].1.traits().due {
-                self.timetable.add(due, number);
-            }
         }
     }
 

@@ -3,10 +3,10 @@
 //! An entry is left behind when its message goes before its time. Such entries are told from others when their time
 //! comes, and swept out before they are too many.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{Backlog, Queued};
-use crate::{log::Position, message::Message, session::Millis};
+use crate::{log::Position, session::Millis};
 
 /// Entries that may be left behind before it is worth to sweep.
 const STALE_ENTRIES: usize = 4096;
@@ -82,8 +82,7 @@ impl Backlog {
     }
 
     fn is_due(&self, due: Millis, number: u64) -> bool {
-        let is_it = |message: &Arc<Message>| message.traits().due == Some(due);
-        self.slot(number).is_some_and(|slot| !slot.held && slot.message.as_ref().is_some_and(is_it))
+        self.slot(number).is_some_and(|slot| !slot.held && slot.due == Some(due))
     }
 
     fn remove_ready(&mut self, number: u64) -> Expired {
