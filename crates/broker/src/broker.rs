@@ -294,12 +294,14 @@ impl Broker {
             State::User(..) => 1,
             State::Policy { .. } | State::Parameter { .. } | State::Exchange { .. } => 2,
             State::Queue { .. } | State::Delay { .. } => 3,
-            State::Binding { .. } | State::Timed(_) | State::Segment { .. } => 4,
+            State::Binding { .. } | State::Timed(_) | State::Segment { .. } | State::Attempts { .. } => 4,
         });
         let mut queues = BTreeMap::new();
         let mut segments: HashMap<QueueId, Vec<(u64, Segment)>> = HashMap::new();
+        let mut attempted = Vec::new();
         for state in states {
             match state {
+                State::Attempts { id, record, attempts } => attempted.push((id, record, attempts)),
                 State::Segment { id, offset, segment } => segments.entry(id).or_default().push((offset, segment)),
                 state => self.restore_state(state, &mut queues)?,
             }
@@ -322,6 +324,12 @@ impl Broker {
                     let drop = Entry::Drop { holder: held.holder, from: 0, before: u64::MAX, except: &[] };
                     self.log.append(&[drop], Durability::Os);
                 }
+            }
+        }
+        for (id, record, attempts) in attempted {
+            let restore = |queue: &mut Queue| queue.restore_attempts(Position(record), attempts);
+            if self.shards[self.shard_index(id)].lock().with_id(id.0, restore) != Some(true) {
+                self.log.append(&[Entry::Remove { key: &State::attempts_key(id, record) }], Durability::Os);
             }
         }
         let mut after = self.aftermath();
@@ -363,8 +371,8 @@ impl Broker {
                 self.insert_delay_queue(&info, &exchange);
                 queues.insert(id.0, info);
             }
-            // Segments belong to streams, which get them once they are there.
-            State::Segment { .. } => {}
+            // What belongs to what is in a queue comes once that is there.
+            State::Segment { .. } | State::Attempts { .. } => {}
             State::Timed(id) => {
                 if let Some(info) = queues.get(&id.0) {
                     info.is_timed.store(true, Ordering::Relaxed);

@@ -74,6 +74,8 @@ pub struct Aftermath {
     pub segments: Vec<SegmentChange>,
     /// Streams with readers that wait for the log to commit.
     pub uncommitted: Vec<Arc<QueueInfo>>,
+    /// How often messages came back, and which of those are gone: their records.
+    pub attempts: Vec<(Arc<QueueInfo>, Position, Option<Attempts>)>,
     /// What is published or delivered and traced.
     pub traces: Vec<Traced>,
     /// Queues that nobody has used for as long as they may live without.
@@ -121,7 +123,7 @@ pub struct Queue {
     /// The messages, if they stay when they have been read.
     stream: Option<Box<Stream>>,
     consumers: Consumers,
-    /// Attempts to deliver messages that came back, by slot.
+    /// Attempts to deliver messages that came back, by record: only durable queues count them.
     attempts: BTreeMap<u64, Attempts>,
     /// Messages that came back and wait for their next attempt.
     resting: BTreeSet<(Millis, u64)>,
@@ -315,7 +317,10 @@ impl Queue {
                 held
             };
             let Queued { record, redelivered, .. } = queued;
-            let attempts = self.attempts_at(slot, redelivered);
+            let attempts = self.attempts_of(record, redelivered);
+            if settles_itself {
+                self.forget_attempts(record, after);
+            }
             let handout = Handout { slot, record, redelivered, counted, attempts, offset: None };
             self.deliver(index, handout, &Draft::owned(&queued.message), after);
         }
@@ -430,7 +435,7 @@ impl Queue {
                 // It means nothing for the message, but the consumer can take another one.
                 Settlement::Late => {}
                 Settlement::Accept | Settlement::Reject => {
-                    self.forget_attempts(slot);
+                    self.forget_attempts_at(slot, after);
                     if let Some(backlog) = self.backlog_of(slot) {
                         backlog.settle(slot);
                     }
@@ -472,7 +477,10 @@ impl Queue {
         self.read_ahead(after);
         match (fetched, &self.unreadable) {
             (Some((slot, queued)), _) => {
-                let attempts = self.attempts.get(&slot).copied().unwrap_or_default();
+                let attempts = self.attempts_of(queued.record, queued.redelivered);
+                if settled {
+                    self.forget_attempts(queued.record, after);
+                }
                 Fetch::Message { slot, queued, attempts }
             }
             (None, _) if self.ready() == 0 => Fetch::Empty,
@@ -493,11 +501,12 @@ impl Queue {
     }
 
     /// Removes all messages that wait.
-    fn purge(&mut self) -> Vec<(u8, Purged)> {
+    fn purge(&mut self, after: &mut Aftermath) -> Vec<(u8, Purged)> {
         let departing = self.departing.records();
-        self.attempts.retain(|slot, _| self.levels.iter().any(|(_, backlog)| backlog.held_at(*slot).is_some()));
         let purge = |(priority, backlog): &mut (u8, Backlog)| (*priority, backlog.purge(&departing));
-        self.levels.iter_mut().map(purge).collect()
+        let purged = self.levels.iter_mut().map(purge).collect();
+        self.forget_attempts_but_held(after);
+        purged
     }
 
     /// Tells every consumer that the queue is gone.

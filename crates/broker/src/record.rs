@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::{
     log::{Loaded, Position},
     message::{Message, MessageView, Origin, Parts, Traits},
+    outlet::Attempts,
     policy::PolicyKind,
     queue::Segment,
     session::Millis,
@@ -316,6 +317,15 @@ pub enum State {
         /// What is known of it; of the last one no bytes, and not when its last message came.
         segment: Segment,
     },
+    /// How often a message came back.
+    Attempts {
+        /// Its queue.
+        id: QueueId,
+        /// Its record there.
+        record: u64,
+        /// How often.
+        attempts: Attempts,
+    },
     /// A policy, as [`crate::policy`] writes it.
     Policy {
         /// Its vhost.
@@ -366,6 +376,7 @@ impl State {
                 key.extend_from_slice(&id.0.to_be_bytes());
             }
             Self::Segment { id, offset, .. } => return Self::segment_key(*id, *offset),
+            Self::Attempts { id, record, .. } => return Self::attempts_key(*id, *record),
             Self::Policy { vhost, kind, name, .. } => {
                 key.push(if *kind == PolicyKind::User { b'p' } else { b'o' });
                 put_text(&mut key, vhost);
@@ -397,6 +408,14 @@ impl State {
         key
     }
 
+    /// The key of how often a message came back.
+    pub fn attempts_key(id: QueueId, record: u64) -> Vec<u8> {
+        let mut key = vec![b'n'];
+        key.extend_from_slice(&id.0.to_be_bytes());
+        key.extend_from_slice(&record.to_be_bytes());
+        key
+    }
+
     /// The key of a stream's segment.
     pub fn segment_key(id: QueueId, offset: u64) -> Vec<u8> {
         let mut key = vec![b's'];
@@ -421,6 +440,10 @@ impl State {
             Self::Vhost { metadata, .. } => put_table(&mut value, metadata),
             Self::User(_, bytes) | Self::Policy { bytes, .. } => value.extend_from_slice(bytes),
             Self::Delay { id, .. } => value.extend_from_slice(&id.0.to_be_bytes()),
+            Self::Attempts { attempts, .. } => {
+                value.extend_from_slice(&attempts.acquired.to_be_bytes());
+                value.extend_from_slice(&attempts.failed.to_be_bytes());
+            }
             Self::Segment { segment, .. } => {
                 for number in [segment.first.0, segment.from.0, segment.bytes, segment.until.0] {
                     value.extend_from_slice(&number.to_be_bytes());
@@ -455,6 +478,11 @@ impl State {
         Ok(match kind {
             b'v' => Self::Vhost { name: key.name()?, metadata: value.table()? },
             b'd' => Self::Delay { vhost: key.name()?, exchange: key.name()?, id: QueueId(value.u64()?) },
+            b'n' => Self::Attempts {
+                id: QueueId(key.u64()?),
+                record: key.u64()?,
+                attempts: Attempts { acquired: value.u32()?, failed: value.u32()? },
+            },
             b's' => Self::Segment {
                 id: QueueId(key.u64()?),
                 offset: key.u64()?,
@@ -553,6 +581,7 @@ mod tests {
             State::Vhost { name: vhost.clone(), metadata: arguments.clone() },
             State::Delay { vhost: vhost.clone(), exchange: "x".into(), id: QueueId(7) },
             State::Timed(QueueId(7)),
+            State::Attempts { id: QueueId(7), record: 8, attempts: Attempts { acquired: 2, failed: 1 } },
             State::Segment { id: QueueId(7), offset: 9, segment: Segment { bytes: 3, ..Segment::default() } },
             State::Policy { vhost: vhost.clone(), kind: PolicyKind::Operator, name: "p".into(), bytes: vec![3] },
             State::Parameter {

@@ -189,6 +189,8 @@ impl Broker {
         let mut position = self.forget(vhost, removed);
         let segments = queue.iter().flat_map(|queue| queue.segment_offsets());
         let mut keys: Vec<_> = segments.map(|offset| State::segment_key(info.id, offset)).collect();
+        let attempted = queue.iter().flat_map(|queue| queue.attempted());
+        keys.extend(attempted.map(|record| State::attempts_key(info.id, record)));
         if info.durable && info.queue_type != QueueType::Delay {
             keys.push(queue_state(info).key());
         }
@@ -237,7 +239,9 @@ impl Broker {
         self.check(caller, Access::Read, caller.vhost.queue_resource(name))?;
         let info = self.queue(caller, name)?;
         self.refuse_stream(&info, "queue.purge")?;
-        let purged = self.shards[self.shard_index(info.id)].lock().purge(&info);
+        let mut after = self.aftermath();
+        let purged = self.shards[self.shard_index(info.id)].lock().purge(&info, &mut after);
+        self.finish(after);
         let count = purged.iter().map(|(_, purged)| purged.count).sum();
         let mut entries = Vec::new();
         for (priority, Purged { records, range, except, .. }) in &purged {

@@ -246,6 +246,7 @@ impl Broker {
             std::mem::take(&mut after.loads).into_iter().for_each(|load| self.log.load(load));
             std::mem::take(&mut after.wakes).into_iter().for_each(Waker::wake);
             self.note_segments(std::mem::take(&mut after.segments));
+            self.note_attempts(&std::mem::take(&mut after.attempts));
             self.wait_for_commit(std::mem::take(&mut after.uncommitted));
             std::mem::take(&mut after.unused).iter().for_each(|queue| self.remove_unused(queue));
             let (departures, traces) = (std::mem::take(&mut after.departures), std::mem::take(&mut after.traces));
@@ -273,6 +274,28 @@ impl Broker {
         }
         drop(waiting);
         self.alarm.set(self.now());
+    }
+
+    /// Writes down how often messages came back.
+    fn note_attempts(&self, attempted: &[(Arc<QueueInfo>, Position, Option<Attempts>)]) {
+        let states = attempted.iter().filter(|(queue, record, _)| queue.durable && *record != Position(0));
+        let pairs: Vec<_> = states
+            .map(|(queue, record, attempts)| {
+                let (id, record) = (queue.id, record.0);
+                let value = attempts.map(|attempts| State::Attempts { id, record, attempts }.value());
+                (State::attempts_key(id, record), value)
+            })
+            .collect();
+        let mut entries = Vec::with_capacity(pairs.len());
+        for (key, value) in &pairs {
+            entries.push(match value {
+                Some(value) => Entry::Put { key, value },
+                None => Entry::Remove { key },
+            });
+        }
+        if !entries.is_empty() {
+            self.log.append(&entries, Durability::Os);
+        }
     }
 
     /// Writes down which segments streams have.

@@ -244,6 +244,16 @@ impl Backlog {
         self.slot(number)?.message.as_ref()
     }
 
+    /// The records of all that consumers hold.
+    pub fn held_records(&self) -> impl Iterator<Item = u64> {
+        self.slots_from(0).filter(|(_, slot)| slot.held).map(|(_, slot)| slot.record.0)
+    }
+
+    /// Whether a record may be among those that a restart has left.
+    pub fn may_hold(&self, record: Position) -> bool {
+        self.run.has(record.0)
+    }
+
     /// A held message's record, and the message if it is in memory.
     pub fn held_at(&self, number: u64) -> Option<(Position, Option<Arc<Message>>)> {
         let slot = self.slot(number).filter(|slot| slot.held)?;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Aftermath, Queue, backlog::Expired};
+use super::{Aftermath, Queue, Queued, backlog::Expired};
 use crate::{
     limits,
     log::{Load, Position, Purpose},
@@ -117,6 +117,8 @@ impl Queue {
 
     /// A message has left the backlog of a priority.
     pub(super) fn depart(&mut self, expired: Expired, priority: u8, reason: Reason, after: &mut Aftermath) {
+        let (Expired::Message(Queued { record, .. }) | Expired::Record(record)) = &expired;
+        self.forget_attempts(*record, after);
         match expired {
             Expired::Message(queued) => self.send_on(queued.message, queued.record, (priority, reason), after),
             Expired::Record(record) if self.sends_on() => {

@@ -1,14 +1,16 @@
 //! Messages that come back: how often, and whether they wait, or have come back too often.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use super::{Aftermath, Attempts, Queue, Reason, backlog::Expired, priority_of};
-use crate::{message::Message, rules::CountedAttempts};
+use crate::{log::Position, message::Message, rules::CountedAttempts};
 
 impl Queue {
     /// A held message comes back.
     pub(super) fn give_back(&mut self, slot: u64, failed: bool, after: &mut Aftermath) {
-        let Some((_, message)) = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot)) else { return };
+        let Some((record, message)) = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot)) else { return };
         if let Some(counted) = self.rules.counted_attempts {
-            let attempts = self.attempts.entry(slot).or_default();
+            let attempts = self.attempts.entry(record.0).or_default();
             match counted {
                 CountedAttempts::All => attempts.failed += 1,
                 CountedAttempts::Failed => {
@@ -16,10 +18,12 @@ impl Queue {
                     attempts.failed += u32::from(failed);
                 }
             }
-            let Attempts { failed: count, .. } = *attempts;
+            let attempts = *attempts;
+            let Attempts { failed: count, .. } = attempts;
             if self.rules.delivery_limit.is_some_and(|limit| count > limit) {
                 return self.depart_held(slot, Reason::DeliveryLimit, after);
             }
+            after.attempts.push((Arc::clone(&self.info), record, Some(attempts)));
             if let Some(wait) = self.rules.delayed_retry.and_then(|retry| retry.wait_ms(count, failed)) {
                 let at = after.now.plus(wait);
                 self.resting.insert((at, slot));
@@ -52,7 +56,6 @@ impl Queue {
 
     /// A message that a consumer held leaves the queue.
     pub(super) fn depart_held(&mut self, slot: u64, reason: Reason, after: &mut Aftermath) {
-        self.forget_attempts(slot);
         let Some(backlog) = self.backlog_of(slot) else { return };
         let Some((record, message)) = backlog.held_at(slot) else { return };
         backlog.settle(slot);
@@ -63,17 +66,51 @@ impl Queue {
         self.depart(left, priority_of(slot), reason, after);
     }
 
-    /// Attempts to deliver what is in a slot.
-    pub(super) fn attempts_at(&self, slot: u64, redelivered: bool) -> Attempts {
+    /// Attempts to deliver a message.
+    pub(super) fn attempts_of(&self, record: Position, redelivered: bool) -> Attempts {
         if self.attempts.is_empty() || !redelivered {
             return Attempts::default();
         }
-        self.attempts.get(&slot).copied().unwrap_or_default()
+        self.attempts.get(&record.0).copied().unwrap_or_default()
     }
 
-    pub(super) fn forget_attempts(&mut self, slot: u64) {
-        if !self.attempts.is_empty() {
-            self.attempts.remove(&slot);
+    /// A message is gone.
+    pub(super) fn forget_attempts(&mut self, record: Position, after: &mut Aftermath) {
+        if !self.attempts.is_empty() && self.attempts.remove(&record.0).is_some() {
+            after.attempts.push((Arc::clone(&self.info), record, None));
         }
+    }
+
+    /// A message that a consumer held is done with.
+    pub(super) fn forget_attempts_at(&mut self, slot: u64, after: &mut Aftermath) {
+        if !self.attempts.is_empty()
+            && let Some((record, _)) = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot))
+        {
+            self.forget_attempts(record, after);
+        }
+    }
+
+    /// All messages that waited are gone.
+    pub(super) fn forget_attempts_but_held(&mut self, after: &mut Aftermath) {
+        if self.attempts.is_empty() {
+            return;
+        }
+        let held: BTreeSet<u64> = self.levels.iter().flat_map(|(_, backlog)| backlog.held_records()).collect();
+        let gone: Vec<u64> = self.attempts.keys().filter(|record| !held.contains(record)).copied().collect();
+        gone.into_iter().for_each(|record| self.forget_attempts(Position(record), after));
+    }
+
+    /// Records of messages with attempts.
+    pub fn attempted(&self) -> impl Iterator<Item = u64> {
+        self.attempts.keys().copied()
+    }
+
+    /// Puts back how often a message came back before the broker stopped. Returns whether it can still be there.
+    pub fn restore_attempts(&mut self, record: Position, attempts: Attempts) -> bool {
+        let may_be_there = self.levels.iter().any(|(_, backlog)| backlog.may_hold(record));
+        if may_be_there {
+            self.attempts.insert(record.0, attempts);
+        }
+        may_be_there
     }
 }

@@ -193,8 +193,8 @@ impl Shard {
     }
 
     /// Removes all messages that wait, by priority.
-    pub fn purge(&mut self, info: &QueueInfo) -> Vec<(u8, Purged)> {
-        self.with(info, Queue::purge).unwrap_or_default()
+    pub fn purge(&mut self, info: &QueueInfo, after: &mut Aftermath) -> Vec<(u8, Purged)> {
+        self.with(info, |queue| queue.purge(after)).unwrap_or_default()
     }
 
     /// Memory that the messages of all queues take.
