@@ -151,6 +151,8 @@ enum Stalled {
     Reply { position: Position, reply: Vec<u8> },
     /// A publish, until less waits for the disk.
     Congested,
+    /// `tx.commit`, until what it rejects has been read.
+    Commit { channel: u16 },
     /// `basic.get`, until the message has been read.
     Get { channel: u16, queue: Name, no_ack: bool },
 }
@@ -386,6 +388,12 @@ impl AmqpSession {
                 self.broker.wake_with_alarms(waker);
                 if self.broker.log().congested() && !self.broker.alarms().any() {
                     self.stalled = Some(Stalled::Congested);
+                }
+            }
+            Some(Stalled::Commit { channel }) => {
+                self.broker.wake_when_loaded(waker);
+                if let Err(exception) = self.tx_commit(channel) {
+                    self.fail(Failure { channel, exception }, now);
                 }
             }
             Some(Stalled::Get { channel, queue, no_ack }) => {

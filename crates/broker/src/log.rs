@@ -118,6 +118,8 @@ pub enum Purpose {
     Deliver,
     /// To be sent elsewhere.
     Depart,
+    /// To be sent elsewhere by who holds them.
+    Hold,
     /// For one reader of a stream.
     Read,
     /// Only to know when they are due, and how large they are.

@@ -142,6 +142,8 @@ pub struct Queue {
     logged: bool,
     /// Why the queue's messages cannot be read from the log.
     unreadable: Option<String>,
+    /// Bodies of held messages are being read.
+    reads_held: bool,
 }
 
 /// A time that never comes.
@@ -166,6 +168,7 @@ impl Queue {
             admitted: (0, 0),
             logged: false,
             unreadable: None,
+            reads_held: false,
         };
         queue.note_used(now);
         queue

@@ -91,6 +91,7 @@ pub static FATES: Cast = Cast {
         Role::Consumer(Habit { reject_one_in: 3, ..taking("picky", Ack::Each) }),
         Role::Consumer(Habit { reject_one_in: 4, requeue_one_in: 6, ..taking("picky", Ack::Each) }),
         Role::Consumer(Habit { reject_one_in: 3, ..taking("fussy", Ack::Commit(2)) }),
+        Role::Consumer(Habit { reject_one_in: 2, ..taking("picky", Ack::Commit(2)) }),
         Role::Sleeper(taking("short", Ack::Commit(5))),
         Role::Consumer(Habit { requeue_one_in: 20, ..taking("later", Ack::Each) }),
         Role::Consumer(taking("later.not", Ack::Many(10))),

@@ -7,7 +7,7 @@ use broker::{
     publish::{Batch, Body},
 };
 
-use super::AmqpSession;
+use super::{AmqpSession, Stalled};
 use crate::{
     mapping::{Code, Exception},
     method::Method,
@@ -48,6 +48,10 @@ impl AmqpSession {
     }
 
     pub(super) fn tx_commit(&mut self, number: u16) -> Result<(), Exception> {
+        if !self.rejects_are_ready(number) {
+            self.stalled = Some(Stalled::Commit { channel: number });
+            return Ok(());
+        }
         let transaction = self.take_transaction(number)?;
         let mut batch = Batch::transaction();
         for (route, message, mandatory) in transaction.published {
@@ -74,6 +78,22 @@ impl AmqpSession {
         }
         self.reply_when_safe(applied.position, number, &Method::TxCommitOk {});
         Ok(())
+    }
+
+    /// Whether all that the transaction rejects can move with its own append. What is not in memory is read first.
+    fn rejects_are_ready(&mut self, number: u16) -> bool {
+        let broker = Arc::clone(&self.broker);
+        let Some(transaction) = self.channel(number).and_then(|channel| channel.transaction.as_ref()) else {
+            return true;
+        };
+        let rejected = transaction.settled.iter().filter(|(one, how)| *how == Settlement::Reject && !one.revoked);
+        let rejected: Vec<_> = rejected.map(|(one, _)| one).collect();
+        let mut ready = true;
+        for group in rejected.chunk_by(|a, b| a.queue.id == b.queue.id) {
+            let slots: Vec<u64> = group.iter().map(|one| one.slot).collect();
+            ready &= broker.has_bodies(&group[0].queue, &slots);
+        }
+        ready
     }
 
     pub(super) fn tx_rollback(&mut self, number: u16) -> Result<(), Exception> {

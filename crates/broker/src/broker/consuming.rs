@@ -67,6 +67,19 @@ impl Broker {
         self.note_resumed();
     }
 
+    /// Whether messages that somebody holds can become dead letters at once, within a transaction: their bodies are in
+    /// memory. If not, they are being read; try again after [`Broker::wake_when_loaded`].
+    pub fn has_bodies(&self, queue: &QueueInfo, slots: &[u64]) -> bool {
+        if queue.rules().dead_letter.is_none() {
+            return true;
+        }
+        let mut after = self.aftermath();
+        let has =
+            self.shards[self.shard_index(queue.id)].lock().with(queue, |queue| queue.has_bodies(slots, &mut after));
+        self.finish(after);
+        has != Some(false)
+    }
+
     /// Takes one message, if there is one.
     ///
     /// # Errors

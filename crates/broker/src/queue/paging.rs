@@ -31,6 +31,39 @@ impl Near {
 }
 
 impl Queue {
+    /// Whether the bodies of held messages are in memory. If not, they are asked for, and come, unless they cannot be read.
+    pub fn has_bodies(&mut self, slots: &[u64], after: &mut Aftermath) -> bool {
+        let mut absent: Vec<(u8, u64)> = Vec::new();
+        for &slot in slots {
+            let held = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot));
+            absent
+                .extend(held.filter(|(_, message)| message.is_none()).map(|(record, _)| (priority_of(slot), record.0)));
+        }
+        let Some(&(priority, _)) = absent.iter().min() else { return true };
+        if self.unreadable.is_some() {
+            return true;
+        }
+        if !self.reads_held {
+            absent.sort_unstable();
+            // One page at a time. What it does not have is asked for again.
+            let page = absent.iter().take_while(|(other, _)| *other == priority).take(limits::NEAR_MESSAGES);
+            let only: Vec<u64> = page.map(|(_, record)| *record).collect();
+            let wanted = Wanted { first: Position(only[0]), end: Position(only[only.len() - 1] + 1), only };
+            self.reads_held = true;
+            after.loads.push(self.load(priority, wanted, 0, Purpose::Hold));
+        }
+        false
+    }
+
+    fn held_loaded(&mut self, load: &Load, messages: &[(Position, Arc<Message>)]) {
+        self.reads_held = false;
+        let backlog = self.level(load.priority);
+        backlog.fill_held(messages);
+        if messages.is_empty() && backlog.lacks_held(&load.wanted.only) {
+            self.cannot_read("the log does not have all of its messages".into());
+        }
+    }
+
     /// Puts back what was in the queue when the broker stopped.
     pub fn restore(&mut self, priority: u8, first: Position, last: Position, count: u64) {
         if self.stream.is_some() {
@@ -114,6 +147,7 @@ impl Queue {
     ) {
         match load.purpose {
             Purpose::Depart => return self.departing_loaded(load, messages, next, after),
+            Purpose::Hold => return self.held_loaded(load, &messages),
             Purpose::Read => return self.page_read(load, messages, next, after),
             Purpose::Survey if self.stream.is_some() => return self.segment_counted(load, &messages, next, after),
             Purpose::Survey => self.surveyed(load, &messages, next, after),
@@ -150,6 +184,7 @@ impl Queue {
 
     /// The log cannot give what was asked for. Nothing more is asked of it: the queue rests until somebody has looked.
     pub fn cannot_read(&mut self, problem: String) {
+        self.reads_held = false;
         self.unreadable = Some(problem);
     }
 

@@ -284,6 +284,25 @@ impl Backlog {
         true
     }
 
+    /// Takes bodies of messages that consumers hold.
+    pub fn fill_held(&mut self, messages: &[(Position, Arc<Message>)]) {
+        let held = self.slots_from(0).filter(|(_, slot)| slot.held && slot.message.is_none());
+        let held: Vec<(u64, Position)> = held.map(|(number, slot)| (number, slot.record)).collect();
+        for (number, record) in held {
+            let Ok(at) = messages.binary_search_by_key(&record, |(record, _)| *record) else { continue };
+            self.memory_bytes += messages[at].1.memory_bytes();
+            if let Some(slot) = self.slot_mut(number) {
+                slot.message = Some(Arc::clone(&messages[at].1));
+            }
+        }
+    }
+
+    /// Whether the body of a held message among `records`, which ascend, is not in memory.
+    pub fn lacks_held(&self, records: &[u64]) -> bool {
+        let mut held = self.slots_from(0).filter(|(_, slot)| slot.held && slot.message.is_none());
+        held.any(|(_, slot)| records.binary_search(&slot.record.0).is_ok())
+    }
+
     fn fill_returned(&mut self, messages: Vec<(Position, Arc<Message>)>) {
         let near: Vec<u64> = self.returned.iter().take(2 * limits::NEAR_MESSAGES).copied().collect();
         for number in near {
