@@ -115,9 +115,10 @@ fn without_an_address_it_listens_on_loopback_alone() {
     let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
     let mut expected = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
     expected.extend(has_ipv6.then_some(IpAddr::V6(Ipv6Addr::LOCALHOST)));
-    let listeners = server.listeners();
-    assert_eq!(listeners.iter().map(|(_, place)| place.ip()).collect::<Vec<_>>(), expected);
-    for (_, place) in listeners {
+    for (name, _) in server.listeners() {
+        assert_eq!(server.places_of(name).map(|place| place.ip()).collect::<Vec<_>>(), expected, "{name}");
+    }
+    for place in server.places_of("amqp") {
         let uri = format!("amqp://guest:guest@127.0.0.1:{}/%2F", place.port());
         Connection::ready(&Address { host: place.ip().to_string(), ..Address::parse(&uri) });
     }

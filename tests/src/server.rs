@@ -16,6 +16,9 @@ use tempfile::TempDir;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 const END_LIMIT: Duration = Duration::from_secs(30);
+/// The settings of ports, and the listeners that they are for.
+const PORTS: [(&str, &str); 2] = [("ROADSTEAD_AMQP_PORT", "amqp"), ("ROADSTEAD_MQTT_PORT", "mqtt")];
+
 /// How long a restart waits for somebody else, such as an outgoing connection, to leave its port.
 const PORT_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
@@ -103,7 +106,7 @@ impl Builder {
         let binary = self.binary.clone().unwrap_or_else(binary);
         assert!(binary.is_file(), "there is no {}; run `cargo build`", binary.display());
         let mut server = Server { options: self, binary, data, directory, process: None, listeners: Vec::new() };
-        server.launch(0)?;
+        server.launch()?;
         Ok(server)
     }
 }
@@ -171,15 +174,14 @@ impl Server {
         }
     }
 
-    /// Starts the broker again, on the same data and the same port. One that still runs is asked to end first.
+    /// Starts the broker again, on the same data and the same ports. One that still runs is asked to end first.
     pub fn restart(&mut self) {
         if self.process.is_some() {
             let status = self.terminate();
             assert!(status.success(), "the broker ended with {status}");
         }
-        let port = self.port();
         let end = Instant::now() + PORT_LIMIT;
-        while let Err(failure) = self.launch(port) {
+        while let Err(failure) = self.launch() {
             let port_is_taken = failure.log.contains("in use");
             assert!(port_is_taken && Instant::now() < end, "restart: {failure}");
             thread::sleep(POLL);
@@ -197,6 +199,11 @@ impl Server {
         self.port_of("amqp")
     }
 
+    /// The port for MQTT without TLS.
+    pub fn mqtt_port(&self) -> u16 {
+        self.port_of("mqtt")
+    }
+
     /// The port of one of the listeners that the broker announced, such as `amqps`.
     pub fn port_of(&self, listener: &str) -> u16 {
         self.address_of(listener).port()
@@ -205,6 +212,11 @@ impl Server {
     fn address_of(&self, listener: &str) -> SocketAddr {
         let found = self.listeners.iter().find(|(name, _)| name == listener);
         found.unwrap_or_else(|| panic!("the broker announced no listener {listener}")).1
+    }
+
+    /// Where one of the listeners is, on each of its addresses.
+    pub fn places_of(&self, listener: &str) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().filter(move |(name, _)| name == listener).map(|(_, place)| *place)
     }
 
     /// Every listener that the broker announced, in its order.
@@ -272,9 +284,9 @@ impl Server {
         self.directory.path().join("stderr")
     }
 
-    fn launch(&mut self, port: u16) -> Result<(), StartFailure> {
+    fn launch(&mut self) -> Result<(), StartFailure> {
         let logged = self.log().len();
-        let mut process = self.command(port).spawn().expect("the binary can be executed");
+        let mut process = self.command().spawn().expect("the binary can be executed");
         let lines = lines_of(process.stdout.take().expect("stdout is a pipe"));
         let announced = announcements(&lines);
         match announced {
@@ -290,10 +302,19 @@ impl Server {
         }
     }
 
-    fn command(&self, port: u16) -> Command {
+    /// The port that a listener had before, or any.
+    fn usual_port(&self, listener: &str) -> u16 {
+        let before = self.listeners.iter().find(|(name, _)| name == listener);
+        before.map_or(0, |(_, address)| address.port())
+    }
+
+    fn command(&self) -> Command {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be written");
         let mut command = bare(&self.options.prefix, &self.binary);
-        command.env("ROADSTEAD_AMQP_PORT", port.to_string()).env("RUST_BACKTRACE", "1");
+        for (variable, listener) in PORTS {
+            command.env(variable, self.usual_port(listener).to_string());
+        }
+        command.env("RUST_BACKTRACE", "1");
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--data"]).arg(&self.data);
         for address in &self.options.bind {

@@ -5,8 +5,8 @@
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use broker::{
-    Attachment, Attempts, ConsumerId, ConsumerKey, Delivery, MessageView, Outlet, Output, Position, Pressure, QueueId,
-    QueueInfo, Value, limits, message::OWN, outlet::Chunks,
+    Attachment, Attempts, Codecs, ConsumerId, ConsumerKey, Delivery, MessageView, Outlet, Output, Position, Pressure,
+    QueueId, QueueInfo, Table, Value, limits, message::OWN, outlet::Chunks,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -34,6 +34,21 @@ pub struct OutgoingState {
     pub cancelled: Vec<ConsumerKey>,
     /// Consumers that get nothing until the output has drained.
     pub pressed: Vec<ConsumerKey>,
+    /// What other protocols' properties mean.
+    pub codecs: Codecs,
+}
+
+/// A message of another protocol, as this one has it.
+struct Translated {
+    routing_key: String,
+    properties: Vec<u8>,
+}
+
+impl Translated {
+    fn view<'a>(&'a self, message: &MessageView<'a>) -> MessageView<'a> {
+        let (routing_key, properties) = (self.routing_key.as_str(), self.properties.as_slice());
+        MessageView { routing_key, properties, origin: crate::ORIGIN, ..*message }
+    }
 }
 
 /// A channel's deliveries.
@@ -120,6 +135,20 @@ impl Outgoing {
 }
 
 impl OutgoingState {
+    /// A message as this protocol has it, if it is another's.
+    fn translated(&self, message: &MessageView<'_>) -> Option<Translated> {
+        if [crate::ORIGIN, OWN].contains(&message.origin) {
+            return None;
+        }
+        let codec = self.codecs.of(message.origin);
+        let mut table = codec.map_or_else(Table::default, |codec| codec.table(message.properties));
+        if let Some(due) = message.due {
+            table.push("expiration", due.0.saturating_sub(message.arrived.0).to_string().as_str().into());
+        }
+        let routing_key = self.codecs.routing_key(message).into_owned();
+        Some(Translated { routing_key, properties: Properties::of_table(&table) })
+    }
+
     /// A channel begins.
     pub fn open_channel(&mut self, channel: u16) {
         let index = channel as usize;
@@ -149,7 +178,8 @@ impl OutgoingState {
             let source = state.get_source(fetched.queue);
             state.push(Unsettled { tag, slot, record, source, counted: false, settled: false, revoked: false });
         }
-        let message = fetched.message;
+        let translated = self.translated(fetched.message);
+        let message = &translated.as_ref().map_or(*fetched.message, |translated| translated.view(fetched.message));
         let bits = Bits::of([fetched.redelivered]);
         let (exchange, routing_key, messages) = (message.exchange, message.routing_key, fetched.left);
         let method = Method::BasicGetOk { delivery_tag: tag, bits, exchange, routing_key, messages };
@@ -168,9 +198,7 @@ impl OutgoingState {
     /// Appends header and body frames.
     fn put_content(&mut self, channel: u16, message: &MessageView<'_>, told: Told) {
         let [c0, c1] = channel.to_be_bytes();
-        let foreign = message.origin != crate::ORIGIN;
-        // Messages of other protocols will be mapped; without properties they can at least be read.
-        let mut properties = if foreign { &[0, 0][..] } else { message.properties };
+        let mut properties = if message.origin == OWN { &[0, 0][..] } else { message.properties };
         let annotated = annotated(properties, message, told);
         if let Some(annotated) = &annotated {
             properties = annotated;
@@ -447,11 +475,12 @@ impl Outlet for Outgoing {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let (channel, source) = split_key(delivery.consumer);
+        let translated = state.translated(delivery.message);
+        let message = &translated.as_ref().map_or(*delivery.message, |translated| translated.view(delivery.message));
         let Some(Some(out)) = state.channels.get_mut(channel as usize) else { return Pressure::Low };
         let tag = out.next_tag();
         let Some(Some(from)) = out.sources.get_mut(source as usize) else { return Pressure::Low };
         let Some(consumer) = &from.consumer else { return Pressure::Low };
-        let message = delivery.message;
         let settles_itself = consumer.settles_itself;
         let payload_len = consumer.prefix.len() + 9 + 1 + message.exchange.len() + 1 + message.routing_key.len();
         let buffer = state.output.buffer();

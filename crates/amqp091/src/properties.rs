@@ -235,6 +235,28 @@ impl<'a> Properties<'a> {
         out
     }
 
+    /// Properties that another protocol wrote, by their names here. What has another type than it should is left out.
+    pub fn of_table(table: &Table) -> Vec<u8> {
+        let (mut flags, mut values) = (0_u16, Vec::new());
+        for (name, flag, form) in LAYOUT {
+            let Some(value) = table.get(name) else { continue };
+            match (form, value) {
+                (Form::Short, Value::Text(_)) => match value.as_text() {
+                    Some(text) => put_shortstr(&mut values, text),
+                    None => continue,
+                },
+                (Form::Octet, Value::U8(octet)) => values.push(*octet),
+                (Form::Table, Value::Table(table)) => put_table(&mut values, table),
+                (Form::Timestamp, Value::Timestamp(seconds)) => values.extend_from_slice(&seconds.to_be_bytes()),
+                _ => continue,
+            }
+            flags |= flag;
+        }
+        let mut out = flags.to_be_bytes().to_vec();
+        out.append(&mut values);
+        out
+    }
+
     /// The properties with a delivery mode where there was none.
     fn with_delivery_mode(&self, mode: u8) -> Result<Vec<u8>, Malformed> {
         let flags = Reader::new(self.raw).short()?;
@@ -388,6 +410,22 @@ impl Codec for PropertyCodec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_protocols_properties_become_these() {
+        let table = Table(vec![
+            ("content_type".into(), "text/plain".into()),
+            ("headers".into(), Value::Table(Table(vec![("a".into(), "1".into())]))),
+            ("delivery_mode".into(), Value::U8(2)),
+            ("priority".into(), "not a number".into()),
+            ("expiration".into(), "100".into()),
+        ]);
+        let encoded = Properties::of_table(&table);
+        let mut expected = table;
+        expected.remove("priority");
+        assert_eq!(PropertyCodec.table(&encoded), expected);
+        assert!(Properties::read(&encoded).unwrap().is_persistent());
+    }
 
     #[test]
     fn dead_letters_get_headers_and_lose_their_time() {

@@ -169,7 +169,11 @@ impl AmqpSession {
     pub fn new(broker: Arc<Broker>, settings: Arc<Settings>, peer: Peer, now: Millis) -> Self {
         let id = broker.new_session();
         let outgoing = Arc::new(Outgoing::default());
-        outgoing.lock().frame_max = FRAME_MAX_BEFORE_TUNING;
+        {
+            let mut state = outgoing.lock();
+            state.frame_max = FRAME_MAX_BEFORE_TUNING;
+            state.codecs = broker.codecs();
+        }
         Self {
             phase_ends: Some(now.plus(settings.handshake_ms)),
             broker,

@@ -12,6 +12,7 @@ mod exchanges;
 mod paging;
 mod policies;
 mod queues;
+mod retained;
 mod routing;
 mod streams;
 mod time;
@@ -38,7 +39,7 @@ use crate::{
     identity::{Access, Identity, User},
     limits,
     log::{Durability, Entry, Log, Position, Recovered},
-    message::{Codec, Origin},
+    message::{Codecs, Origin},
     outlet::Attempts,
     policy::Policy,
     queue::{self, ConsumerId, Queue, Queued, Segment, Shard},
@@ -48,6 +49,9 @@ use crate::{
     topology::{Exchange, QueueId, QueueInfo, QueueType, Vhost},
     value::{Name, Table, Value},
 };
+
+/// Something that a protocol keeps: key and value.
+pub type Note = (Vec<u8>, Vec<u8>);
 
 /// What an operator may set.
 #[derive(Clone, Debug)]
@@ -121,11 +125,15 @@ pub struct Broker {
     /// When something is due in a queue.
     pub(crate) alarm: Arc<queue::Alarm>,
     /// What the protocols say of the properties that they wrote.
-    codecs: RwLock<Vec<(Origin, Arc<dyn Codec>)>>,
+    pub(crate) codecs: Codecs,
     /// Settings of what is built around the broker, by vhost (none for all of them), component and name.
     parameters: RwLock<BTreeMap<(Name, Name, Name), Value>>,
     /// What delay exchanges keep back, by vhost and exchange.
     delays: RwLock<HashMap<(Name, Name), Arc<QueueInfo>>>,
+    /// The last message of each topic, by vhost.
+    retained: RwLock<HashMap<Name, Arc<QueueInfo>>>,
+    /// What protocols kept when the broker stopped, by origin, until they take it.
+    notes: Mutex<HashMap<u8, Vec<Note>>>,
 }
 
 /// What there is too little of.
@@ -162,8 +170,18 @@ pub struct Caller {
     pub user: Name,
     /// The vhost.
     pub vhost: Arc<Vhost>,
+    /// By what the client calls itself, where topic permissions may name it.
+    pub client_id: Option<Name>,
     /// Whether it is the operator, who may everything.
     is_operator: bool,
+}
+
+impl Caller {
+    /// The same, with what the client calls itself.
+    #[must_use]
+    pub fn named(self, client_id: &Name) -> Self {
+        Self { client_id: Some(client_id.clone()), ..self }
+    }
 }
 
 /// What a client asks of a new queue.
@@ -276,9 +294,11 @@ impl Broker {
             events: Mutex::default(),
             has_listeners: AtomicBool::new(false),
             alarm,
-            codecs: RwLock::default(),
+            codecs: Codecs::default(),
             parameters: RwLock::default(),
             delays: RwLock::default(),
+            retained: RwLock::default(),
+            notes: Mutex::default(),
         };
         broker.restore(recovered)?;
         broker.count_listeners(&[]);
@@ -293,8 +313,9 @@ impl Broker {
             State::Vhost { .. } => 0,
             State::User(..) => 1,
             State::Policy { .. } | State::Parameter { .. } | State::Exchange { .. } => 2,
-            State::Queue { .. } | State::Delay { .. } => 3,
+            State::Queue { .. } | State::Delay { .. } | State::Retained { .. } => 3,
             State::Binding { .. } | State::Timed(_) | State::Segment { .. } | State::Attempts { .. } => 4,
+            State::Note { .. } => 5,
         });
         let mut queues = BTreeMap::new();
         let mut segments: HashMap<QueueId, Vec<(u64, Segment)>> = HashMap::new();
@@ -373,6 +394,12 @@ impl Broker {
             }
             // What belongs to what is in a queue comes once that is there.
             State::Segment { .. } | State::Attempts { .. } => {}
+            State::Retained { vhost, id } => {
+                let info = self.retained_queue_info(&vhost, id);
+                self.insert_retained_queue(&info);
+                queues.insert(id.0, info);
+            }
+            State::Note { origin, key, value } => self.notes.lock().entry(origin.0).or_default().push((key, value)),
             State::Timed(id) => {
                 if let Some(info) = queues.get(&id.0) {
                     info.is_timed.store(true, Ordering::Relaxed);
@@ -409,6 +436,11 @@ impl Broker {
     /// A new session's identity.
     pub fn new_session(&self) -> SessionId {
         SessionId(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A number that is never given twice, not by a later run of the broker either.
+    pub fn unique_number(&self) -> u64 {
+        self.next_queue.fetch_add(1, Ordering::Relaxed)
     }
 
     /// 128 bits that nobody can guess and that do not come twice, in a form fit for names.
@@ -544,7 +576,7 @@ impl Broker {
         if !self.identity.may_enter(user, vhost) {
             return Err(Refusal::VhostRefused { vhost: vhost.into(), user: user.clone() });
         }
-        let caller = Caller { session, user: user.clone(), vhost: found, is_operator: false };
+        let caller = Caller { session, user: user.clone(), vhost: found, client_id: None, is_operator: false };
         self.count_in(&caller)?;
         self.tell("connection.created", || events::named(&[("user", user), ("vhost", vhost)]));
         Ok(caller)
@@ -556,12 +588,29 @@ impl Broker {
     /// If the vhost does not exist.
     pub fn operator(&self, vhost: &str) -> Result<Caller, Refusal> {
         let vhost = self.vhost(vhost).ok_or_else(|| Refusal::VhostNotFound(vhost.into()))?;
-        Ok(Caller { session: SessionId(0), user: "".into(), vhost, is_operator: true })
+        Ok(Caller { session: SessionId(0), user: "".into(), vhost, client_id: None, is_operator: true })
     }
 
     /// Checks a permission.
     pub(crate) fn check(&self, caller: &Caller, access: Access, resource: Resource) -> Result<(), Refusal> {
         if caller.is_operator { Ok(()) } else { self.identity.check(&caller.user, access, resource) }
+    }
+
+    /// What a protocol kept when the broker stopped. It is told once.
+    pub fn take_notes(&self, origin: Origin) -> Vec<Note> {
+        self.notes.lock().remove(&origin.0).unwrap_or_default()
+    }
+
+    /// Checks a topic permission; a caller who may write, or read, the exchange may still not have all of its keys.
+    pub(crate) fn check_topic(
+        &self,
+        caller: &Caller,
+        access: Access,
+        exchange: &str,
+        key: &str,
+    ) -> Result<(), Refusal> {
+        let exchange = caller.vhost.exchange_resource(exchange);
+        self.identity.check_topic(&caller.user, access, exchange, key, caller.client_id.as_deref())
     }
 
     fn put_state(&self, state: &State) -> Position {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use fancy_regex::Regex;
+use fancy_regex::{Regex, escape};
 use parking_lot::RwLock;
 
 use crate::{
@@ -228,14 +228,25 @@ impl Identity {
     ///
     /// # Errors
     /// [`Refusal::TopicRefused`] if there is one and the key does not match.
-    pub fn check_topic(&self, user: &Name, access: Access, exchange: Resource, key: &str) -> Result<(), Refusal> {
+    pub fn check_topic(
+        &self,
+        user: &Name,
+        access: Access,
+        exchange: Resource,
+        key: &str,
+        client_id: Option<&str>,
+    ) -> Result<(), Refusal> {
         let users = self.users.read();
         let place = (exchange.vhost.clone(), exchange.name.clone());
         let Some(permissions) = users.get(user).and_then(|user| user.topic_permissions.get(&place)) else {
             return Ok(());
         };
         let text = if access == Access::Write { &permissions.write } else { &permissions.read };
-        let text = text.replace("{username}", user).replace("{vhost}", &exchange.vhost);
+        // What a name contains must not become part of the expression.
+        let mut text = text.replace("{username}", &escape(user)).replace("{vhost}", &escape(&exchange.vhost));
+        if let Some(client_id) = client_id {
+            text = text.replace("{client_id}", &escape(client_id));
+        }
         if Pattern::new(&text).is_ok_and(|pattern| pattern.matches(key)) {
             return Ok(());
         }
@@ -258,7 +269,7 @@ mod tests {
             Permissions { configure: pattern("^app-"), write: pattern(""), read: pattern("^(?!secret).*$") };
         let mut user = User { password_hash: "h".into(), tags: vec!["t".into()], ..User::default() };
         user.permissions.insert("/".into(), permissions);
-        let topic = TopicPermissions { write: "^{username}\\.".into(), read: ".*".into() };
+        let topic = TopicPermissions { write: "^{username}\\.".into(), read: "^of\\.{client_id}$".into() };
         user.topic_permissions.insert(("/".into(), "amq.topic".into()), topic);
         let identity = Identity::default();
         identity.put("u".into(), User::decode(&user.encode()).unwrap());
@@ -281,7 +292,11 @@ mod tests {
     fn topic_patterns_know_the_user() {
         let identity = identity();
         let exchange = || Resource { kind: "exchange", name: "amq.topic".into(), vhost: "/".into() };
-        let allowed = |key| identity.check_topic(&"u".into(), Access::Write, exchange(), key).is_ok();
+        let allowed = |key| identity.check_topic(&"u".into(), Access::Write, exchange(), key, None).is_ok();
         assert!(allowed("u.x") && !allowed("v.x"));
+        let allowed =
+            |key, client_id| identity.check_topic(&"u".into(), Access::Read, exchange(), key, Some(client_id)).is_ok();
+        assert!(allowed("of.c1", "c1") && !allowed("of.c2", "c1"));
+        assert!(!allowed("of.anything", ".*") && allowed("of..*", ".*"));
     }
 }

@@ -1,8 +1,9 @@
 //! A message: immutable, shared between the queues that hold it, kept in the form in which its publisher sent it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 
 use crate::{
     record,
@@ -220,6 +221,36 @@ pub trait Codec: Send + Sync + std::fmt::Debug {
 
     /// The publisher's time to live, as he wrote it.
     fn expiration(&self, properties: &[u8]) -> Option<String>;
+
+    /// The routing key that a message is known by outside of its protocol.
+    fn routing_key<'a>(&self, key: &'a str) -> Cow<'a, str> {
+        key.into()
+    }
+}
+
+/// What the protocols say of the properties that they wrote.
+#[derive(Clone, Debug, Default)]
+pub struct Codecs(Arc<RwLock<Vec<Registered>>>);
+
+type Registered = (Origin, Arc<dyn Codec>);
+
+impl Codecs {
+    /// Adds a protocol's.
+    pub fn add(&self, origin: Origin, codec: Arc<dyn Codec>) {
+        self.0.write().push((origin, codec));
+    }
+
+    /// That of a protocol.
+    pub fn of(&self, origin: Origin) -> Option<Arc<dyn Codec>> {
+        self.0.read().iter().find(|(of, _)| *of == origin).map(|(_, codec)| Arc::clone(codec))
+    }
+
+    /// The routing key that a message is known by outside of its protocol.
+    pub fn routing_key<'a>(&self, message: &MessageView<'a>) -> Cow<'a, str> {
+        // A dead letter has the key by which it was sent on.
+        let own = self.of(message.origin).filter(|_| message.annotations.is_empty());
+        own.map_or(message.routing_key.into(), |codec| codec.routing_key(message.routing_key))
+    }
 }
 
 /// A message that the broker has taken in, for exchanges that look into it.

@@ -48,7 +48,7 @@ impl ApplyTo {
             Self::Queues => "queues",
             Self::Type(QueueType::Quorum) => "quorum_queues",
             Self::Type(QueueType::Stream) => "streams",
-            Self::Type(QueueType::Classic | QueueType::Delay) => "classic_queues",
+            Self::Type(QueueType::Classic | QueueType::Delay | QueueType::Retained) => "classic_queues",
         }
     }
 
@@ -187,7 +187,7 @@ impl Policy {
                 !NOT_FOR_QUORUM.contains(&key) && (!STREAM_KEYS.contains(&key) || key == "stream-filter-size-bytes")
             }
             QueueType::Stream => !NOT_FOR_STREAMS.contains(&key),
-            QueueType::Delay => false,
+            QueueType::Delay | QueueType::Retained => false,
         };
         self.apply_to.takes_queue(kind)
             && self.definition.0.iter().all(|(key, _)| known(key))

@@ -14,6 +14,7 @@ use crate::{
     log::{Durability, Position},
     message::{Draft, Message, MessageView, Origin},
     queue::{ConsumerId, Settlement},
+    record::State,
     session::Millis,
     topology::{History, QueueInfo, QueueType},
     value::Name,
@@ -74,6 +75,8 @@ pub enum Body<'a> {
 enum Operation<'a> {
     Publish(Publish<'a>),
     Settle(Settle),
+    /// Key and value for the state table; without a value it is removed.
+    Note(Vec<u8>, Option<Vec<u8>>),
 }
 
 #[derive(Debug)]
@@ -149,6 +152,15 @@ impl<'a> Batch<'a> {
         self.limited |= route.limited || route.delay_ms.is_some();
         self.streams |= route.streams;
         self.operations.push(Operation::Publish(Publish::new(route, body, token)));
+    }
+
+    /// Adds something for a protocol to keep, or to keep no longer. Whoever waits for the batch waits for it too.
+    pub fn note(&mut self, origin: Origin, key: &[u8], value: Option<&[u8]>) {
+        let value = value.map(|value| {
+            let (key, value) = (key.to_vec(), value.to_vec());
+            State::Note { origin, key, value }.value()
+        });
+        self.operations.push(Operation::Note(State::note_key(origin, key), value));
     }
 
     /// Adds a settlement. Those of one consumer that follow each other become one operation.
@@ -254,6 +266,19 @@ impl Route {
     /// The same route, where messages arrive only after so many milliseconds.
     pub(crate) fn delayed(self, delay_ms: u64) -> Self {
         Self { delay_ms: Some(delay_ms), ..self }
+    }
+
+    /// A route to one queue, whatever the bindings say.
+    pub fn to(exchange: Name, queue: Arc<QueueInfo>) -> Self {
+        Self::new(exchange, 0, false, vec![queue])
+    }
+
+    /// The same route, and one queue more.
+    #[must_use]
+    pub fn with(&self, queue: &Arc<QueueInfo>) -> Self {
+        let queues = self.queues.iter().chain([queue]).cloned().collect();
+        let (delay_ms, histories, traced) = (self.delay_ms, self.histories.clone(), self.traced.clone());
+        Self { delay_ms, histories, traced, ..Self::new(self.exchange.clone(), self.version, false, queues) }
     }
 
     /// The same route, but for some queues.

@@ -8,6 +8,7 @@ mod consumers;
 mod deadlines;
 mod departure;
 mod paging;
+mod retained;
 mod returns;
 mod shard;
 mod stream;
@@ -23,10 +24,11 @@ pub use self::{
     consumer::{Consumer, ConsumerId, Credit},
     departure::{Departure, Reason},
     paging::Near,
+    retained::RetainedPage,
     shard::{Alarm, Shard},
     stream::{Filter, Segment, SegmentChange, Start},
 };
-use self::{consumers::Consumers, deadlines::Overdue, departure::Departing, stream::Stream};
+use self::{consumers::Consumers, deadlines::Overdue, departure::Departing, retained::Retained, stream::Stream};
 use crate::{
     broker::may_be_traced,
     limits,
@@ -122,6 +124,8 @@ pub struct Queue {
     levels: Vec<(u8, Backlog)>,
     /// The messages, if they stay when they have been read.
     stream: Option<Box<Stream>>,
+    /// The last message of each topic, if that is what the queue is for.
+    retained: Option<Box<Retained>>,
     consumers: Consumers,
     /// Attempts to deliver messages that came back, by record: only durable queues count them.
     attempts: BTreeMap<u64, Attempts>,
@@ -152,11 +156,13 @@ const NEVER: Millis = Millis(u64::MAX);
 impl Queue {
     fn new(info: Arc<QueueInfo>, now: Millis) -> Self {
         let stream = (info.queue_type == QueueType::Stream).then(Box::default);
+        let retained = (info.queue_type == QueueType::Retained).then(Box::default);
         let mut queue = Self {
             rules: info.rules(),
             info,
             levels: Vec::new(),
             stream,
+            retained,
             consumers: Consumers::default(),
             attempts: BTreeMap::new(),
             resting: BTreeSet::new(),
@@ -177,7 +183,8 @@ impl Queue {
     /// Messages that wait for a consumer.
     pub fn ready(&self) -> usize {
         let messages: usize = self.levels.iter().map(|(_, backlog)| backlog.ready()).sum();
-        messages + self.stream.as_ref().map_or(0, |stream| stream.len())
+        let others = self.stream.as_ref().map_or(0, |stream| stream.len());
+        messages + others + self.retained.as_ref().map_or(0, |retained| retained.len())
     }
 
     /// Messages that consumers hold, or that wait for their next attempt.
@@ -193,7 +200,8 @@ impl Queue {
     /// Memory that the messages take.
     pub fn memory_bytes(&self) -> usize {
         let bytes: usize = self.levels.iter().map(|(_, backlog)| backlog.memory_bytes()).sum();
-        bytes + self.stream.as_ref().map_or(0, |stream| stream.memory_bytes())
+        let others = self.stream.as_ref().map_or(0, |stream| stream.memory_bytes());
+        bytes + others + self.retained.as_ref().map_or(0, |retained| retained.memory_bytes())
     }
 
     /// How many consumers there are.
@@ -247,6 +255,9 @@ impl Queue {
         self.catch_up(after);
         if self.stream.is_some() {
             return self.write(draft, record, after);
+        }
+        if self.retained.is_some() {
+            return self.retain_last(draft, record, after);
         }
         let (due, arrived, priority) = (draft.view().due, draft.view().arrived, draft.view().priority);
         let priority = self.rules.priority(priority);

@@ -348,6 +348,22 @@ pub enum State {
         /// Its value.
         value: Value,
     },
+    /// Something that a protocol keeps.
+    Note {
+        /// Whose it is.
+        origin: Origin,
+        /// By what the protocol knows it.
+        key: Vec<u8>,
+        /// What it is.
+        value: Vec<u8>,
+    },
+    /// The last message of each topic, for subscribers to come.
+    Retained {
+        /// The vhost.
+        vhost: Name,
+        /// The identity of the queue for them.
+        id: QueueId,
+    },
     /// A binding between durable ends.
     Binding {
         /// Its vhost.
@@ -370,6 +386,11 @@ impl State {
                 key.push(b'd');
                 put_text(&mut key, vhost);
                 put_text(&mut key, exchange);
+            }
+            Self::Note { origin, key: name, .. } => return Self::note_key(*origin, name),
+            Self::Retained { vhost, .. } => {
+                key.push(b'r');
+                put_text(&mut key, vhost);
             }
             Self::Timed(id) => {
                 key.push(b't');
@@ -408,6 +429,13 @@ impl State {
         key
     }
 
+    /// The key of something that a protocol keeps.
+    pub fn note_key(origin: Origin, name: &[u8]) -> Vec<u8> {
+        let mut key = vec![b'k', origin.0];
+        key.extend_from_slice(name);
+        key
+    }
+
     /// The key of how often a message came back.
     pub fn attempts_key(id: QueueId, record: u64) -> Vec<u8> {
         let mut key = vec![b'n'];
@@ -439,7 +467,8 @@ impl State {
             Self::Timed(_) | Self::Binding { .. } => {}
             Self::Vhost { metadata, .. } => put_table(&mut value, metadata),
             Self::User(_, bytes) | Self::Policy { bytes, .. } => value.extend_from_slice(bytes),
-            Self::Delay { id, .. } => value.extend_from_slice(&id.0.to_be_bytes()),
+            Self::Delay { id, .. } | Self::Retained { id, .. } => value.extend_from_slice(&id.0.to_be_bytes()),
+            Self::Note { value: note, .. } => value.extend_from_slice(note),
             Self::Attempts { attempts, .. } => {
                 value.extend_from_slice(&attempts.acquired.to_be_bytes());
                 value.extend_from_slice(&attempts.failed.to_be_bytes());
@@ -478,6 +507,8 @@ impl State {
         Ok(match kind {
             b'v' => Self::Vhost { name: key.name()?, metadata: value.table()? },
             b'd' => Self::Delay { vhost: key.name()?, exchange: key.name()?, id: QueueId(value.u64()?) },
+            b'k' => Self::Note { origin: Origin(key.u8()?), key: key.0.to_vec(), value: value.0.to_vec() },
+            b'r' => Self::Retained { vhost: key.name()?, id: QueueId(value.u64()?) },
             b'n' => Self::Attempts {
                 id: QueueId(key.u64()?),
                 record: key.u64()?,
@@ -580,6 +611,8 @@ mod tests {
         for state in [
             State::Vhost { name: vhost.clone(), metadata: arguments.clone() },
             State::Delay { vhost: vhost.clone(), exchange: "x".into(), id: QueueId(7) },
+            State::Retained { vhost: vhost.clone(), id: QueueId(8) },
+            State::Note { origin: Origin(9), key: b"k".to_vec(), value: b"v".to_vec() },
             State::Timed(QueueId(7)),
             State::Attempts { id: QueueId(7), record: 8, attempts: Attempts { acquired: 2, failed: 1 } },
             State::Segment { id: QueueId(7), offset: 9, segment: Segment { bytes: 3, ..Segment::default() } },

@@ -213,7 +213,7 @@ impl Rules {
                 single_active: common.single_active,
                 ..Self::default()
             },
-            QueueType::Delay => Self::default(),
+            QueueType::Delay | QueueType::Retained => Self::default(),
         }
     }
 

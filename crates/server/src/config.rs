@@ -24,6 +24,8 @@ pub struct Config {
     pub loopback_users: Vec<String>,
     /// AMQP 0-9-1.
     pub amqp: Amqp,
+    /// MQTT.
+    pub mqtt: Mqtt,
     /// Encryption of connections.
     pub tls: Tls,
     /// The log on disk.
@@ -58,6 +60,32 @@ pub struct Amqp {
     pub heartbeat_s: u16,
     /// Whether the `x-death` header that a client gives a message goes on when the message dies, as in RabbitMQ 3.
     pub carry_client_deaths: bool,
+}
+
+/// The MQTT listeners.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Mqtt {
+    /// Port; 0 for any free one.
+    pub port: u16,
+    /// Port for TLS, used if a certificate is configured; 0 for any free one.
+    pub tls_port: u16,
+    /// Vhost of clients that do not name one.
+    pub vhost: String,
+    /// Whom clients without user name and password are taken for; empty for nobody, so that they are refused.
+    pub anonymous_user: String,
+    /// Publishes to a client of MQTT 3 that may be unacknowledged.
+    pub prefetch: u16,
+    /// Publishes of a client of MQTT 5 that may be unacknowledged.
+    pub receive_maximum: u16,
+    /// Seconds that a client may be silent at most, whatever keep alive it asks for; 0 for any time.
+    pub keep_alive_s_max: u16,
+    /// Topic aliases that a client may use.
+    pub topic_alias_maximum: u16,
+    /// Seconds that a session may outlive its connection at most.
+    pub session_expiry_s_max: u32,
+    /// Whether who publishes what he must not is disconnected.
+    pub disconnect_on_unauthorized: bool,
 }
 
 /// Encryption of connections.
@@ -200,6 +228,7 @@ impl Default for Config {
             vhosts: vec!["/".into()],
             loopback_users: vec!["guest".into()],
             amqp: Amqp::default(),
+            mqtt: Mqtt::default(),
             tls: Tls::default(),
             store: Store::default(),
             limits: Limits::default(),
@@ -222,6 +251,24 @@ impl Default for Amqp {
             frame_max: settings.frame_max,
             heartbeat_s: settings.heartbeat_s,
             carry_client_deaths: false,
+        }
+    }
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        let settings = mqtt::Settings::default();
+        Self {
+            port: 1883,
+            tls_port: 8883,
+            vhost: settings.vhost.to_string(),
+            anonymous_user: "guest".into(),
+            prefetch: settings.prefetch,
+            receive_maximum: settings.receive_maximum,
+            keep_alive_s_max: settings.keep_alive_s_max,
+            topic_alias_maximum: settings.topic_alias_maximum,
+            session_expiry_s_max: settings.session_expiry_s_max,
+            disconnect_on_unauthorized: settings.disconnects_unauthorized,
         }
     }
 }
@@ -262,10 +309,23 @@ impl Default for Log {
 }
 
 /// Every key, to name the nearest one when one is unknown. The empty section holds what stands outside of sections.
-const KEYS: [(&str, &[&str]); 6] = [
+const KEYS: [(&str, &[&str]); 7] = [
     (
         "",
-        &["data", "bind", "port_offset", "vhosts", "loopback_users", "amqp", "tls", "store", "limits", "log", "users"],
+        &[
+            "data",
+            "bind",
+            "port_offset",
+            "vhosts",
+            "loopback_users",
+            "amqp",
+            "mqtt",
+            "tls",
+            "store",
+            "limits",
+            "log",
+            "users",
+        ],
     ),
     (
         "amqp",
@@ -279,6 +339,21 @@ const KEYS: [(&str, &[&str]); 6] = [
             "frame_max",
             "heartbeat_s",
             "carry_client_deaths",
+        ],
+    ),
+    (
+        "mqtt",
+        &[
+            "port",
+            "tls_port",
+            "vhost",
+            "anonymous_user",
+            "prefetch",
+            "receive_maximum",
+            "keep_alive_s_max",
+            "topic_alias_maximum",
+            "session_expiry_s_max",
+            "disconnect_on_unauthorized",
         ],
     ),
     ("tls", &["certificate", "key", "client_ca", "client_certificate_required", "min_version"]),

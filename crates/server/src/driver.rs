@@ -13,7 +13,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use amqp091::AmqpSession;
 use broker::{
     Login, Millis, Outlet, Peer, Reply, Request, Session, limits,
     outlet::Chunks,
@@ -65,13 +64,17 @@ enum Ended {
 }
 
 /// Drives a connection to its end.
-pub async fn run<S>(stream: S, address: SocketAddr, peer: Peer, server: &Arc<Server>, before_login: Counted)
-where
+pub async fn run<S>(
+    stream: S,
+    address: SocketAddr,
+    peer: Peer,
+    session: Box<dyn Session>,
+    server: &Arc<Server>,
+    before_login: Counted,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let now = server.clock.now();
-    let session = AmqpSession::new(Arc::clone(&server.broker), Arc::clone(&server.amqp), peer.clone(), now);
-    let mut driver = Driver::new(stream, Box::new(session), peer, Arc::clone(server), before_login);
+    let mut driver = Driver::new(stream, session, peer, Arc::clone(server), before_login);
     tracing::debug!(peer = %address, "connected");
     let mut shutdown = server.shutdown.subscribe();
     let mut shutting_down = Box::pin(shutdown.wait_for(|down| *down));

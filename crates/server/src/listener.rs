@@ -9,9 +9,11 @@ use std::{
     time::Duration,
 };
 
+use amqp091::AmqpSession;
 use anyhow::Context;
-use broker::{Name, Peer};
-use socket2::{Domain, Protocol, Socket, Type};
+use broker::{Name, Peer, Session};
+use mqtt::MqttConnection;
+use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -27,7 +29,7 @@ const BACKLOG: i32 = 1024;
 pub fn bind(address: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::new(address, port);
     let attempt = || -> std::io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
@@ -59,8 +61,30 @@ impl Drop for Counted {
     }
 }
 
+/// What a listener's clients speak.
+#[derive(Clone, Copy, Debug)]
+pub enum Protocol {
+    /// AMQP 0-9-1.
+    Amqp,
+    /// MQTT.
+    Mqtt,
+}
+
+/// A session for a client that has just come.
+fn session(protocol: Protocol, server: &Arc<Server>, peer: &Peer) -> Box<dyn Session> {
+    let now = server.clock.now();
+    match protocol {
+        Protocol::Amqp => {
+            Box::new(AmqpSession::new(Arc::clone(&server.broker), Arc::clone(&server.amqp), peer.clone(), now))
+        }
+        Protocol::Mqtt => {
+            Box::new(MqttConnection::new(&server.broker, &server.sessions, &server.mqtt, peer.clone(), now))
+        }
+    }
+}
+
 /// Takes connections in until the server shuts down.
-pub async fn accept(listener: TcpListener, server: Arc<Server>, acceptor: Option<TlsAcceptor>) {
+pub async fn accept(listener: TcpListener, protocol: Protocol, server: Arc<Server>, acceptor: Option<TlsAcceptor>) {
     let mut shutdown = server.shutdown.subscribe();
     loop {
         let accepted = tokio::select! {
@@ -68,7 +92,7 @@ pub async fn accept(listener: TcpListener, server: Arc<Server>, acceptor: Option
             _ = shutdown.wait_for(|down| *down) => return,
         };
         match accepted {
-            Ok((stream, address)) => take_in(stream, address, &server, acceptor.clone()),
+            Ok((stream, address)) => take_in(stream, address, protocol, &server, acceptor.clone()),
             Err(error) => {
                 // Out of file descriptors, mostly: others have to close before anybody can come in.
                 tracing::error!(%error, "a connection could not be accepted");
@@ -78,7 +102,13 @@ pub async fn accept(listener: TcpListener, server: Arc<Server>, acceptor: Option
     }
 }
 
-fn take_in(stream: TcpStream, address: SocketAddr, server: &Arc<Server>, acceptor: Option<TlsAcceptor>) {
+fn take_in(
+    stream: TcpStream,
+    address: SocketAddr,
+    protocol: Protocol,
+    server: &Arc<Server>,
+    acceptor: Option<TlsAcceptor>,
+) {
     let limits = &server.config.limits;
     let Some(connection) = Counted::new(&server.connections, limits.connections) else {
         tracing::warn!(peer = %address, "connection refused: limits.connections is reached");
@@ -95,7 +125,8 @@ fn take_in(stream: TcpStream, address: SocketAddr, server: &Arc<Server>, accepto
         match acceptor {
             None => {
                 let peer = Peer { address: ip, encrypted: false, certificate_name: None };
-                driver::run(stream, address, peer, &server, before_login).await;
+                let session = session(protocol, &server, &peer);
+                driver::run(stream, address, peer, session, &server, before_login).await;
             }
             Some(acceptor) => {
                 let within = Duration::from_millis(server.config.limits.handshake_ms);
@@ -104,7 +135,8 @@ fn take_in(stream: TcpStream, address: SocketAddr, server: &Arc<Server>, accepto
                         let certificates = stream.get_ref().1.peer_certificates();
                         let name: Option<Name> = certificates.and_then(|list| tls::common_name(list.first()?));
                         let peer = Peer { address: ip, encrypted: true, certificate_name: name };
-                        driver::run(stream, address, peer, &server, before_login).await;
+                        let session = session(protocol, &server, &peer);
+                        driver::run(stream, address, peer, session, &server, before_login).await;
                     }
                     Ok(Err(error)) => tracing::warn!(peer = %address, %error, "TLS handshake failed"),
                     Err(_) => tracing::warn!(peer = %address, "TLS handshake took too long"),

@@ -23,7 +23,9 @@ use crate::{
     config::{self, Config},
     control,
     durability::{self, Pager, PagerQueue, PagerTasks},
-    keys, listener, resources, telemetry, timer, tls,
+    keys,
+    listener::{self, Protocol},
+    resources, telemetry, timer, tls,
 };
 
 /// How long connections have to close in order when the broker stops.
@@ -43,6 +45,10 @@ pub struct Server {
     pub pager_tasks: PagerTasks,
     /// Settings of the AMQP 0-9-1 sessions.
     pub amqp: Arc<amqp091::Settings>,
+    /// Settings of the MQTT connections.
+    pub mqtt: Arc<mqtt::Settings>,
+    /// The MQTT sessions.
+    pub sessions: Arc<mqtt::Sessions>,
     /// Checks credentials.
     pub authenticator: Authenticator,
     /// The time.
@@ -84,6 +90,20 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         handshake_ms: config.limits.handshake_ms,
         refusal_delay_ms: config.limits.refusal_delay_ms,
     });
+    let settings = &config.mqtt;
+    let mqtt = Arc::new(mqtt::Settings {
+        vhost: settings.vhost.as_str().into(),
+        anonymous_user: Some(settings.anonymous_user.as_str().into()).filter(|user: &Name| !user.is_empty()),
+        handshake_ms: config.limits.handshake_ms,
+        refusal_delay_ms: config.limits.refusal_delay_ms,
+        prefetch: settings.prefetch,
+        receive_maximum: settings.receive_maximum.max(1),
+        keep_alive_s_max: settings.keep_alive_s_max,
+        topic_alias_maximum: settings.topic_alias_maximum,
+        session_expiry_s_max: settings.session_expiry_s_max,
+        disconnects_unauthorized: settings.disconnect_on_unauthorized,
+    });
+    let sessions = Arc::new(mqtt::Sessions::new(&broker));
     let server = Arc::new(Server {
         authenticator: Authenticator::new(Arc::clone(&broker), config.loopback_users.clone())?,
         broker,
@@ -91,6 +111,8 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         pager,
         pager_tasks,
         amqp,
+        mqtt,
+        sessions,
         clock,
         shutdown: watch::Sender::new(false),
         connections: Arc::default(),
@@ -103,6 +125,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     announce(&format!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display()));
     tokio::spawn(resources::watch(Arc::clone(&server)));
     tokio::spawn(timer::run(Arc::clone(&server)));
+    tokio::spawn(timer::run_sessions(Arc::clone(&server)));
 
     stop_signals.wait().await;
     tracing::info!("stopping");
@@ -144,6 +167,7 @@ fn open(config: &Config, now: Millis) -> anyhow::Result<Opened> {
         tracing::info!(messages, "messages recovered");
     }
     broker.add_codec(amqp091::ORIGIN, Arc::new(amqp091::properties::PropertyCodec));
+    broker.add_codec(mqtt::ORIGIN, Arc::new(mqtt::message::PropertyCodec));
     let broker = Arc::new(broker);
     let pager = queue.start(&store, &broker).context("cannot start a thread")?;
     declare(config, &broker)?;
@@ -241,9 +265,13 @@ fn listen(server: &Arc<Server>, acceptor: Option<TlsAcceptor>) -> anyhow::Result
     let asked_for = !config.bind.is_empty();
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let addresses = if asked_for { &config.bind[..] } else { &loopback[..] };
-    let mut listeners = vec![("amqp", config.amqp.port, None)];
-    listeners.extend(acceptor.map(|acceptor| ("amqps", config.amqp.tls_port, Some(acceptor))));
-    for (name, port, acceptor) in listeners {
+    let mut listeners =
+        vec![("amqp", Protocol::Amqp, config.amqp.port, None), ("mqtt", Protocol::Mqtt, config.mqtt.port, None)];
+    if let Some(acceptor) = acceptor {
+        listeners.push(("amqps", Protocol::Amqp, config.amqp.tls_port, Some(acceptor.clone())));
+        listeners.push(("mqtts", Protocol::Mqtt, config.mqtt.tls_port, Some(acceptor)));
+    }
+    for (name, protocol, port, acceptor) in listeners {
         let port = if port == 0 { 0 } else { port.saturating_add(config.port_offset) };
         for &address in addresses {
             let listener = match listener::bind(address, port) {
@@ -256,7 +284,7 @@ fn listen(server: &Arc<Server>, acceptor: Option<TlsAcceptor>) -> anyhow::Result
                 Err(error) => return Err(error),
             };
             announce(&format!("listening {name} {}", listener.local_addr()?));
-            tokio::spawn(listener::accept(listener, Arc::clone(server), acceptor.clone()));
+            tokio::spawn(listener::accept(listener, protocol, Arc::clone(server), acceptor.clone()));
         }
     }
     Ok(())

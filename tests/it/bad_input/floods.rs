@@ -25,7 +25,7 @@ fn half_open_connections_leave_nothing_behind() {
     let addresses: Vec<String> = (1..=ADDRESSES).map(|last| format!("127.0.0.{last}")).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     let server = Server::builder().env("ROADSTEAD_LOG_LEVEL", "warn").bind(&addresses).start();
-    let places: Vec<_> = server.listeners().iter().map(|(_, place)| *place).collect();
+    let places: Vec<_> = server.places_of("amqp").collect();
     let begin = Instant::now();
     for batch in 0..HALF_OPEN / HALF_OPEN_TOGETHER {
         let place = places[batch % places.len()];

@@ -23,7 +23,7 @@ pub enum Rule {
     Part(&'static str),
 }
 
-pub const CRATES: [Crate; 8] = [
+pub const CRATES: [Crate; 9] = [
     Crate {
         folder: "crates/broker",
         ours: Use::Only(&[]),
@@ -67,6 +67,23 @@ pub const CRATES: [Crate; 8] = [
         never: &[
             Part("tokio"),
             Part("mqtt"),
+            Part("stomp"),
+            Part("openwire"),
+            Path("Instant::now"),
+            Path("SystemTime"),
+            Path("std::fs"),
+            Path("std::net"),
+            Path("std::thread"),
+            Path("store::"),
+        ],
+    },
+    Crate {
+        folder: "crates/mqtt",
+        ours: Use::Only(&["broker"]),
+        external: Use::Only(&["bytes", "parking_lot"]),
+        never: &[
+            Part("tokio"),
+            Part("amqp091"),
             Part("stomp"),
             Part("openwire"),
             Path("Instant::now"),

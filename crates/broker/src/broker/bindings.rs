@@ -138,7 +138,7 @@ impl Broker {
         if kind != Some(ExchangeKind::Topic) {
             return Ok(());
         }
-        self.identity.check_topic(&caller.user, Access::Read, caller.vhost.exchange_resource(exchange), key)
+        self.check_topic(caller, Access::Read, exchange, key)
     }
 }
 

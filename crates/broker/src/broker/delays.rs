@@ -6,10 +6,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{
-    Broker,
-    departures::{blind_keys, routing_keys},
-};
+use super::{Broker, departures::blind_keys};
 use crate::{
     log::{Durability, Entry},
     message::{Message, MessageView},
@@ -93,7 +90,7 @@ impl Broker {
         record::put_table(&mut encoded, &annotations);
         let due: Option<Millis> = ttl.map(|ttl| after.now.plus(ttl));
         let released = MessageView { arrived: after.now, due, annotations: &encoded, ..view };
-        let mut keys = routing_keys(&view, &headers, &annotations);
+        let mut keys = self.routing_keys(&view, &headers, &annotations);
         keys.extend(blind_keys(&annotations));
         let queues = self.queues_of(&departure.queue.vhost, view.exchange, &keys, &view, &annotations);
         (Route::new(view.exchange.clone(), 0, false, queues), Arc::new(Message::copy_of(&released)))

@@ -82,8 +82,9 @@ impl Broker {
     ) -> Option<(Arc<Route>, Arc<Message>)> {
         let Departure { queue, message, reason, .. } = departure;
         let view = message.view();
-        let key = target.routing_key.as_ref().map_or(view.routing_key, Name::as_str);
         let codec = self.codec(view.origin)?;
+        let own = codec.routing_key(view.routing_key);
+        let key = target.routing_key.as_ref().map_or(&*own, Name::as_str);
         if !view.annotations.is_empty() || codec.has_headers(view.properties) {
             return None;
         }
@@ -106,7 +107,8 @@ impl Broker {
         };
         let expiration = codec.expiration(view.properties);
         let has_key = target.routing_key.is_some();
-        let annotations = first_death(queue, *reason, &view, expiration.as_deref(), has_key, after);
+        let death = MessageView { routing_key: &own, ..view };
+        let annotations = first_death(queue, *reason, &death, expiration.as_deref(), has_key, after);
         let exchange = &target.exchange;
         let (arrived, due, annotations) = (after.now, None, &annotations);
         let letter = MessageView { exchange, routing_key: key, arrived, due, annotations, ..view };
@@ -124,7 +126,7 @@ impl Broker {
         let view = message.view();
         let headers = self.headers_of(&view);
         let mut annotations = view.annotation_table();
-        let keys = routing_keys(&view, &headers, &annotations);
+        let keys = self.routing_keys(&view, &headers, &annotations);
         self.note_death(&mut annotations, departure, &keys, &headers, after);
         let keys = match &target.routing_key {
             Some(key) => {
@@ -152,6 +154,16 @@ impl Broker {
         };
         let route = Route::new(target.exchange.clone(), 0, false, queues);
         (route, Arc::new(Message::copy_of(&letter)))
+    }
+
+    /// All routing keys of a message: the one that it was published with, and those that its sender added.
+    pub(super) fn routing_keys(&self, message: &MessageView<'_>, headers: &Table, annotations: &Table) -> Vec<String> {
+        let further = annotations.get(FURTHER_KEYS).or_else(|| headers.get("CC"));
+        let mut keys = vec![self.codecs.routing_key(message).into_owned()];
+        if let Some(Value::Array(further)) = further {
+            keys.extend(further.iter().filter_map(Value::as_text).map(str::to_owned));
+        }
+        keys
     }
 
     /// The headers of a message, as the protocol that it came by has them.
@@ -265,16 +277,6 @@ fn first_death(
         }
     }
     out
-}
-
-/// All routing keys of a message: the one that it was published with, and those that its sender added.
-pub(super) fn routing_keys(message: &MessageView<'_>, headers: &Table, annotations: &Table) -> Vec<String> {
-    let further = annotations.get(FURTHER_KEYS).or_else(|| headers.get("CC"));
-    let mut keys = vec![message.routing_key.to_owned()];
-    if let Some(Value::Array(further)) = further {
-        keys.extend(further.iter().filter_map(Value::as_text).map(str::to_owned));
-    }
-    keys
 }
 
 pub(super) fn blind_keys(annotations: &Table) -> Vec<String> {

@@ -32,7 +32,7 @@ impl Broker {
             }
             if found.declaration.kind == ExchangeKind::Topic {
                 let key = keys.first().copied().unwrap_or_default();
-                self.identity.check_topic(&caller.user, Access::Write, resource(), key)?;
+                self.check_topic(caller, Access::Write, exchange, key)?;
             }
         }
         if let Some(route) = self.delayed_route(caller, exchange, version, facts) {

@@ -1,10 +1,8 @@
 //! What consumers of streams ask for: where to start, and which messages they want.
 
-use std::sync::Arc;
-
 use super::Broker;
 use crate::{
-    message::{Codec, MessageView, Origin},
+    message::MessageView,
     queue::{Consumer, Filter, Start},
     refusal::Refusal,
     rules::age_ms,
@@ -43,10 +41,10 @@ impl Broker {
             value => text(value).into_iter().collect(),
         };
         let unfiltered = arguments.get("x-stream-match-unfiltered") == Some(&Value::Bool(true));
-        let codecs: Vec<(Origin, Arc<dyn Codec>)> = self.codecs.read().clone();
+        let codecs = self.codecs();
         Some(Filter::new(move |message: &MessageView<'_>| {
-            let codec = codecs.iter().find(|(origin, _)| *origin == message.origin).map(|(_, codec)| codec);
-            let headers = codec.map_or_else(Table::default, |codec| codec.headers(message.properties));
+            let headers =
+                codecs.of(message.origin).map_or_else(Table::default, |codec| codec.headers(message.properties));
             match headers.get(FILTER_VALUE).and_then(Value::as_text) {
                 Some(value) => wanted.iter().any(|one| one == value),
                 None => unfiltered,

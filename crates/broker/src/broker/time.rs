@@ -7,7 +7,7 @@ use std::{
 
 use super::{Broker, DeleteRule};
 use crate::{
-    message::{Codec, Origin},
+    message::{Codec, Codecs, Origin},
     session::Millis,
     topology::QueueInfo,
 };
@@ -56,11 +56,16 @@ impl Broker {
 
     /// Registers who knows the properties of messages of an origin.
     pub fn add_codec(&self, origin: Origin, codec: Arc<dyn Codec>) {
-        self.codecs.write().push((origin, codec));
+        self.codecs.add(origin, codec);
+    }
+
+    /// Who knows the properties of messages, by origin.
+    pub fn codecs(&self) -> Codecs {
+        self.codecs.clone()
     }
 
     pub(crate) fn codec(&self, origin: Origin) -> Option<Arc<dyn Codec>> {
-        self.codecs.read().iter().find(|(of, _)| *of == origin).map(|(_, codec)| Arc::clone(codec))
+        self.codecs.of(origin)
     }
 
     /// Removes a queue that nobody has used for too long, unless somebody does again.

@@ -52,7 +52,7 @@ impl Broker {
     fn trace_headers(&self, message: &MessageView<'_>, vhost: &Name, more: [(&str, Value); 2]) -> Table {
         let mut headers = Table::default();
         headers.push("exchange_name", message.exchange.as_str().into());
-        headers.push("routing_keys", Value::Array(vec![message.routing_key.into()]));
+        headers.push("routing_keys", Value::Array(vec![(&*self.codecs.routing_key(message)).into()]));
         let codec = self.codec(message.origin);
         let properties = codec.map_or_else(Table::default, |codec| codec.table(message.properties));
         headers.push("properties", Value::Table(properties));

@@ -86,6 +86,7 @@ impl Broker {
                     let settling = Settling { slots, how, dead_letters, consumer };
                     held.shard(queue.id).settle(queue, &settling, after);
                 }
+                Operation::Note(..) => {}
             }
         }
         position
@@ -217,6 +218,13 @@ impl Broker {
                     sync |= batch.transaction;
                 }
                 Operation::Settle(_) => {}
+                Operation::Note(key, value) => {
+                    sync = true;
+                    entries.push(match value {
+                        Some(value) => Entry::Put { key, value },
+                        None => Entry::Remove { key },
+                    });
+                }
             }
         }
         if entries.is_empty() {

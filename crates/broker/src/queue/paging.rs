@@ -69,12 +69,16 @@ impl Queue {
         if self.stream.is_some() {
             return;
         }
+        if self.retained.is_some() {
+            return self.restore_retained(first, last);
+        }
         self.level(priority).restore(first, last, count);
     }
 
     /// Begins to work after a restart.
     pub fn restored(&mut self, after: &mut Aftermath) {
         self.count_segment(after);
+        self.survey_retained(after);
         self.survey(after);
         if self.rules.sheds() {
             self.read_ahead(after);
@@ -121,6 +125,9 @@ impl Queue {
             self.forget_sealed(end);
             return None;
         }
+        if self.retained.is_some() {
+            return None;
+        }
         let near = self.near(near);
         self.level(priority).page_out_from(end, near)
     }
@@ -149,6 +156,7 @@ impl Queue {
             Purpose::Depart => return self.departing_loaded(load, messages, next, after),
             Purpose::Hold => return self.held_loaded(load, &messages),
             Purpose::Read => return self.page_read(load, messages, next, after),
+            Purpose::Survey if self.retained.is_some() => return self.retained_loaded(load, messages, next, after),
             Purpose::Survey if self.stream.is_some() => return self.segment_counted(load, &messages, next, after),
             Purpose::Survey => self.surveyed(load, &messages, next, after),
             Purpose::Deliver => {

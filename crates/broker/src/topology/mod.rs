@@ -106,6 +106,8 @@ pub enum QueueType {
     Stream,
     /// What a delay exchange keeps back. It has no name that a client could use.
     Delay,
+    /// The last message of each topic of a vhost. It has no name that a client could use.
+    Retained,
 }
 
 impl QueueType {
@@ -126,12 +128,13 @@ impl QueueType {
             Self::Quorum => "quorum",
             Self::Stream => "stream",
             Self::Delay => "delay",
+            Self::Retained => "retained",
         }
     }
 
     /// Whether its messages are kept on disk whatever their publishers asked for.
     pub fn is_always_durable(self) -> bool {
-        matches!(self, Self::Quorum | Self::Stream)
+        matches!(self, Self::Quorum | Self::Stream | Self::Retained)
     }
 }
 
@@ -181,7 +184,8 @@ impl QueueInfo {
 
     /// Whether it is a queue that clients know, and not one that stands for something else.
     pub fn is_ordinary(&self) -> bool {
-        matches!(self.kind, QueueKind::Queue) && self.queue_type != QueueType::Delay
+        let is_hidden = matches!(self.queue_type, QueueType::Delay | QueueType::Retained);
+        matches!(self.kind, QueueKind::Queue) && !is_hidden
     }
 
     /// What applies to the queue now.

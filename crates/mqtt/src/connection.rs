@@ -1,0 +1,690 @@
+//! One MQTT connection as a state machine.
+//!
+//! [`MqttConnection::receive`] takes packets off the input. Publishes and acknowledgements gather in a batch that is applied
+//! before anything else is done that could depend on it, and at the end of the input. What a client may only be told once
+//! it is safe waits in a queue of responses.
+
+mod acknowledge;
+mod connect;
+mod publish;
+mod retained;
+mod subscribe;
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    task::Waker,
+};
+
+use broker::{
+    Broker, Credit, Millis, Name, Outlet, Peer, Position, QueueInfo, Reply, Request, Route, Session, SessionId,
+    Settlement,
+    broker::Caller,
+    publish::{Batch, Published},
+    session::{HangUp, Intake},
+};
+
+use self::{
+    connect::{Candidate, Opening},
+    publish::Told,
+    retained::Cursor,
+};
+use crate::{
+    mapping::Reason,
+    outgoing::{DIRECT, InFlight, OWN, Outgoing, Place, State},
+    packet::{Packet, Qos, Version, kind},
+    properties::put_section,
+    sessions::{self, Carried, Leaving, Sessions, Will},
+    wire::{self, Malformed, put_varint},
+};
+
+/// What an operator may set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The vhost of clients that do not name one.
+    pub vhost: Name,
+    /// Whom clients without user name and password are taken for, if anybody.
+    pub anonymous_user: Option<Name>,
+    /// Milliseconds that a client has to connect.
+    pub handshake_ms: u64,
+    /// Milliseconds that a connection is held after a refused login, against guessing.
+    pub refusal_delay_ms: u64,
+    /// Publishes to a client of MQTT 3 that may be unacknowledged; clients of MQTT 5 say it themselves.
+    pub prefetch: u16,
+    /// Publishes of a client of MQTT 5 that may be unacknowledged.
+    pub receive_maximum: u16,
+    /// Seconds that a client may be silent at most, whatever keep alive it asks for; 0 for any time. Clients of MQTT 5 are
+    /// told so.
+    pub keep_alive_s_max: u16,
+    /// Topic aliases that a client may use.
+    pub topic_alias_maximum: u16,
+    /// Seconds that a session may outlive its connection at most.
+    pub session_expiry_s_max: u32,
+    /// Whether who publishes or subscribes to what he must not is disconnected, as by RabbitMQ; else only that is refused.
+    pub disconnects_unauthorized: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            vhost: "/".into(),
+            anonymous_user: None,
+            handshake_ms: 10_000,
+            refusal_delay_ms: 3_000,
+            prefetch: 1000,
+            receive_maximum: 1000,
+            keep_alive_s_max: 0,
+            topic_alias_maximum: 64,
+            session_expiry_s_max: sessions::NEVER,
+            disconnects_unauthorized: true,
+        }
+    }
+}
+
+/// Largest CONNECT packet, in bytes: a user name, a password and a will of their largest sizes do not fit together.
+const CONNECT_BYTES: usize = 128 * 1024;
+
+/// Bytes of a packet besides a message's body.
+const OVERHEAD_BYTES: u64 = 256 * 1024;
+
+/// Operations after which a batch is applied though more input is there.
+const BATCH_OPERATIONS: usize = 1024;
+
+/// Rounds of settling after which others get their turn.
+const ROUNDS: usize = 64;
+
+/// Milliseconds that a client has to take what it is told last.
+const CLOSE_MS: u64 = 5_000;
+
+/// One MQTT connection.
+#[derive(Debug)]
+pub struct MqttConnection {
+    broker: Arc<Broker>,
+    sessions: Arc<Sessions>,
+    settings: Arc<Settings>,
+    id: SessionId,
+    peer: Peer,
+    outgoing: Arc<Outgoing>,
+    phase: Phase,
+    version: Version,
+    client_id: Name,
+    user: Option<Name>,
+    caller: Option<Caller>,
+    /// The number of the session.
+    number: u64,
+    /// Seconds that the session stays after the connection.
+    expiry_s: u32,
+    will: Option<Will>,
+    keep_alive_ms: u64,
+    packet_max: usize,
+    /// The client's receive maximum, and what of it is used.
+    credit: Arc<Credit>,
+    /// By which messages come that nobody has to acknowledge.
+    direct: Option<Arc<QueueInfo>>,
+    /// Topics of the client's aliases.
+    aliases: Vec<Option<Box<str>>>,
+    routes: HashMap<Box<str>, Arc<Route>>,
+    last_route: Option<(Box<str>, Arc<Route>)>,
+    /// Publishes with quality of service 2 that the client has not released.
+    received_ids: BTreeSet<u16>,
+    /// Publishes with quality of service 1 that the client has not been told of.
+    unanswered: usize,
+    /// What the client is told once something is safe.
+    responses: VecDeque<Response>,
+    /// What it is told once the batch that is being gathered is safe.
+    pending: Vec<Vec<u8>>,
+    /// Subscriptions that wait for retained messages.
+    cursors: VecDeque<Cursor>,
+    /// What waits for the client to know that it is connected.
+    opening: Option<Opening>,
+    /// What was wrong with the client's packets, for the log.
+    problem: Option<&'static str>,
+    request: Option<Request>,
+    /// Whether a publish waits for memory, disk or the log.
+    congested: bool,
+    lagging: Option<u64>,
+    /// Wakes the connection's own task.
+    waker: Option<Waker>,
+    received: Millis,
+    /// When the phase must be over.
+    phase_ends: Option<Millis>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Waits for CONNECT.
+    Connect,
+    /// Waits for who checks credentials.
+    Login(Box<Candidate>),
+    /// Waits for the session, which another connection has.
+    Claim(Box<Candidate>),
+    Open,
+    /// The login was refused; the client is let go after a while.
+    Refused,
+    /// The output is the last that the client gets.
+    Finished(HangUp),
+}
+
+/// Something that a client is told once it is safe.
+#[derive(Debug)]
+struct Response {
+    position: Position,
+    bytes: Vec<u8>,
+    kind: Kind,
+}
+
+/// What kind of response it is, as far as somebody counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Other,
+    /// A message that had to wait.
+    Message,
+    /// The answer to a publish with quality of service 1.
+    PubAck,
+}
+
+impl MqttConnection {
+    /// A connection of a client that has just come.
+    pub fn new(
+        broker: &Arc<Broker>,
+        sessions: &Arc<Sessions>,
+        settings: &Arc<Settings>,
+        peer: Peer,
+        now: Millis,
+    ) -> Self {
+        let packet_max = broker.settings.message_bytes_max.saturating_add(OVERHEAD_BYTES);
+        Self {
+            id: broker.new_session(),
+            outgoing: Arc::new(Outgoing::new(broker)),
+            phase_ends: Some(now.plus(settings.handshake_ms)),
+            broker: Arc::clone(broker),
+            sessions: Arc::clone(sessions),
+            settings: Arc::clone(settings),
+            peer,
+            phase: Phase::Connect,
+            version: Version::V311,
+            client_id: "".into(),
+            user: None,
+            caller: None,
+            number: 0,
+            expiry_s: 0,
+            will: None,
+            keep_alive_ms: 0,
+            packet_max: usize::try_from(packet_max).unwrap_or(usize::MAX),
+            credit: Arc::default(),
+            direct: None,
+            aliases: Vec::new(),
+            routes: HashMap::new(),
+            last_route: None,
+            received_ids: BTreeSet::new(),
+            unanswered: 0,
+            responses: VecDeque::new(),
+            pending: Vec::new(),
+            cursors: VecDeque::new(),
+            opening: None,
+            problem: None,
+            request: None,
+            congested: false,
+            lagging: None,
+            waker: None,
+            received: now,
+        }
+    }
+
+    /// Takes as many packets as there are and may be taken. Returns how many bytes that were.
+    fn take_packets(&mut self, input: &[u8], now: Millis) -> usize {
+        let mut used = 0;
+        let heads = publish::Heads::new(self.number);
+        let mut batch = Batch::default();
+        while used < input.len() && !self.paused() {
+            match self.step(&input[used..], &heads, &mut batch, now) {
+                Ok(Some(len)) => used += len,
+                Ok(None) => break,
+                Err(malformed) => {
+                    self.apply(&mut batch);
+                    self.refuse(malformed, now);
+                }
+            }
+            if batch.len() >= BATCH_OPERATIONS {
+                self.apply(&mut batch);
+            }
+        }
+        self.apply(&mut batch);
+        if self.finished().is_some() { input.len() } else { used }
+    }
+
+    /// Takes one packet. Returns how many bytes that were.
+    fn step<'i>(
+        &mut self,
+        input: &'i [u8],
+        heads: &'i publish::Heads,
+        batch: &mut Batch<'i>,
+        now: Millis,
+    ) -> Result<Option<usize>, Malformed> {
+        match self.phase {
+            Phase::Connect => return self.connect_packet(input, now),
+            Phase::Open => {}
+            Phase::Login(_) | Phase::Claim(_) | Phase::Refused | Phase::Finished(_) => return Ok(Some(input.len())),
+        }
+        let Some(frame) = wire::frame(input, self.packet_max)? else { return Ok(None) };
+        match Packet::read(&frame, self.version)? {
+            Packet::Publish(publish) => {
+                if self.must_wait() {
+                    return Ok(None);
+                }
+                self.publish(&publish, heads, batch, now)?;
+            }
+            Packet::PubAck(ack) => self.puback(ack, batch),
+            Packet::PubRec(ack) => self.pubrec(ack, batch),
+            Packet::PubRel(ack) => self.pubrel(ack, batch),
+            Packet::PubComp(ack) => self.pubcomp(ack, batch),
+            Packet::Subscribe(subscribe) => {
+                self.apply(batch);
+                self.subscribe(&subscribe, now);
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                self.apply(batch);
+                self.unsubscribe(&unsubscribe);
+            }
+            Packet::PingReq => self.outgoing.lock().output.buffer().extend_from_slice(&[kind::PINGRESP << 4, 0]),
+            Packet::Disconnect(note) => {
+                self.apply(batch);
+                self.disconnect(&note, now)?;
+            }
+            Packet::Auth(_) => {
+                return Err(Malformed::protocol("no authentication is under way"));
+            }
+        }
+        Ok(Some(frame.len))
+    }
+
+    /// Whether a publish has to wait: for memory or disk, or because too much waits to be written.
+    fn must_wait(&mut self) -> bool {
+        self.congested = self.broker.alarms().any() || self.broker.log().congested();
+        self.congested
+    }
+
+    /// Applies what has gathered, and notes what the client is to be told of it.
+    fn apply(&mut self, batch: &mut Batch<'_>) {
+        if batch.is_empty() {
+            debug_assert!(self.pending.is_empty(), "responses belong to a batch");
+            return;
+        }
+        let resumed = self.broker.resumed();
+        let applied = self.broker.apply(batch);
+        if applied.lagging {
+            self.lagging = Some(resumed);
+        }
+        let persistent = self.is_persistent();
+        for Published { token, position, is_refused } in batch.published() {
+            let Some(told) = Told::of_token(token) else { continue };
+            // An exactly-once publish is complete with the note of its identifier.
+            let position = if persistent && told.qos == Qos::ExactlyOnce { applied.position } else { position };
+            if let Some(bytes) = told.packet(self.version, is_refused) {
+                self.respond(position, bytes);
+                if let (Qos::AtLeastOnce, Some(last)) = (told.qos, self.responses.back_mut()) {
+                    last.kind = Kind::PubAck;
+                }
+            } else if told.qos == Qos::AtLeastOnce {
+                self.unanswered -= 1;
+            } else if told.qos == Qos::ExactlyOnce {
+                self.received_ids.remove(&told.packet_id);
+            }
+        }
+        for bytes in std::mem::take(&mut self.pending) {
+            self.respond(applied.position, bytes);
+        }
+        *batch = Batch::default();
+        self.tell();
+    }
+
+    /// Tells the client something once a position is safe. What was to be told before comes before.
+    fn respond(&mut self, position: Position, bytes: Vec<u8>) {
+        let position = position.max(self.responses.back().map_or(Position(0), |last| last.position));
+        self.responses.push_back(Response { position, bytes, kind: Kind::Other });
+    }
+
+    /// Tells the client what is safe by now.
+    fn tell(&mut self) {
+        let Some(first) = self.responses.front() else { return };
+        let committed = self.broker.committed();
+        if first.position > committed {
+            return;
+        }
+        let mut outgoing = self.outgoing.lock();
+        while let Some(response) = self.responses.pop_front_if(|response| response.position <= committed) {
+            outgoing.output.buffer().extend_from_slice(&response.bytes);
+            match response.kind {
+                Kind::Message => outgoing.held_back -= 1,
+                Kind::PubAck => self.unanswered -= 1,
+                Kind::Other => {}
+            }
+        }
+    }
+
+    /// Settles what needs no acknowledgement, and sends on what had to be written down first.
+    fn settle_done(&mut self) {
+        for _ in 0..ROUNDS {
+            let (done, unwritten) = {
+                let mut state = self.outgoing.lock();
+                (std::mem::take(&mut state.done), std::mem::take(&mut state.unwritten))
+            };
+            if done.is_empty() && unwritten.is_empty() {
+                return;
+            }
+            self.credit.give(done.iter().filter(|one| one.counted).count() as u32);
+            let mut batch = Batch::default();
+            for one in &done {
+                if let Some(attachment) = self.outgoing.lock().attachment(one.source) {
+                    let consumer = Some(attachment.consumer);
+                    batch.settle(&attachment.queue, consumer, Settlement::Accept, one.slot, one.record);
+                }
+            }
+            for (packet_id, record) in unwritten.iter().filter_map(|one| one.note) {
+                sessions::note_sent(&mut batch, self.number, packet_id, Some(Place::Record(record.0)));
+            }
+            let safe = if batch.is_empty() { Position(0) } else { self.broker.apply(&mut batch).position };
+            for one in unwritten {
+                self.respond(safe, one.packet);
+                self.responses.back_mut().into_iter().for_each(|last| last.kind = Kind::Message);
+            }
+            self.tell();
+            self.resume_shared();
+        }
+        self.waker.iter().for_each(Waker::wake_by_ref);
+    }
+
+    /// The receive maximum has room again, which consumers on any queue may use.
+    fn resume_shared(&self) {
+        let attachments: Vec<_> = {
+            let state = self.outgoing.lock();
+            let consumers = state.consumers();
+            if consumers.len() < 2 {
+                return;
+            }
+            consumers.into_iter().filter_map(|key| state.attachment(key)).collect()
+        };
+        attachments.iter().for_each(|attachment| self.broker.resume(attachment));
+    }
+
+    fn is_persistent(&self) -> bool {
+        self.expiry_s > 0
+    }
+
+    /// A packet could not be right: the client is told, if its version can be, and let go.
+    fn refuse(&mut self, malformed: Malformed, now: Millis) {
+        self.problem = Some(malformed.problem);
+        if let Phase::Connect = self.phase {
+            return self.refuse_connect(malformed.reason, now);
+        }
+        self.close(malformed.reason, now);
+    }
+
+    /// Says goodbye for a reason.
+    fn close(&mut self, reason: Reason, now: Millis) {
+        if self.version == Version::V5 {
+            let packet = [kind::DISCONNECT << 4, 2, reason as u8, 0];
+            self.outgoing.lock().output.buffer().extend_from_slice(&packet);
+        }
+        self.end(true, now);
+        self.phase = Phase::Finished(HangUp::Broker);
+        self.phase_ends = Some(now.plus(CLOSE_MS));
+    }
+
+    /// Gives back all that the connection holds, and leaves the session to whoever comes next.
+    fn end(&mut self, with_will: bool, now: Millis) {
+        let Some(caller) = self.caller.take() else { return };
+        let attachments: Vec<_> = {
+            let state = self.outgoing.lock();
+            state.consumers().into_iter().filter_map(|key| state.attachment(key)).collect()
+        };
+        attachments.iter().for_each(|attachment| self.broker.cancel(&caller, attachment));
+        if let Some(direct) = self.direct.take() {
+            self.broker.close_direct(&caller, &direct);
+        }
+        let carried = self.carried();
+        self.responses.clear();
+        self.pending.clear();
+        self.cursors.clear();
+        self.broker.close_session(&caller);
+        let will = self.will.take().filter(|_| with_will);
+        let key = (caller.vhost.name().clone(), self.client_id.clone());
+        self.sessions.leave(&key, self.number, Leaving { expiry_s: self.expiry_s, carried, will }, now);
+    }
+
+    /// Gives deliveries back to their queues, and takes out what the next connection of the session has to know.
+    fn carried(&mut self) -> Carried {
+        let mut batch = Batch::default();
+        let mut guard = self.outgoing.lock();
+        let state = &mut *guard;
+        let mut carried = Carried { received: std::mem::take(&mut self.received_ids), ..Carried::default() };
+        let unwritten = state.unwritten.drain(..).filter_map(|one| one.note);
+        let unwritten: BTreeSet<u16> = unwritten.map(|(packet_id, _)| packet_id).collect();
+        for done in std::mem::take(&mut state.done) {
+            settle(state, &mut batch, done.source, Settlement::Accept, (done.slot, done.record));
+        }
+        for (packet_id, one) in std::mem::take(&mut state.in_flight) {
+            let InFlight { source, slot, record, qos, released, .. } = one;
+            if released {
+                carried.released.insert(packet_id);
+                continue;
+            }
+            settle(state, &mut batch, source, Settlement::Requeue, (slot, record));
+            if source == OWN && !unwritten.contains(&packet_id) {
+                let place = if record == Position(0) { Place::Slot(slot) } else { Place::Record(record.0) };
+                carried.promised.insert(place, (packet_id, qos));
+            }
+        }
+        // What was sent before and has not come again is gone for good.
+        for (packet_id, qos) in std::mem::take(&mut state.promised).into_values() {
+            if qos == Qos::ExactlyOnce && self.expiry_s > 0 {
+                sessions::note_complete(&mut batch, self.number, packet_id);
+            }
+        }
+        for key in state.consumers() {
+            if let Some((filter, one)) = state.remove_source(key).and_then(|source| source.shared) {
+                carried.shared.insert(filter, one);
+            }
+        }
+        carried.subscriptions = std::mem::take(&mut state.subscriptions);
+        drop(guard);
+        if !batch.is_empty() {
+            self.broker.apply(&mut batch);
+        }
+        carried
+    }
+
+    fn paused(&self) -> bool {
+        let waits = self.congested || self.request.is_some() || self.opening.is_some();
+        waits || !matches!(self.phase, Phase::Connect | Phase::Open) || self.finished().is_some()
+    }
+
+    /// The session's queue, or that of a shared subscription, was deleted: without it the session is not what the client
+    /// thinks that it is.
+    fn check_cancelled(&mut self, now: Millis) {
+        let cancelled = std::mem::take(&mut self.outgoing.lock().cancelled);
+        let is_gone = |key| self.outgoing.lock().source(key).is_some();
+        if matches!(self.phase, Phase::Open) && cancelled.into_iter().any(is_gone) {
+            self.close(Reason::AdministrativeAction, now);
+        }
+    }
+}
+
+/// Adds the settlement of a delivery to a batch.
+fn settle(
+    state: &State,
+    batch: &mut Batch<'_>,
+    source: broker::ConsumerKey,
+    how: Settlement,
+    (slot, record): (u64, Position),
+) {
+    debug_assert!(source != DIRECT, "what nobody holds is not settled");
+    if let Some(attachment) = state.attachment(source) {
+        batch.settle(&attachment.queue, Some(attachment.consumer), how, slot, record);
+    }
+}
+
+/// A packet of type, flags and body.
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(5 + body.len());
+    bytes.push(first);
+    put_varint(&mut bytes, body.len());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// PUBACK, PUBREC, PUBREL or PUBCOMP.
+fn ack(kind: u8, version: Version, packet_id: u16, reason: Reason) -> Vec<u8> {
+    let first = kind << 4 | if kind == kind::PUBREL { 2 } else { 0 };
+    let [high, low] = packet_id.to_be_bytes();
+    if version == Version::V5 && reason != Reason::Success {
+        return vec![first, 3, high, low, reason as u8];
+    }
+    vec![first, 2, high, low]
+}
+
+/// SUBACK or UNSUBACK with a reason for each filter; MQTT 3 has none in UNSUBACK.
+fn ack_filters(kind: u8, version: Version, packet_id: u16, reasons: &[u8]) -> Vec<u8> {
+    let mut body = packet_id.to_be_bytes().to_vec();
+    if version == Version::V5 {
+        put_section(&mut body, &[]);
+    }
+    if version == Version::V5 || kind == kind::SUBACK {
+        body.extend_from_slice(reasons);
+    }
+    packet(kind << 4, &body)
+}
+
+impl Session for MqttConnection {
+    fn receive(&mut self, input: &[u8], now: Millis) -> usize {
+        self.broker.set_time(now);
+        self.received = now;
+        self.take_packets(input, now)
+    }
+
+    fn poll(&mut self, now: Millis, waker: &Waker) {
+        self.broker.set_time(now);
+        if self.waker.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+        if self.paused() {
+            // While nothing is read, silence says nothing of the client.
+            self.received = now;
+        }
+        if let Phase::Claim(_) = self.phase {
+            self.claim(now);
+        }
+        if self.outgoing.lock().is_taken_over && matches!(self.phase, Phase::Open) {
+            self.close(Reason::SessionTakenOver, now);
+        }
+        if let Some(resumed) = self.lagging {
+            self.broker.wake_when_resumed(waker);
+            self.lagging = Some(resumed).filter(|&resumed| resumed == self.broker.resumed());
+        }
+        if self.congested {
+            self.broker.wake_with_alarms(waker);
+            self.broker.log().wake_when_committed(waker);
+            self.must_wait();
+        }
+        self.check_cancelled(now);
+        self.settle_done();
+        self.send_retained(waker);
+        if !self.responses.is_empty() {
+            self.broker.log().wake_when_committed(waker);
+        }
+        self.tell();
+        self.open();
+    }
+
+    fn intake(&self) -> Intake {
+        if self.paused() {
+            Intake::Paused
+        } else if self.lagging.is_some() {
+            Intake::Lagging
+        } else {
+            Intake::Open
+        }
+    }
+
+    fn outlet(&self) -> Arc<dyn Outlet> {
+        Arc::clone(&self.outgoing) as Arc<dyn Outlet>
+    }
+
+    fn drained(&mut self, now: Millis) {
+        self.broker.set_time(now);
+        let attachments: Vec<_> = {
+            let mut state = self.outgoing.lock();
+            let pressed = std::mem::take(&mut state.pressed);
+            pressed.into_iter().filter_map(|key| state.attachment(key)).collect()
+        };
+        attachments.iter().for_each(|attachment| self.broker.resume(attachment));
+    }
+
+    fn caught_up(&mut self) {
+        self.lagging = None;
+    }
+
+    fn sent(&mut self, _now: Millis) {}
+
+    fn deadline(&self) -> Option<Millis> {
+        if self.finished().is_some() {
+            return None;
+        }
+        // One and a half times the keep alive (MQTT-3.1.2-22).
+        let silence = self.keep_alive_ms + self.keep_alive_ms / 2;
+        let silent = (silence > 0).then(|| self.received.plus(silence));
+        [silent, self.phase_ends].into_iter().flatten().min()
+    }
+
+    fn expire(&mut self, now: Millis) {
+        if self.phase_ends.is_some_and(|ends| ends <= now) {
+            self.end(true, now);
+            self.phase = Phase::Finished(HangUp::Broker);
+        } else if matches!(self.phase, Phase::Open) {
+            self.close(Reason::KeepAliveTimeout, now);
+        }
+    }
+
+    fn request(&mut self) -> Option<Request> {
+        match &mut self.request {
+            Some(Request::Pending) | None => None,
+            request => request.replace(Request::Pending),
+        }
+    }
+
+    fn reply(&mut self, reply: Reply, now: Millis) {
+        self.request = None;
+        let Reply::Login(login) = reply;
+        self.logged_in(login, now);
+    }
+
+    fn shut_down(&mut self, now: Millis) {
+        match self.phase {
+            Phase::Open => {
+                self.will = None;
+                self.close(Reason::ServerShuttingDown, now);
+            }
+            Phase::Finished(_) => {}
+            _ => self.phase = Phase::Finished(HangUp::Broker),
+        }
+    }
+
+    fn disconnected(&mut self, now: Millis) {
+        self.broker.set_time(now);
+        self.end(true, now);
+        self.phase = Phase::Finished(HangUp::Broker);
+    }
+
+    fn finished(&self) -> Option<HangUp> {
+        match self.phase {
+            Phase::Finished(hang_up) => Some(hang_up),
+            _ => None,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let user = self.user.as_ref().map_or("nobody", |user| user);
+        let who = format!("MQTT client '{}', user '{user}'", self.client_id);
+        self.problem.map_or(who.clone(), |problem| format!("{who}: {problem}"))
+    }
+}

@@ -1,0 +1,310 @@
+//! From CONNECT to CONNACK (sections 3.1 and 3.2): who the client is, and which session it gets.
+
+use broker::{Credentials, Login, Millis, Name, Position, Request, broker::Caller, session::HangUp};
+
+use super::{CLOSE_MS, CONNECT_BYTES, MqttConnection, Phase, packet};
+use crate::{
+    mapping::Reason,
+    message,
+    outgoing::{InFlight, OWN},
+    packet::{Connect, Qos, Version, kind},
+    properties::{Allowed, Value as Property, id, put, put_section},
+    sessions::{self, Carried, Claimed, Will},
+    topic,
+    wire::{self, Malformed, Reader},
+};
+
+/// A client that wants to connect.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    clean_start: bool,
+    user: Name,
+    vhost: Name,
+    /// Whether the broker made the client identifier.
+    is_assigned: bool,
+    /// Seconds, if they are not what the client asked for.
+    keep_alive_s: Option<u16>,
+    receive_maximum: u16,
+    packet_max: usize,
+    alias_max: u16,
+    will: Option<WillParts>,
+    caller: Option<Caller>,
+}
+
+/// A will whose session has no number yet.
+#[derive(Debug)]
+struct WillParts {
+    topic: Box<str>,
+    qos: Qos,
+    retain: bool,
+    expiry_s: Option<u32>,
+    delay_s: u32,
+    /// MQTT 5 properties that go on to subscribers.
+    forwarded: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+impl MqttConnection {
+    /// The first packet, which must be CONNECT (MQTT-3.1.0-1).
+    pub(super) fn connect_packet(&mut self, input: &[u8], now: Millis) -> Result<Option<usize>, Malformed> {
+        if input[0] >> 4 != kind::CONNECT {
+            return Err(Malformed::protocol("the first packet is not CONNECT"));
+        }
+        let Some(frame) = wire::frame(input, CONNECT_BYTES)? else { return Ok(None) };
+        self.note_version(frame.body);
+        let connect = Connect::read(&frame)?;
+        self.version = connect.version;
+        if let Err(reason) = self.connect(&connect) {
+            self.refuse_connect(reason, now);
+        }
+        Ok(Some(frame.len))
+    }
+
+    /// In which form a client is answered whose packet cannot be read to its end: that of its version, if it is known.
+    fn note_version(&mut self, body: &[u8]) {
+        let mut reader = Reader::new(body);
+        if let (Ok(name), Ok(level)) = (reader.text(), reader.byte()) {
+            self.version = if name == "MQTT" && level >= 5 { Version::V5 } else { Version::V311 };
+        }
+    }
+
+    fn connect(&mut self, connect: &Connect<'_>) -> Result<(), Reason> {
+        let properties = &connect.properties;
+        if properties.text(id::AUTHENTICATION_METHOD).is_some() {
+            return Err(Reason::BadAuthenticationMethod);
+        }
+        let is_assigned = connect.client_id.is_empty();
+        if is_assigned
+            && (connect.version == Version::V31 || (connect.version == Version::V311 && !connect.clean_start))
+        {
+            return Err(Reason::ClientIdentifierNotValid);
+        }
+        self.client_id = if is_assigned { self.broker.unique_name().into() } else { connect.client_id.into() };
+        self.expiry_s = match connect.version {
+            Version::V5 => properties.number(id::SESSION_EXPIRY).unwrap_or(0),
+            _ if connect.clean_start => 0,
+            _ => sessions::NEVER,
+        }
+        .min(self.settings.session_expiry_s_max);
+        let most = self.settings.keep_alive_s_max;
+        let is_longer = most > 0 && (connect.keep_alive_s == 0 || connect.keep_alive_s > most);
+        let keep_alive_s = if is_longer { most } else { connect.keep_alive_s };
+        self.keep_alive_ms = u64::from(keep_alive_s) * 1000;
+        let (vhost, credentials) = self.credentials(connect)?;
+        let user = credentials.user().clone();
+        self.user = Some(user.clone());
+        let will = connect.will.as_ref().map(|will| {
+            let mut forwarded = Vec::new();
+            will.properties.put_those(Allowed::FORWARDED, &mut forwarded);
+            WillParts {
+                topic: will.topic.into(),
+                qos: will.qos,
+                retain: will.retain,
+                expiry_s: will.properties.number(id::MESSAGE_EXPIRY),
+                delay_s: will.properties.number(id::WILL_DELAY).unwrap_or(0),
+                forwarded,
+                payload: will.payload.to_vec(),
+            }
+        });
+        let number = |id| properties.number(id);
+        let receive_maximum = match connect.version {
+            Version::V5 => number(id::RECEIVE_MAXIMUM).map_or(u16::MAX, |max| max as u16),
+            Version::V31 | Version::V311 => self.settings.prefetch,
+        };
+        let candidate = Candidate {
+            clean_start: connect.clean_start,
+            user,
+            vhost,
+            is_assigned,
+            keep_alive_s: is_longer.then_some(keep_alive_s),
+            receive_maximum,
+            packet_max: number(id::MAXIMUM_PACKET_SIZE).map_or(usize::MAX, |max| max as usize),
+            alias_max: number(id::TOPIC_ALIAS_MAXIMUM).unwrap_or(0) as u16,
+            will,
+            caller: None,
+        };
+        self.phase = Phase::Login(Box::new(candidate));
+        self.request = Some(Request::Authenticate(credentials));
+        Ok(())
+    }
+
+    /// Who the client says it is. A user name may begin with a vhost and a colon, as RabbitMQ has it.
+    fn credentials(&self, connect: &Connect<'_>) -> Result<(Name, Credentials), Reason> {
+        let usual = || self.settings.vhost.clone();
+        let Some(user) = connect.user else {
+            if let Some(user) = self.peer.certificate_name.clone() {
+                return Ok((usual(), Credentials::Certificate { user }));
+            }
+            let user = self.settings.anonymous_user.clone().ok_or(Reason::NotAuthorized)?;
+            return Ok((usual(), Credentials::Certificate { user }));
+        };
+        let password = connect.password.filter(|password| !password.is_empty());
+        let password = password.ok_or(Reason::BadUserNameOrPassword)?.to_vec();
+        let (vhost, user) = match user.rsplit_once(':') {
+            Some((vhost, user)) => (vhost.into(), user),
+            None => (usual(), user),
+        };
+        Ok((vhost, Credentials::Password { user: user.into(), password }))
+    }
+
+    /// Tells a client that it may not connect.
+    pub(super) fn refuse_connect(&mut self, reason: Reason, now: Millis) {
+        let body = match self.version {
+            Version::V5 => vec![0, reason as u8, 0],
+            // What MQTT 3 has no code for ends the connection without a word (3.1.1, section 3.2.2.3).
+            Version::V31 | Version::V311 => vec![0, reason.return_code()],
+        };
+        let is_silent =
+            matches!(reason, Reason::MalformedPacket | Reason::ProtocolError) && self.version != Version::V5;
+        if !is_silent {
+            self.outgoing.lock().output.buffer().extend_from_slice(&packet(kind::CONNACK << 4, &body));
+        }
+        self.phase = Phase::Finished(HangUp::Broker);
+        self.phase_ends = Some(now.plus(CLOSE_MS));
+    }
+
+    /// Whether the credentials are good is known.
+    pub(super) fn logged_in(&mut self, login: Login, now: Millis) {
+        let Phase::Login(mut candidate) = std::mem::replace(&mut self.phase, Phase::Refused) else { return };
+        if login == Login::Refused {
+            let reason =
+                if self.version == Version::V5 { Reason::BadUserNameOrPassword } else { Reason::NotAuthorized };
+            // It is held for a while, against guessing, and told at once.
+            let body =
+                if self.version == Version::V5 { vec![0, reason as u8, 0] } else { vec![0, reason.return_code()] };
+            self.outgoing.lock().output.buffer().extend_from_slice(&packet(kind::CONNACK << 4, &body));
+            self.phase_ends = Some(now.plus(self.settings.refusal_delay_ms));
+            return;
+        }
+        match self.broker.enter(self.id, &candidate.user, &candidate.vhost) {
+            Ok(caller) => {
+                candidate.caller = Some(caller.named(&self.client_id));
+                self.phase = Phase::Claim(candidate);
+                self.claim(now);
+            }
+            Err(refusal) => self.refuse_connect(Reason::of(&refusal), now),
+        }
+    }
+
+    /// Gets the client's session, once nobody else has it.
+    pub(super) fn claim(&mut self, now: Millis) {
+        let (Phase::Claim(candidate), Some(waker)) = (&self.phase, self.waker.clone()) else { return };
+        let Some(caller) = candidate.caller.clone() else { return };
+        let key = (caller.vhost.name().clone(), self.client_id.clone());
+        let claimed = self.sessions.claim(&key, &caller, self.version, candidate.clean_start, &self.outgoing, &waker);
+        let Some(claimed) = claimed else { return };
+        let Phase::Claim(candidate) = std::mem::replace(&mut self.phase, Phase::Open) else { return };
+        self.caller = Some(caller);
+        self.phase_ends = None;
+        self.number = claimed.number;
+        let safe = self.sessions.keep(&key, self.expiry_s);
+        self.begin(*candidate, claimed, safe, now);
+    }
+
+    /// Takes the session up.
+    fn begin(&mut self, candidate: Candidate, claimed: Claimed, safe: Position, _now: Millis) {
+        let Some(caller) = self.caller.clone() else { return };
+        let is_present = claimed.carried.is_some();
+        let Carried { subscriptions, shared, received, released, promised } = claimed.carried.unwrap_or_default();
+        let connack = self.connack(is_present, &candidate);
+        self.will = candidate.will.map(|will| Will {
+            caller: caller.clone(),
+            properties: Will::stored(will.qos, will.retain, claimed.number, &will.forwarded),
+            topic: will.topic,
+            qos: will.qos,
+            retain: will.retain,
+            expiry_s: will.expiry_s,
+            delay_s: will.delay_s,
+            payload: will.payload,
+        });
+        self.received_ids = received;
+        self.credit.set(candidate.receive_maximum.into(), released.len() as u32);
+        let without: Vec<Box<str>> = {
+            let mut state = self.outgoing.lock();
+            state.version = self.version;
+            state.packet_max = candidate.packet_max;
+            state.alias_max = candidate.alias_max;
+            state.number = claimed.number;
+            state.is_persistent = self.is_persistent();
+            state.promised = promised;
+            for packet_id in &released {
+                let in_flight = InFlight {
+                    source: OWN,
+                    slot: 0,
+                    record: Position(0),
+                    counted: true,
+                    qos: Qos::ExactlyOnce,
+                    released: true,
+                };
+                state.in_flight.insert(*packet_id, in_flight);
+            }
+            let without = subscriptions.iter().filter(|(_, one)| one.options.qos == Qos::AtMostOnce);
+            let without = without.map(|(filter, _)| filter.into()).collect();
+            state.subscriptions = subscriptions;
+            without
+        };
+        // Nothing may come before CONNACK: so far nobody sends anything here.
+        self.respond(safe, connack);
+        for packet_id in released {
+            self.respond(Position(0), super::ack(kind::PUBREL, self.version, packet_id, Reason::Success));
+        }
+        self.opening = Some(Opening { without, shared: shared.into_iter().collect() });
+        self.tell();
+        self.open();
+    }
+
+    /// Has messages come, once the client knows that it is connected.
+    pub(super) fn open(&mut self) {
+        if !self.responses.is_empty() {
+            return;
+        }
+        let (Some(opening), Some(caller)) = (self.opening.take(), self.caller.clone()) else { return };
+        let queue = self.broker.queue(&caller, &message::queue_name(&self.client_id));
+        if let Ok(queue) = queue {
+            // Without the right to read from it the session gets nothing, and says nothing of it.
+            let _ = self.attach_own(&caller, queue);
+        }
+        for (whole, one) in opening.shared {
+            let Some((group, filter)) = topic::shared(&whole) else { continue };
+            if let Ok(queue) = self.broker.queue(&caller, &message::shared_name(group, filter)) {
+                let _ = self.attach_shared(&caller, &whole, queue, one);
+            }
+        }
+        for filter in &opening.without {
+            self.open_direct(&caller);
+            let _ = self.bind(&caller, &message::direct_name(&self.client_id), filter);
+        }
+        self.resume_all();
+    }
+
+    fn connack(&self, is_present: bool, candidate: &Candidate) -> Vec<u8> {
+        let mut body = vec![u8::from(is_present && self.version != Version::V31), 0];
+        if self.version == Version::V5 {
+            let mut properties = Vec::new();
+            let mut number = |id, value: u32| put(&mut properties, id, Property::Number(value));
+            number(id::RECEIVE_MAXIMUM, self.settings.receive_maximum.into());
+            if let Some(seconds) = candidate.keep_alive_s {
+                number(id::SERVER_KEEP_ALIVE, seconds.into());
+            }
+            number(id::TOPIC_ALIAS_MAXIMUM, self.settings.topic_alias_maximum.into());
+            number(id::MAXIMUM_PACKET_SIZE, u32::try_from(self.packet_max).unwrap_or(u32::MAX));
+            if self.settings.session_expiry_s_max < sessions::NEVER {
+                number(id::SESSION_EXPIRY, self.expiry_s);
+            }
+            if candidate.is_assigned {
+                put(&mut properties, id::ASSIGNED_CLIENT_ID, Property::Text(&self.client_id));
+            }
+            put_section(&mut body, &properties);
+        }
+        packet(kind::CONNACK << 4, &body)
+    }
+}
+
+/// What of a session's subscriptions is made anew for each connection.
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// Filters without acknowledgement.
+    without: Vec<Box<str>>,
+    /// Shared subscriptions.
+    shared: Vec<(Box<str>, crate::subscriptions::Subscription)>,
+}

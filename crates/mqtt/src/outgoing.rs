@@ -1,0 +1,480 @@
+//! A connection's output: deliveries become PUBLISH packets here, on the thread of whoever publishes.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    task::Waker,
+};
+
+use broker::{
+    Attachment, Broker, ConsumerId, ConsumerKey, Delivery, MessageView, Outlet, Output, Position, Pressure, QueueInfo,
+    Table, limits, outlet::Chunks,
+};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::{
+    ORIGIN,
+    message::{self, Stored},
+    packet::{Qos, Version, kind},
+    properties::{Value as Property, id, put, section_len},
+    subscriptions::{Interest, Subscription, Subscriptions},
+    wire::{put_text, put_varint, varint_len},
+};
+
+/// The consumer that gets messages without a queue.
+pub const DIRECT: ConsumerKey = ConsumerKey(0);
+
+/// The consumer of the session's own queue.
+pub const OWN: ConsumerKey = ConsumerKey(1);
+
+/// The first consumer of a shared subscription.
+const SHARED: u64 = 2;
+
+/// Bytes of waiting output above which messages without acknowledgement are dropped.
+const DROP_ABOVE: usize = limits::OUTPUT_BYTES_HIGH;
+
+/// The output of a connection.
+#[derive(Debug)]
+pub struct Outgoing {
+    state: Mutex<State>,
+}
+
+/// What is behind the lock.
+#[derive(Debug)]
+pub struct State {
+    broker: Arc<Broker>,
+    /// Bytes on their way to the client.
+    pub output: Output,
+    /// The version that the client speaks.
+    pub version: Version,
+    /// Largest packet that the client takes, in bytes.
+    pub packet_max: usize,
+    /// Topic aliases that the client takes.
+    pub alias_max: u16,
+    aliases: HashMap<Box<str>, u16>,
+    /// The number of the session, by which its own messages are known.
+    pub number: u64,
+    /// Whether what is sent with quality of service 2 has to be written down first.
+    pub is_persistent: bool,
+    /// Subscriptions that are not shared.
+    pub subscriptions: Subscriptions,
+    /// What the session consumes from: its own queue first, then those of shared subscriptions.
+    sources: Vec<Option<Source>>,
+    /// Publishes that the client has not acknowledged.
+    pub in_flight: BTreeMap<u16, InFlight>,
+    /// Packet identifiers under which messages were sent before, by their place in the session's own queue.
+    pub promised: BTreeMap<Place, (u16, Qos)>,
+    /// The last packet identifier that was used.
+    pub last_id: u16,
+    /// Deliveries that are to be settled though the client has not acknowledged them.
+    pub done: Vec<Done>,
+    /// Publishes that are to be written down before they are sent, and those behind them.
+    pub unwritten: VecDeque<Unwritten>,
+    /// How many of these have not been sent, wherever they are by now.
+    pub held_back: usize,
+    /// Messages that were dropped because the client is slow.
+    pub dropped: u64,
+    /// Consumers that got no more because the client is slow.
+    pub pressed: Vec<ConsumerKey>,
+    /// Consumers whose queue is gone.
+    pub cancelled: Vec<ConsumerKey>,
+    /// Whether somebody else has taken the session over.
+    pub is_taken_over: bool,
+}
+
+/// What a session consumes from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The queue.
+    pub queue: Arc<QueueInfo>,
+    /// The consumer there, once it is.
+    pub consumer: Option<ConsumerId>,
+    /// The shared subscription, with its whole filter.
+    pub shared: Option<(Box<str>, Subscription)>,
+}
+
+/// A message's place in the session's own queue: its record if it has one, else its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In the log.
+    Record(u64),
+    /// In memory.
+    Slot(u64),
+}
+
+/// A publish that the client has not acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct InFlight {
+    /// The consumer that it came by.
+    pub source: ConsumerKey,
+    /// Its place in the queue.
+    pub slot: u64,
+    /// Its record.
+    pub record: Position,
+    /// Whether it counts against the client's receive maximum.
+    pub counted: bool,
+    /// Its quality of service.
+    pub qos: Qos,
+    /// Whether the client has it, and only the packet identifier is still in use.
+    pub released: bool,
+}
+
+/// A delivery to be settled.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// The consumer that it came by.
+    pub source: ConsumerKey,
+    /// Its place in the queue.
+    pub slot: u64,
+    /// Its record.
+    pub record: Position,
+    /// Whether it counts against the client's receive maximum.
+    pub counted: bool,
+}
+
+/// A publish that is to be written down before it is sent, or that comes behind such a one.
+#[derive(Debug)]
+pub struct Unwritten {
+    /// What is to be written down: its packet identifier and its record.
+    pub note: Option<(u16, Position)>,
+    /// The packet.
+    pub packet: Vec<u8>,
+}
+
+/// A PUBLISH packet to be.
+struct Sending<'a> {
+    topic: &'a str,
+    qos: Qos,
+    dup: bool,
+    retain: bool,
+    packet_id: u16,
+    ids: &'a [u32],
+    /// Seconds.
+    expiry: Option<u32>,
+    /// MQTT 5 properties that go on as they are.
+    forwarded: &'a [u8],
+    payload_len: usize,
+}
+
+impl Outgoing {
+    /// The output of a new connection.
+    pub fn new(broker: &Arc<Broker>) -> Self {
+        let state = State {
+            broker: Arc::clone(broker),
+            output: Output::default(),
+            version: Version::V311,
+            packet_max: usize::MAX,
+            alias_max: 0,
+            aliases: HashMap::new(),
+            number: 0,
+            is_persistent: false,
+            subscriptions: Subscriptions::default(),
+            sources: Vec::new(),
+            in_flight: BTreeMap::new(),
+            promised: BTreeMap::new(),
+            last_id: 0,
+            done: Vec::new(),
+            unwritten: VecDeque::new(),
+            held_back: 0,
+            dropped: 0,
+            pressed: Vec::new(),
+            cancelled: Vec::new(),
+            is_taken_over: false,
+        };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// The state, for the connection's own use.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Somebody else has taken the session over: the connection is to say goodbye.
+    pub fn take_over(&self) -> Option<Waker> {
+        let mut state = self.state.lock();
+        state.is_taken_over = true;
+        let mut wakes = Vec::new();
+        state.output.wake(&mut wakes);
+        wakes.pop()
+    }
+}
+
+impl State {
+    /// Adds the session's own queue.
+    pub fn set_own(&mut self, source: Source) {
+        if self.sources.is_empty() {
+            self.sources.push(None);
+        }
+        self.sources[0] = Some(source);
+    }
+
+    /// Adds the queue of a shared subscription. Returns its consumer.
+    pub fn add_shared(&mut self, source: Source) -> ConsumerKey {
+        if self.sources.is_empty() {
+            self.sources.push(None);
+        }
+        let free = (1..self.sources.len()).find(|index| self.sources[*index].is_none());
+        let index = free.unwrap_or(self.sources.len());
+        if index == self.sources.len() {
+            self.sources.push(None);
+        }
+        self.sources[index] = Some(source);
+        ConsumerKey(index as u64 - 1 + SHARED)
+    }
+
+    fn index(key: ConsumerKey) -> Option<usize> {
+        usize::try_from(key.0.checked_sub(OWN.0)?).ok()
+    }
+
+    /// What a consumer consumes from.
+    pub fn source(&self, key: ConsumerKey) -> Option<&Source> {
+        self.sources.get(Self::index(key)?)?.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub fn source_mut(&mut self, key: ConsumerKey) -> Option<&mut Source> {
+        self.sources.get_mut(Self::index(key)?)?.as_mut()
+    }
+
+    /// Forgets what a consumer consumes from.
+    pub fn remove_source(&mut self, key: ConsumerKey) -> Option<Source> {
+        self.sources.get_mut(Self::index(key)?)?.take()
+    }
+
+    /// All consumers of queues.
+    pub fn consumers(&self) -> Vec<ConsumerKey> {
+        let keys = self.sources.iter().enumerate().filter(|(_, source)| source.is_some());
+        keys.map(|(index, _)| ConsumerKey(index as u64 + OWN.0)).collect()
+    }
+
+    /// The consumer of a shared subscription, by its whole filter.
+    pub fn shared(&self, filter: &str) -> Option<ConsumerKey> {
+        let is_it = |source: &Source| source.shared.as_ref().is_some_and(|(whole, _)| **whole == *filter);
+        self.consumers().into_iter().find(|key| self.source(*key).is_some_and(is_it))
+    }
+
+    /// A consumer as the broker knows it.
+    pub fn attachment(&self, key: ConsumerKey) -> Option<Attachment> {
+        let source = self.source(key)?;
+        Some(Attachment { queue: Arc::clone(&source.queue), consumer: source.consumer? })
+    }
+
+    /// A packet identifier that is not in use.
+    fn next_id(&mut self) -> Option<u16> {
+        if self.in_flight.len() + self.promised.len() >= usize::from(u16::MAX) {
+            return None;
+        }
+        loop {
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            let id = self.last_id;
+            if !self.in_flight.contains_key(&id) && self.promised.values().all(|(used, _)| *used != id) {
+                return Some(id);
+            }
+        }
+    }
+
+    /// What the client is to get of a message that came by a consumer; nothing if it wants none of it.
+    fn interest(&self, key: ConsumerKey, topic: &str, stored: &Stored<'_>) -> Option<Interest> {
+        let is_own = stored.publisher == self.number;
+        if let Some(filter) = stored.only_for {
+            return self.subscriptions.get(filter).map(Interest::of);
+        }
+        if key.0 >= SHARED {
+            let (_, subscription) = self.source(key)?.shared.as_ref()?;
+            return Some(Interest::of(subscription));
+        }
+        let interest = self.subscriptions.interest(topic, is_own)?;
+        // Who subscribed in several ways gets one copy: from the queue if one of them asked for acknowledgement.
+        let from_queue = interest.qos > Qos::AtMostOnce;
+        (from_queue == (key == OWN)).then_some(interest)
+    }
+
+    /// Appends a PUBLISH packet without its payload. Returns whether the client takes packets of that size.
+    fn put_head(&mut self, sending: &Sending<'_>, into: Option<&mut Vec<u8>>) -> bool {
+        let Sending { topic, qos, dup, retain, packet_id, ids, expiry, forwarded, payload_len } = *sending;
+        let mut properties_len = forwarded.len();
+        let mut alias = None;
+        if self.version == Version::V5 {
+            properties_len += if expiry.is_some() { 5 } else { 0 };
+            properties_len += ids.iter().map(|id| 1 + varint_len(*id as usize)).sum::<usize>();
+            // What waits to be written down could be overtaken by a packet that needs the alias.
+            if into.is_none() && self.alias_max > 0 {
+                alias = self.aliases.get(topic).map(|alias| (*alias, true));
+                if alias.is_none() && self.aliases.len() < self.alias_max.into() {
+                    alias = Some((self.aliases.len() as u16 + 1, false));
+                }
+                properties_len += if alias.is_some() { 3 } else { 0 };
+            }
+        }
+        let shown = if let Some((_, true)) = alias { "" } else { topic };
+        let mut len = 2 + shown.len() + payload_len;
+        len += if qos > Qos::AtMostOnce { 2 } else { 0 };
+        len += if self.version == Version::V5 { section_len(properties_len) } else { 0 };
+        if 1 + varint_len(len) + len > self.packet_max || len > crate::wire::REMAINING_LENGTH_MAX {
+            return false;
+        }
+        if let Some((alias, false)) = alias {
+            self.aliases.insert(topic.into(), alias);
+        }
+        let out = into.unwrap_or(self.output.buffer());
+        out.push(kind::PUBLISH << 4 | u8::from(dup) << 3 | (qos as u8) << 1 | u8::from(retain));
+        put_varint(out, len);
+        put_text(out, shown);
+        if qos > Qos::AtMostOnce {
+            out.extend_from_slice(&packet_id.to_be_bytes());
+        }
+        if self.version == Version::V5 {
+            put_varint(out, properties_len);
+            if let Some(expiry) = expiry {
+                put(out, id::MESSAGE_EXPIRY, Property::Number(expiry));
+            }
+            ids.iter().for_each(|id| put(out, id::SUBSCRIPTION_ID, Property::Number(*id)));
+            if let Some((alias, _)) = alias {
+                put(out, id::TOPIC_ALIAS, Property::Number(alias.into()));
+            }
+            out.extend_from_slice(forwarded);
+        }
+        true
+    }
+
+    /// Sends a message without acknowledgement.
+    pub fn send_at_most_once(&mut self, topic: &str, message: &MessageView<'_>, retain: bool, ids: &[u32]) {
+        let (forwarded, _) = self.forwarded(message);
+        let sending = Sending {
+            topic,
+            qos: Qos::AtMostOnce,
+            dup: false,
+            retain,
+            packet_id: 0,
+            ids,
+            expiry: self.expiry(message),
+            forwarded: &forwarded,
+            payload_len: message.payload.len(),
+        };
+        if self.put_head(&sending, None) {
+            self.output.payload(message.payload, message.block);
+        }
+    }
+
+    /// Seconds that a message has left to live (section 3.3.2.3.3).
+    fn expiry(&self, message: &MessageView<'_>) -> Option<u32> {
+        let left = message.due?.0.saturating_sub(self.broker.now().0);
+        Some(u32::try_from(left.div_ceil(1000)).unwrap_or(u32::MAX))
+    }
+
+    /// The MQTT 5 properties of a message, and with which quality of service it was published.
+    fn forwarded<'m>(&self, message: &MessageView<'m>) -> (Cow<'m, [u8]>, Stored<'m>) {
+        let qos = if message.durable { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+        let mut stored = Stored { qos, retain: false, publisher: 0, only_for: None, properties: &[] };
+        if message.origin == ORIGIN {
+            stored = Stored::read(message.properties).unwrap_or(stored);
+            return (stored.properties.into(), stored);
+        }
+        if self.version != Version::V5 {
+            return (Cow::default(), stored);
+        }
+        let codec = self.broker.codecs().of(message.origin);
+        let table = codec.map_or_else(Table::default, |codec| codec.table(message.properties));
+        (message::of_table(&table).into(), stored)
+    }
+
+    fn deliver(&mut self, delivery: &Delivery<'_>) {
+        let Delivery { consumer, slot, record, counted, message, .. } = *delivery;
+        let is_held = delivery.queue.is_some();
+        let done = Done { source: consumer, slot, record, counted };
+        let (forwarded, stored) = self.forwarded(message);
+        let topic = message::topic_of(message);
+        let interest = topic.as_ref().and_then(|topic| self.interest(consumer, topic, &stored));
+        let (Some(topic), Some(interest)) = (topic, interest) else {
+            self.done.extend(is_held.then_some(done));
+            return;
+        };
+        if !is_held && self.output.len() > DROP_ABOVE {
+            self.dropped += 1;
+            return;
+        }
+        let place = if record == Position(0) { Place::Slot(slot) } else { Place::Record(record.0) };
+        let promised = if consumer == OWN { self.promised.remove(&place) } else { None };
+        let qos = promised.map_or(stored.qos.min(interest.qos), |(_, qos)| qos);
+        let packet_id = match (qos, promised) {
+            (Qos::AtMostOnce, _) => Some(0),
+            (_, Some((id, _))) => Some(id),
+            (_, None) => self.next_id(),
+        };
+        // With 65,535 in flight the receive maximum has been reached long before.
+        let Some(packet_id) = packet_id else { return };
+        let sending = Sending {
+            topic: &topic,
+            qos,
+            dup: promised.is_some(),
+            retain: stored.only_for.is_some() || (stored.retain && interest.retain_as_published),
+            packet_id,
+            ids: &interest.ids,
+            expiry: self.expiry(message),
+            forwarded: if self.version == Version::V5 { &forwarded } else { &[] },
+            payload_len: message.payload.len(),
+        };
+        let writes_down = qos == Qos::ExactlyOnce && self.is_persistent && promised.is_none() && consumer == OWN;
+        // Messages stay in their order, whatever their quality of service.
+        let waits = writes_down || (self.held_back > 0 && consumer == OWN);
+        let mut packet = waits.then(Vec::new);
+        if !self.put_head(&sending, packet.as_mut()) {
+            // Too large for the client: to it, the message is complete (MQTT-3.1.2-25).
+            self.done.extend(is_held.then_some(done));
+            return;
+        }
+        match packet {
+            Some(mut packet) => {
+                packet.extend_from_slice(message.payload);
+                let note = writes_down.then_some((packet_id, record));
+                self.unwritten.push_back(Unwritten { note, packet });
+                self.held_back += 1;
+            }
+            None => self.output.payload(message.payload, message.block),
+        }
+        if qos == Qos::AtMostOnce {
+            self.done.extend(is_held.then_some(done));
+        } else {
+            let in_flight = InFlight { source: consumer, slot, record, counted, qos, released: false };
+            self.in_flight.insert(packet_id, in_flight);
+        }
+    }
+
+    /// Bytes that wait, to be sent or to be written down.
+    fn pending(&self) -> usize {
+        self.output.len() + self.unwritten.iter().map(|one| one.packet.len()).sum::<usize>()
+    }
+}
+
+impl Outlet for Outgoing {
+    fn deliver(&self, delivery: &Delivery<'_>, wakes: &mut Vec<Waker>) -> Pressure {
+        let mut state = self.state.lock();
+        state.deliver(delivery);
+        state.output.wake(wakes);
+        if delivery.queue.is_some() && state.pending() > limits::OUTPUT_BYTES_HIGH {
+            state.pressed.push(delivery.consumer);
+            return Pressure::High;
+        }
+        Pressure::Low
+    }
+
+    fn cancelled(&self, consumer: ConsumerKey, wakes: &mut Vec<Waker>) {
+        let mut state = self.state.lock();
+        state.cancelled.push(consumer);
+        state.output.wake(wakes);
+    }
+
+    fn revoked(&self, _consumer: ConsumerKey, _slot: u64) {
+        // MQTT clients have all the time that they want; a queue that says otherwise takes messages back, and what the
+        // client still says of them means nothing to it.
+    }
+
+    fn drain(&self, chunks: &mut Chunks, waker: &Waker) -> bool {
+        self.state.lock().output.drain(chunks, waker)
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.state.lock().output.len()
+    }
+}
