@@ -379,6 +379,7 @@ impl Broker {
                 let vhost = vhost(&v)?;
                 let mut info = QueueInfo::new(id, v, name, arguments::queue_type(&arguments));
                 (info.durable, info.auto_delete) = (true, auto_delete);
+                info.past = QueueInfo::past_of(&arguments);
                 (info.durability, info.arguments) = (QueueInfo::durability_of(&arguments), arguments);
                 let mut state = vhost.write();
                 *info.rules.get_mut() = Arc::new(state.rules_of(&info));

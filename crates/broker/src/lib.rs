@@ -40,8 +40,8 @@ pub use crate::{
     selector::Selector,
     session::{Credentials, Login, Millis, Peer, Reply, Request, Session, SessionId},
     topology::{
-        Binding, Destination, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo, QueueKind,
-        QueueType, Vhost,
+        Binding, DURABLE_ONLY, Destination, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo,
+        QueueKind, QueueType, Vhost,
     },
     value::{Name, Table, Value},
 };

@@ -47,8 +47,6 @@ pub struct Settings {
     pub anonymous_user: Option<Name>,
     /// Milliseconds that a client has to connect.
     pub handshake_ms: u64,
-    /// Milliseconds that a connection is held after a refused login, against guessing.
-    pub refusal_delay_ms: u64,
     /// Publishes to a client of MQTT 3 that may be unacknowledged; clients of MQTT 5 say it themselves.
     pub prefetch: u16,
     /// Publishes of a client of MQTT 5 that may be unacknowledged.
@@ -70,7 +68,6 @@ impl Default for Settings {
             vhost: "/".into(),
             anonymous_user: None,
             handshake_ms: 10_000,
-            refusal_delay_ms: 3_000,
             prefetch: 1000,
             receive_maximum: 1000,
             keep_alive_s_max: 0,
@@ -159,8 +156,6 @@ enum Phase {
     /// Waits for the session, which another connection has.
     Claim(Box<Candidate>),
     Open,
-    /// The login was refused; the client is let go after a while.
-    Refused,
     /// The output is the last that the client gets.
     Finished(HangUp),
 }
@@ -264,7 +259,7 @@ impl MqttConnection {
         match self.phase {
             Phase::Connect => return self.connect_packet(input, now),
             Phase::Open => {}
-            Phase::Login(_) | Phase::Claim(_) | Phase::Refused | Phase::Finished(_) => return Ok(Some(input.len())),
+            Phase::Login(_) | Phase::Claim(_) | Phase::Finished(_) => return Ok(Some(input.len())),
         }
         let Some(frame) = wire::frame(input, self.packet_max)? else { return Ok(None) };
         match Packet::read(&frame, self.version)? {
@@ -438,7 +433,10 @@ impl MqttConnection {
             let state = self.outgoing.lock();
             state.consumers().into_iter().filter_map(|key| state.attachment(key)).collect()
         };
-        attachments.iter().for_each(|attachment| self.broker.cancel(&caller, attachment));
+        for attachment in &attachments {
+            self.broker.set_past(&attachment.queue, None);
+            self.broker.cancel(&caller, attachment);
+        }
         if let Some(direct) = self.direct.take() {
             self.broker.close_direct(&caller, &direct);
         }

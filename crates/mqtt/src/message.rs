@@ -90,10 +90,11 @@ pub fn of_table(table: &Table) -> Vec<u8> {
     if let Some(correlation) = text("correlation_id") {
         put(&mut properties, id::CORRELATION_DATA, Property::Binary(correlation.as_bytes()));
     }
-    if let Some(reply_to) = text("reply_to").map(topic::of_routing_key).filter(|topic| topic::is_name(topic)) {
-        put(&mut properties, id::RESPONSE_TOPIC, Property::Text(&reply_to));
-    }
     if let Some(Value::Table(headers)) = table.get("headers") {
+        let reply_to = headers.get(REPLY_TO).and_then(Value::as_text).map(topic::of_routing_key);
+        if let Some(reply_to) = reply_to.filter(|topic| topic::is_name(topic)) {
+            put(&mut properties, id::RESPONSE_TOPIC, Property::Text(&reply_to));
+        }
         let clean = |text: &str| !text.contains('\0') && text.len() <= u16::MAX.into();
         for (name, value) in &headers.0 {
             let value = match value {
@@ -114,6 +115,9 @@ pub fn of_table(table: &Table) -> Vec<u8> {
     properties
 }
 
+/// The header by which RabbitMQ tells other protocols of the response topic, as a routing key.
+const REPLY_TO: &str = "x-reply-to-topic";
+
 /// What other protocols are told of MQTT's properties, by the names of AMQP 0-9-1.
 #[derive(Debug)]
 pub struct PropertyCodec;
@@ -123,17 +127,12 @@ fn headers(stored: &Stored<'_>) -> Table {
     for (name, value) in Properties::checked(stored.properties).user() {
         headers.push(name, value.into());
     }
-    headers.push("x-mqtt-publish-qos", Value::U8(stored.qos as u8));
     headers
 }
 
 impl Codec for PropertyCodec {
     fn headers(&self, properties: &[u8]) -> Table {
         Stored::read(properties).map(|stored| headers(&stored)).unwrap_or_default()
-    }
-
-    fn has_headers(&self, _properties: &[u8]) -> bool {
-        true
     }
 
     fn property(&self, properties: &[u8], name: &str) -> Option<Value> {
@@ -155,10 +154,12 @@ impl Codec for PropertyCodec {
             }
         }
         if let Some(topic) = properties.text(id::RESPONSE_TOPIC) {
-            table.push("reply_to", (&*topic::routing_key(topic)).into());
+            headers.push(REPLY_TO, (&*topic::routing_key(topic)).into());
         }
         table.push("delivery_mode", Value::U8(if stored.qos == Qos::AtMostOnce { 1 } else { 2 }));
-        table.push("headers", Value::Table(headers));
+        if !headers.is_empty() {
+            table.push("headers", Value::Table(headers));
+        }
         table
     }
 
@@ -234,7 +235,8 @@ mod tests {
         let stored =
             Stored { qos: Qos::AtLeastOnce, retain: false, publisher: 7, only_for: None, properties: &properties };
         let table = PropertyCodec.table(&stored.bytes());
-        assert_eq!(table.get("reply_to"), Some(&Value::from("r.1")));
+        let Some(Value::Table(headers)) = table.get("headers") else { panic!("there are headers") };
+        assert_eq!(headers.get(REPLY_TO), Some(&Value::from("r.1")));
         assert_eq!(of_table(&table), {
             let mut expected = Vec::new();
             put(&mut expected, id::CONTENT_TYPE, Property::Text("text/plain"));

@@ -285,9 +285,9 @@ impl State {
             return Some(Interest::of(subscription));
         }
         let interest = self.subscriptions.interest(topic, is_own)?;
-        // Who subscribed in several ways gets one copy: from the queue if one of them asked for acknowledgement.
-        let from_queue = interest.qos > Qos::AtMostOnce;
-        (from_queue == (key == OWN)).then_some(interest)
+        // Who subscribed in several ways gets one copy: from the queue, or past it, if one of them asked for acknowledgement.
+        let is_own = interest.qos > Qos::AtMostOnce;
+        (is_own == (key == OWN)).then_some(interest)
     }
 
     /// Appends a PUBLISH packet without its payload. Returns whether the client takes packets of that size.

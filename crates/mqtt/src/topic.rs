@@ -23,7 +23,8 @@ pub fn is_filter(text: &str) -> bool {
 
 /// A shared subscription's group and filter; nothing if the filter is not a shared one (section 4.8.2).
 pub fn shared(filter: &str) -> Option<(&str, &str)> {
-    let rest = filter.strip_prefix("$share/")?;
+    let rest = filter.strip_prefix("$share")?;
+    let rest = if rest.is_empty() { rest } else { rest.strip_prefix('/')? };
     // A bad one is found by `is_shared_filter`.
     Some(rest.split_once('/').unwrap_or((rest, "")))
 }
@@ -149,7 +150,7 @@ mod tests {
         }
         assert_eq!(shared("$share/g/a/+"), Some(("g", "a/+")));
         assert!(is_shared_filter("g", "a/+"));
-        for filter in ["$share//x", "$share/g+/x", "$share/g", "$share/g/", "$share/#/x"] {
+        for filter in ["$share//x", "$share/g+/x", "$share/g", "$share/g/", "$share/#/x", "$share"] {
             let (group, filter) = shared(filter).expect("it is a shared one");
             assert!(!is_shared_filter(group, filter), "{group} {filter}");
         }

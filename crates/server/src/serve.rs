@@ -95,7 +95,6 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         vhost: settings.vhost.as_str().into(),
         anonymous_user: Some(settings.anonymous_user.as_str().into()).filter(|user: &Name| !user.is_empty()),
         handshake_ms: config.limits.handshake_ms,
-        refusal_delay_ms: config.limits.refusal_delay_ms,
         prefetch: settings.prefetch,
         receive_maximum: settings.receive_maximum.max(1),
         keep_alive_s_max: settings.keep_alive_s_max,

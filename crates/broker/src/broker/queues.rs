@@ -86,6 +86,7 @@ impl Broker {
         info.auto_delete = declaration.auto_delete;
         info.owner = declaration.exclusive.then_some(caller.session);
         info.durability = QueueInfo::durability_of(&declaration.arguments);
+        info.past = QueueInfo::past_of(&declaration.arguments);
         info.arguments = declaration.arguments;
         *info.rules.get_mut() = Arc::new(state.rules_of(&info));
         let info = Arc::new(info);
@@ -146,6 +147,13 @@ impl Broker {
         let info = Arc::new(info);
         caller.vhost.write().insert_queue(Arc::clone(&info));
         info
+    }
+
+    /// Says where messages go that a queue does not take because they need not survive anything.
+    pub fn set_past(&self, info: &QueueInfo, to: Option<(Arc<dyn Outlet>, ConsumerKey)>) {
+        if let Some(past) = &info.past {
+            *past.write() = to;
+        }
     }
 
     /// Deletes a queue. Returns how many messages waited in it, and when the deletion is safe.

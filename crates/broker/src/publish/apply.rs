@@ -12,8 +12,8 @@ use super::{Batch, Body, Operation, Publish, Settle};
 use crate::{
     broker::Broker,
     log::{Durability, Entry, Position},
-    message::Message,
-    outlet::{Attempts, Delivery},
+    message::{Message, MessageView},
+    outlet::{Attempts, ConsumerKey, Delivery},
     queue::{Aftermath, Departure, Reason, SegmentChange, Settlement, Settling, Shard, Traced},
     record::{self, State},
     rules::Overflow,
@@ -144,18 +144,13 @@ impl Broker {
         publish.route.histories.iter().for_each(|history| history.remember(draft.share()));
         for queue in &publish.route.queues {
             if let QueueKind::Direct(outlet, consumer) = &queue.kind {
-                let delivery = Delivery {
-                    consumer: *consumer,
-                    queue: None,
-                    slot: 0,
-                    record: Position(0),
-                    redelivered: false,
-                    counted: false,
-                    attempts: Attempts::default(),
-                    offset: None,
-                    message: draft.view(),
-                };
-                outlet.deliver(&delivery, &mut after.wakes);
+                outlet.deliver(&past_queues(*consumer, draft.view()), &mut after.wakes);
+                continue;
+            }
+            if let (Some(past), false) = (&queue.past, durable) {
+                if let Some((outlet, consumer)) = &*past.read() {
+                    outlet.deliver(&past_queues(*consumer, draft.view()), &mut after.wakes);
+                }
                 continue;
             }
             let mut record = Position(0);
@@ -334,6 +329,21 @@ impl Settle {
     /// Whether the queue lets go of the messages with this.
     fn is_final(&self) -> bool {
         matches!(self.how, Settlement::Accept | Settlement::Reject) && !self.dead_letters
+    }
+}
+
+/// The delivery of a message that is in no queue.
+fn past_queues<'a>(consumer: ConsumerKey, message: &'a MessageView<'a>) -> Delivery<'a> {
+    Delivery {
+        consumer,
+        queue: None,
+        slot: 0,
+        record: Position(0),
+        redelivered: false,
+        counted: false,
+        attempts: Attempts::default(),
+        offset: None,
+        message,
     }
 }
 

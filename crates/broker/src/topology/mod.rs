@@ -84,6 +84,8 @@ pub struct QueueInfo {
     pub queue_type: QueueType,
     /// What stands behind the name.
     pub kind: QueueKind,
+    /// Where messages go that need not survive anything, past the queue, if it takes only the others.
+    pub(crate) past: Option<RwLock<Past>>,
     /// What applies to it now.
     pub(crate) rules: RwLock<Arc<Rules>>,
     /// Whether its deliveries are traced.
@@ -138,6 +140,12 @@ impl QueueType {
     }
 }
 
+/// Where messages go past a queue, if somebody is there.
+pub(crate) type Past = Option<(Arc<dyn Outlet>, ConsumerKey)>;
+
+/// The argument of queues that take only messages that are to survive a restart; others go past them, or nowhere.
+pub const DURABLE_ONLY: &str = "x-durable-only";
+
 /// What stands behind a queue's name.
 #[derive(Debug)]
 pub enum QueueKind {
@@ -162,6 +170,7 @@ impl QueueInfo {
             durability: Durability::Fsync,
             queue_type,
             kind: QueueKind::Queue,
+            past: None,
             rules: RwLock::new(Arc::new(rules)),
             is_traced: AtomicBool::new(false),
             is_timed: AtomicBool::new(false),
@@ -172,6 +181,11 @@ impl QueueInfo {
     /// By which the log knows a message in a slot.
     pub fn holder_of(&self, slot: u64) -> u64 {
         self.holder(crate::queue::priority_of(slot))
+    }
+
+    /// Whether the queue takes only messages that are to survive a restart.
+    pub(crate) fn past_of(arguments: &Table) -> Option<RwLock<Past>> {
+        (arguments.get(DURABLE_ONLY) == Some(&Value::Bool(true))).then(RwLock::default)
     }
 
     /// The choice of durability in a queue's arguments.

@@ -64,7 +64,7 @@ impl MqttConnection {
     fn note_version(&mut self, body: &[u8]) {
         let mut reader = Reader::new(body);
         if let (Ok(name), Ok(level)) = (reader.text(), reader.byte()) {
-            self.version = if name == "MQTT" && level >= 5 { Version::V5 } else { Version::V311 };
+            self.version = if (name, level) == ("MQTT", 5) { Version::V5 } else { Version::V311 };
         }
     }
 
@@ -154,8 +154,8 @@ impl MqttConnection {
             // What MQTT 3 has no code for ends the connection without a word (3.1.1, section 3.2.2.3).
             Version::V31 | Version::V311 => vec![0, reason.return_code()],
         };
-        let is_silent =
-            matches!(reason, Reason::MalformedPacket | Reason::ProtocolError) && self.version != Version::V5;
+        let is_unsaid = matches!(reason, Reason::MalformedPacket | Reason::ProtocolError | Reason::TopicNameInvalid);
+        let is_silent = is_unsaid && self.version != Version::V5;
         if !is_silent {
             self.outgoing.lock().output.buffer().extend_from_slice(&packet(kind::CONNACK << 4, &body));
         }
@@ -165,16 +165,12 @@ impl MqttConnection {
 
     /// Whether the credentials are good is known.
     pub(super) fn logged_in(&mut self, login: Login, now: Millis) {
-        let Phase::Login(mut candidate) = std::mem::replace(&mut self.phase, Phase::Refused) else { return };
+        let waiting = Phase::Finished(HangUp::Broker);
+        let Phase::Login(mut candidate) = std::mem::replace(&mut self.phase, waiting) else { return };
         if login == Login::Refused {
             let reason =
                 if self.version == Version::V5 { Reason::BadUserNameOrPassword } else { Reason::NotAuthorized };
-            // It is held for a while, against guessing, and told at once.
-            let body =
-                if self.version == Version::V5 { vec![0, reason as u8, 0] } else { vec![0, reason.return_code()] };
-            self.outgoing.lock().output.buffer().extend_from_slice(&packet(kind::CONNACK << 4, &body));
-            self.phase_ends = Some(now.plus(self.settings.refusal_delay_ms));
-            return;
+            return self.refuse_connect(reason, now);
         }
         match self.broker.enter(self.id, &candidate.user, &candidate.vhost) {
             Ok(caller) => {

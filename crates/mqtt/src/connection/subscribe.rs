@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use broker::{
-    BindingRequest, Consumer, ConsumerKey, End, Millis, Name, Outlet, Position, QueueDeclaration, QueueInfo, Refusal,
-    Settlement, Start, Table, broker::Caller, publish::Batch,
+    BindingRequest, Consumer, ConsumerKey, DURABLE_ONLY, End, Millis, Name, Outlet, Position, QueueDeclaration,
+    QueueInfo, Refusal, Settlement, Start, Table, Value, broker::Caller, publish::Batch,
 };
 
 use super::{MqttConnection, ack_filters, settle};
@@ -140,7 +140,10 @@ impl MqttConnection {
         }
         let name = message::queue_name(&self.client_id);
         let durable = self.is_persistent();
-        let declaration = || QueueDeclaration { durable, exclusive: !durable, ..QueueDeclaration::default() };
+        let declaration = || {
+            let arguments = Table(vec![(DURABLE_ONLY.into(), Value::Bool(true))]);
+            QueueDeclaration { durable, exclusive: !durable, auto_delete: false, arguments }
+        };
         let queue = match self.broker.declare_queue(caller, &name, declaration()) {
             Ok((queue, _)) => queue,
             Err(Refusal::Inequivalent { .. } | Refusal::Locked(_)) => {
@@ -158,7 +161,10 @@ impl MqttConnection {
     pub(super) fn attach_own(&mut self, caller: &Caller, queue: Arc<QueueInfo>) -> Result<(), Refusal> {
         let source = Source { queue: Arc::clone(&queue), consumer: None, shared: None };
         self.outgoing.lock().set_own(source);
-        self.attach(caller, OWN, &queue)
+        self.attach(caller, OWN, &queue)?;
+        // What needs no acknowledgement does not wait behind what does.
+        self.broker.set_past(&queue, Some((Arc::clone(&self.outgoing) as Arc<dyn Outlet>, OWN)));
+        Ok(())
     }
 
     /// Has the outlet's consumer consume from a queue.
