@@ -26,6 +26,8 @@ pub struct Config {
     pub amqp: Amqp,
     /// MQTT.
     pub mqtt: Mqtt,
+    /// WebSocket.
+    pub websocket: WebSocket,
     /// Encryption of connections.
     pub tls: Tls,
     /// The log on disk.
@@ -70,6 +72,10 @@ pub struct Mqtt {
     pub port: u16,
     /// Port for TLS, used if a certificate is configured; 0 for any free one.
     pub tls_port: u16,
+    /// Port for WebSocket; 0 for any free one.
+    pub ws_port: u16,
+    /// Port for WebSocket over TLS, used if a certificate is configured; 0 for any free one.
+    pub wss_port: u16,
     /// Vhost of clients that do not name one.
     pub vhost: String,
     /// Whom clients without user name and password are taken for; empty for nobody, so that they are refused.
@@ -86,6 +92,16 @@ pub struct Mqtt {
     pub session_expiry_s_max: u32,
     /// Whether who publishes what he must not is disconnected.
     pub disconnect_on_unauthorized: bool,
+}
+
+/// What all WebSocket listeners have in common.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct WebSocket {
+    /// ActiveMQ's port for WebSocket over TLS, used if a certificate is configured; 0 for any free one.
+    pub tls_port: u16,
+    /// Origins of web pages that may connect, such as `https://example.com`; all if there are none.
+    pub origins: Vec<String>,
 }
 
 /// Encryption of connections.
@@ -229,6 +245,7 @@ impl Default for Config {
             loopback_users: vec!["guest".into()],
             amqp: Amqp::default(),
             mqtt: Mqtt::default(),
+            websocket: WebSocket::default(),
             tls: Tls::default(),
             store: Store::default(),
             limits: Limits::default(),
@@ -255,12 +272,20 @@ impl Default for Amqp {
     }
 }
 
+impl Default for WebSocket {
+    fn default() -> Self {
+        Self { tls_port: 61619, origins: Vec::new() }
+    }
+}
+
 impl Default for Mqtt {
     fn default() -> Self {
         let settings = mqtt::Settings::default();
         Self {
             port: 1883,
             tls_port: 8883,
+            ws_port: 15675,
+            wss_port: 15676,
             vhost: settings.vhost.to_string(),
             anonymous_user: "guest".into(),
             prefetch: settings.prefetch,
@@ -309,7 +334,7 @@ impl Default for Log {
 }
 
 /// Every key, to name the nearest one when one is unknown. The empty section holds what stands outside of sections.
-const KEYS: [(&str, &[&str]); 7] = [
+const KEYS: [(&str, &[&str]); 8] = [
     (
         "",
         &[
@@ -320,6 +345,7 @@ const KEYS: [(&str, &[&str]); 7] = [
             "loopback_users",
             "amqp",
             "mqtt",
+            "websocket",
             "tls",
             "store",
             "limits",
@@ -346,6 +372,8 @@ const KEYS: [(&str, &[&str]); 7] = [
         &[
             "port",
             "tls_port",
+            "ws_port",
+            "wss_port",
             "vhost",
             "anonymous_user",
             "prefetch",
@@ -356,6 +384,7 @@ const KEYS: [(&str, &[&str]); 7] = [
             "disconnect_on_unauthorized",
         ],
     ),
+    ("websocket", &["tls_port", "origins"]),
     ("tls", &["certificate", "key", "client_ca", "client_certificate_required", "min_version"]),
     (
         "limits",

@@ -14,10 +14,13 @@ use anyhow::Context;
 use broker::{Name, Peer, Session};
 use mqtt::MqttConnection;
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{driver, serve::Server, tls};
+use crate::{driver, serve::Server, tls, websocket};
 
 /// Connections that the system keeps until they are taken in.
 const BACKLOG: i32 = 1024;
@@ -68,7 +71,13 @@ pub enum Protocol {
     Amqp,
     /// MQTT.
     Mqtt,
+    /// MQTT over WebSocket.
+    MqttOverWebSocket,
 }
+
+/// The sub-protocols of MQTT over WebSocket (MQTT 5, section 6), and the paths at which RabbitMQ and others have it.
+const MQTT_PROTOCOLS: &[&str] = &["mqtt", "mqttv3.1"];
+const MQTT_PATHS: &[&str] = &["/ws", "/mqtt", "/"];
 
 /// A session for a client that has just come.
 fn session(protocol: Protocol, server: &Arc<Server>, peer: &Peer) -> Box<dyn Session> {
@@ -77,7 +86,7 @@ fn session(protocol: Protocol, server: &Arc<Server>, peer: &Peer) -> Box<dyn Ses
         Protocol::Amqp => {
             Box::new(AmqpSession::new(Arc::clone(&server.broker), Arc::clone(&server.amqp), peer.clone(), now))
         }
-        Protocol::Mqtt => {
+        Protocol::Mqtt | Protocol::MqttOverWebSocket => {
             Box::new(MqttConnection::new(&server.broker, &server.sessions, &server.mqtt, peer.clone(), now))
         }
     }
@@ -125,8 +134,7 @@ fn take_in(
         match acceptor {
             None => {
                 let peer = Peer { address: ip, encrypted: false, certificate_name: None };
-                let session = session(protocol, &server, &peer);
-                driver::run(stream, address, peer, session, &server, before_login).await;
+                drive(stream, address, protocol, peer, &server, before_login).await;
             }
             Some(acceptor) => {
                 let within = Duration::from_millis(server.config.limits.handshake_ms);
@@ -135,8 +143,7 @@ fn take_in(
                         let certificates = stream.get_ref().1.peer_certificates();
                         let name: Option<Name> = certificates.and_then(|list| tls::common_name(list.first()?));
                         let peer = Peer { address: ip, encrypted: true, certificate_name: name };
-                        let session = session(protocol, &server, &peer);
-                        driver::run(stream, address, peer, session, &server, before_login).await;
+                        drive(stream, address, protocol, peer, &server, before_login).await;
                     }
                     Ok(Err(error)) => tracing::warn!(peer = %address, %error, "TLS handshake failed"),
                     Err(_) => tracing::warn!(peer = %address, "TLS handshake took too long"),
@@ -145,4 +152,32 @@ fn take_in(
         }
         drop(connection);
     });
+}
+
+/// Drives a connection to its end, whatever lies between its protocol and its bytes.
+async fn drive<S>(
+    stream: S,
+    address: SocketAddr,
+    protocol: Protocol,
+    peer: Peer,
+    server: &Arc<Server>,
+    before_login: Counted,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Protocol::MqttOverWebSocket = protocol else {
+        let session = session(protocol, server, &peer);
+        return driver::run(stream, address, peer, session, server, before_login).await;
+    };
+    let origins = server.config.websocket.origins.clone();
+    let terms = websocket::Terms { paths: MQTT_PATHS, protocols: MQTT_PROTOCOLS, origins };
+    let within = Duration::from_millis(server.config.limits.handshake_ms);
+    match tokio::time::timeout(within, websocket::accept(stream, &terms)).await {
+        Ok(Ok(stream)) => {
+            let session = session(protocol, server, &peer);
+            driver::run(stream, address, peer, session, server, before_login).await;
+        }
+        Ok(Err(error)) => tracing::warn!(peer = %address, %error, "no WebSocket connection"),
+        Err(_) => tracing::warn!(peer = %address, "WebSocket handshake took too long"),
+    }
 }

@@ -16,6 +16,7 @@ mod serve;
 mod telemetry;
 mod timer;
 mod tls;
+mod websocket;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -264,13 +264,7 @@ fn listen(server: &Arc<Server>, acceptor: Option<TlsAcceptor>) -> anyhow::Result
     let asked_for = !config.bind.is_empty();
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let addresses = if asked_for { &config.bind[..] } else { &loopback[..] };
-    let mut listeners =
-        vec![("amqp", Protocol::Amqp, config.amqp.port, None), ("mqtt", Protocol::Mqtt, config.mqtt.port, None)];
-    if let Some(acceptor) = acceptor {
-        listeners.push(("amqps", Protocol::Amqp, config.amqp.tls_port, Some(acceptor.clone())));
-        listeners.push(("mqtts", Protocol::Mqtt, config.mqtt.tls_port, Some(acceptor)));
-    }
-    for (name, protocol, port, acceptor) in listeners {
+    for (name, protocol, port, acceptor) in listeners_of(config, acceptor) {
         let port = if port == 0 { 0 } else { port.saturating_add(config.port_offset) };
         for &address in addresses {
             let listener = match listener::bind(address, port) {
@@ -287,6 +281,29 @@ fn listen(server: &Arc<Server>, acceptor: Option<TlsAcceptor>) -> anyhow::Result
         }
     }
     Ok(())
+}
+
+type Listener = (&'static str, Protocol, u16, Option<TlsAcceptor>);
+
+/// Every listener: its name, what is spoken there, its port without offset, and how it is encrypted.
+fn listeners_of(config: &Config, acceptor: Option<TlsAcceptor>) -> Vec<Listener> {
+    let (amqp, mqtt) = (&config.amqp, &config.mqtt);
+    let mut listeners = vec![
+        ("amqp", Protocol::Amqp, amqp.port, None),
+        ("mqtt", Protocol::Mqtt, mqtt.port, None),
+        ("mqtt-ws", Protocol::MqttOverWebSocket, mqtt.ws_port, None),
+    ];
+    if let Some(acceptor) = acceptor {
+        let encrypted = [
+            ("amqps", Protocol::Amqp, amqp.tls_port),
+            ("mqtts", Protocol::Mqtt, mqtt.tls_port),
+            ("mqtt-wss", Protocol::MqttOverWebSocket, mqtt.wss_port),
+            ("wss", Protocol::MqttOverWebSocket, config.websocket.tls_port),
+        ];
+        let encrypted = encrypted.map(|(name, protocol, port)| (name, protocol, port, Some(acceptor.clone())));
+        listeners.extend(encrypted);
+    }
+    listeners
 }
 
 /// The signals that end the broker in order. They are caught from here on, so this comes before anybody is told that the
