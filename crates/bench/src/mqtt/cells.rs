@@ -1,0 +1,91 @@
+//! The table of topologies, QoS and body sizes, in the order in which `docs/benchmarks.md` shows it.
+
+use crate::compare::Comparison;
+use crate::error::Error;
+use crate::janitor::Janitor;
+use crate::options::Options;
+use crate::outcome::Outcome;
+use crate::suite;
+
+use super::options::MqttOptions;
+
+const MANY: usize = 1000;
+const SIZES: [usize; 2] = [16, 1 << 10];
+/// Messages that a publisher may have unacknowledged, if it is alone; among a thousand each has its share.
+const OUTSTANDING: usize = 100;
+const OUTSTANDING_OF_MANY: usize = 10;
+/// Deliveries that may be under way: so many bytes, which sockets hold, and so many messages.
+const UNDELIVERED_BYTES: usize = 4 << 20;
+const UNDELIVERED_MAX: usize = 10_000;
+/// To a thousand subscribers, so many messages for each of them.
+const UNDELIVERED_EACH: usize = 20;
+
+/// Runs every load; what was measured before an error is in `outcome` all the same.
+pub(crate) fn run(options: &Options, janitor: &mut Janitor, outcome: &mut Outcome) -> Result<(), Error> {
+    outcome.notes = vec![format!(
+        "Publishers wait while more than {} deliveries of {} B are due, {} of {} B, or {UNDELIVERED_EACH} for each of \
+         {MANY} subscribers; `unpaced` ones do not wait for deliveries, and what a broker drops then is `lost`.",
+        undelivered(SIZES[0]),
+        SIZES[0],
+        undelivered(SIZES[1]),
+        SIZES[1],
+    )];
+    for (name, load) in loads(&suite::plain(options)) {
+        eprintln!("\n== {name}: {}", load.resolved().describe());
+        outcome.loads.push(Comparison::run(name, &load, janitor)?);
+    }
+    Ok(())
+}
+
+fn loads(plain: &Options) -> Vec<(&'static str, Options)> {
+    let mut loads = Vec::new();
+    for (name, publishers, consumers) in [("1:1", 1, 1), ("fan-out", 1, MANY), ("fan-in", MANY, 1)] {
+        for qos in 0..=2 {
+            for size in SIZES {
+                let confirms = match (qos, publishers) {
+                    (0, _) => 0,
+                    (_, 1) => OUTSTANDING,
+                    _ => OUTSTANDING_OF_MANY,
+                };
+                let window = if consumers > 1 { UNDELIVERED_EACH * consumers } else { undelivered(size) };
+                // Each publisher of many has a topic of its own, as devices do.
+                let (topics, undelivered) = (Some(publishers), Some(window as u64));
+                let mqtt = MqttOptions { qos: Some(qos), topics, undelivered, ..plain.mqtt.clone() };
+                loads.push((name, Options { publishers, consumers, size, confirms, mqtt, ..plain.clone() }));
+            }
+        }
+        // What happens where nobody waits.
+        let mqtt = MqttOptions { qos: Some(0), topics: Some(publishers), ..plain.mqtt.clone() };
+        loads.push((name, Options { publishers, consumers, size: SIZES[0], mqtt, ..plain.clone() }));
+    }
+    let mqtt = MqttOptions { qos: Some(0), ..plain.mqtt.clone() };
+    loads.push(("one in flight", Options { one_in_flight: true, size: SIZES[0], mqtt, ..plain.clone() }));
+    loads
+}
+
+fn undelivered(size: usize) -> usize {
+    (UNDELIVERED_BYTES / size).min(UNDELIVERED_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::tests::parse;
+
+    #[test]
+    fn every_load_is_there_once_and_makes_sense() {
+        let loads = loads(&suite::plain(&parse("--uri mqtt://h --suite mqtt")));
+        let mut described: Vec<_> =
+            loads.iter().map(|(name, load)| format!("{name}: {}", load.resolved().describe())).collect();
+        assert_eq!(described.len(), 3 * 3 * 2 + 4);
+        assert_eq!(described[0], "1:1: 16 B QoS 0, 1 publisher, 1 subscriber, 10,000 undelivered");
+        assert_eq!(
+            described[17],
+            "fan-in: 1 KiB QoS 1, 1000 publishers, 1 subscriber, 1000 topics, 10 unacknowledged, 4,096 undelivered"
+        );
+        described.sort();
+        described.dedup();
+        assert_eq!(described.len(), loads.len());
+        assert!(loads.iter().all(|(_, load)| load.check().is_ok()));
+    }
+}
