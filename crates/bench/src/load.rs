@@ -40,7 +40,7 @@ pub(crate) fn run(options: &Options, janitor: &mut Janitor) -> Result<Report, Er
     check(options)?;
     let options = options.resolved();
     if options.is_mqtt() {
-        return crate::mqtt::load::run(&options);
+        return crate::mqtt::load::run(&options, janitor);
     }
     with_queues(&options, janitor, |place| run_declared(&options, place))
 }
@@ -115,7 +115,7 @@ pub(crate) struct Load {
 
 /// What the threads hand over in the end.
 pub(crate) struct Ended {
-    deliver_latency: Histogram,
+    pub(crate) deliver_latency: Histogram,
     confirm_latency: Histogram,
     pub(crate) totals: Totals,
 }

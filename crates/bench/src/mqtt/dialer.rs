@@ -11,14 +11,15 @@ use super::link::{self, Link};
 use super::poller::{Poller, Ready};
 use super::wire::{CONNACK, Encoder, Login, Version, Welcome};
 use crate::error::Error;
+use crate::histogram::Histogram;
 use crate::uri::Uri;
 
 /// A connection that is not taken in after so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the patience with each is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Connections that are being opened at once where all are wanted and none is measured.
-const AT_ONCE: usize = 200;
+/// Connections that are being opened at once where all are wanted: fewer than servers usually let wait to be accepted.
+const AT_ONCE: usize = 64;
 
 /// How every connection introduces itself.
 #[derive(Clone)]
@@ -225,8 +226,17 @@ enum Progress {
 
 /// Opens so many connections; the first one that fails is an error.
 pub(crate) fn open_all(greeting: &Greeting, connections: usize) -> Result<Vec<(Link, Welcome)>, Error> {
+    open_timed(greeting, connections).map(|(links, _)| links)
+}
+
+pub(crate) fn open_one(greeting: &Greeting) -> Result<(Link, Welcome), Error> {
+    open_all(greeting, 1)?.pop().ok_or(Error::HungUp)
+}
+
+/// The same, with the times from the first packet of each to its CONNACK.
+pub(crate) fn open_timed(greeting: &Greeting, connections: usize) -> Result<(Vec<(Link, Welcome)>, Histogram), Error> {
     let (mut dialer, mut done, mut links) = (Dialer::new(greeting)?, Vec::new(), Vec::with_capacity(connections));
-    let mut begun = 0;
+    let (mut begun, mut latency) = (0, Histogram::default());
     while links.len() < connections {
         while begun < connections && dialer.under_way() < AT_ONCE {
             dialer.begin(Instant::now(), false)?;
@@ -234,6 +244,7 @@ pub(crate) fn open_all(greeting: &Greeting, connections: usize) -> Result<Vec<(L
         }
         dialer.wait(LOOK_EVERY, &mut done)?;
         for dialled in done.drain(..) {
+            latency.record(dialled.at.saturating_duration_since(dialled.due).as_nanos() as u64);
             match dialled.ended {
                 Ended::Open(link, welcome) => links.push((link, welcome)),
                 Ended::Left => {}
@@ -241,7 +252,7 @@ pub(crate) fn open_all(greeting: &Greeting, connections: usize) -> Result<Vec<(L
             }
         }
     }
-    Ok(links)
+    Ok((links, latency))
 }
 
 /// Says goodbye.

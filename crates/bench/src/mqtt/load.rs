@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::dialer::{self, Greeting};
 use super::gate::Gate;
 use super::inflight::Inflight;
-use super::limits;
 use super::link::Link;
 use super::publisher::{Manner, Publisher, Publishers};
 use super::stencil::Stencil;
@@ -13,8 +12,11 @@ use super::subscriber::{self, Subscriber, Subscribers};
 use super::tally::Expected;
 use super::topics::Topics;
 use super::wire::{Message, Welcome};
+use super::{limits, retained};
 use crate::control::Counters;
 use crate::error::Error;
+use crate::feature::findings::Findings;
+use crate::janitor::Janitor;
 use crate::load::{Load, Worker};
 use crate::options::Options;
 use crate::report::{Report, Sums};
@@ -24,44 +26,62 @@ use crate::uri::Uri;
 const EXPECTED_MAX: usize = 64 << 20;
 
 /// Runs the load that resolved `options` describe.
-pub(crate) fn run(options: &Options) -> Result<Report, Error> {
-    limits::allow(options.publishers + options.consumers)?;
+pub(crate) fn run(options: &Options, janitor: &mut Janitor) -> Result<Report, Error> {
     let uri = Uri::parse(&options.uri)?;
-    let topics =
-        Topics::new(options.mqtt.topics(), options.publishers, options.consumers, options.mqtt.shared_group.as_deref());
-    let greeting = greeting(options, &uri);
-    let mut subscribers = open(options, &greeting, options.consumers)?;
-    let (qos, version) = (options.mqtt.qos(), options.mqtt.version());
-    subscriber::subscribe_all(&mut subscribers, |number| topics.filters(number), qos, version)?;
-    let publishers = dialer::open_all(&greeting, options.publishers)?;
-    let limit = publishers.first().and_then(|(_, welcome)| limit(options, welcome));
-    let load = assemble(options, &topics, subscribers, publishers)?;
-    let mut report = load.run(options, &uri, &server_name(options))?;
-    report.load.extend(limit.map(|limit| format!(" (the server takes {limit})")));
+    let group = options.mqtt.shared_group.as_deref();
+    let topics = Topics::new(options.mqtt.topics(), options.publishers, options.consumers, group);
+    let load = connect(options, &topics)?;
     if options.mqtt.retain {
-        super::retained::clear(&greeting, &topics)?;
+        janitor.entrust_retained(&options.uri, topics.prefix(), options.mqtt.topics() as u64);
     }
+    let limit = load.limit;
+    let report = load.load.run(options, &uri, &server_name(options));
+    if options.mqtt.retain {
+        retained::clear(&greeting(options, &uri), topics.prefix(), options.mqtt.topics() as u64)?;
+        janitor.dismiss();
+    }
+    let mut report = report?;
+    report.load.extend(limit.map(|limit| format!(" (the server takes {limit})")));
     report.faults = faults(options, &report.totals);
     Ok(report)
 }
 
+/// A load that is ready to begin.
+pub(crate) struct Connected {
+    pub(crate) load: Load,
+    /// How many messages the server lets a publisher have unacknowledged, if that is fewer than was asked for.
+    limit: Option<usize>,
+}
+
+/// Opens all connections and has the subscribers subscribe.
+pub(crate) fn connect(options: &Options, topics: &Topics) -> Result<Connected, Error> {
+    limits::allow(options.publishers + options.consumers)?;
+    let greeting = greeting(options, &Uri::parse(&options.uri)?);
+    let opened = dialer::open_all(&greeting, options.consumers)?;
+    opened.iter().take(1).try_for_each(|(_, welcome)| check(options, welcome))?;
+    let mut subscribers: Vec<Link> = opened.into_iter().map(|(link, _)| link).collect();
+    let (qos, version) = (options.mqtt.qos(), options.mqtt.version());
+    subscriber::subscribe_all(&mut subscribers, |number| topics.filters(number), qos, version)?;
+    let publishers = dialer::open_all(&greeting, options.publishers)?;
+    publishers.iter().take(1).try_for_each(|(_, welcome)| check(options, welcome))?;
+    let limit = publishers.first().and_then(|(_, welcome)| limit(options, welcome));
+    Ok(Connected { load: assemble(options, topics, subscribers, publishers)?, limit })
+}
+
+/// The findings of a suite at this broker, so far empty.
+pub(crate) fn findings(options: &Options) -> Findings {
+    let server = server_name(options);
+    Findings { label: options.name(&server), server, ..Findings::default() }
+}
+
 /// MQTT has no place in which a server says its name.
-pub(crate) fn server_name(options: &Options) -> String {
+fn server_name(options: &Options) -> String {
     format!("MQTT {} server", options.mqtt.protocol_version.unwrap_or_default())
 }
 
 /// Without keep-alive: a load generator that is too busy to ping must not be disconnected.
 pub(crate) fn greeting(options: &Options, uri: &Uri) -> Greeting {
     Greeting { uri: uri.clone(), version: options.mqtt.version(), keep_alive: 0 }
-}
-
-/// Opens connections to a server that has what `options` ask for.
-pub(crate) fn open(options: &Options, greeting: &Greeting, connections: usize) -> Result<Vec<Link>, Error> {
-    let opened = dialer::open_all(greeting, connections)?;
-    for (_, welcome) in opened.iter().take(1) {
-        check(options, welcome)?;
-    }
-    Ok(opened.into_iter().map(|(link, _)| link).collect())
 }
 
 fn check(options: &Options, welcome: &Welcome) -> Result<(), Error> {
@@ -86,9 +106,6 @@ fn assemble(
     subscribers: Vec<Link>,
     publishers: Vec<(Link, Welcome)>,
 ) -> Result<Load, Error> {
-    for (_, welcome) in publishers.iter().take(1) {
-        check(options, welcome)?;
-    }
     let threads = |connections: usize| options.mqtt.threads.unwrap_or(1).clamp(1, connections.max(1)).min(connections);
     let counters = |threads: usize| -> Vec<_> { (0..threads).map(|_| Arc::new(Counters::default())).collect() };
     let publishing = counters(threads(publishers.len()));

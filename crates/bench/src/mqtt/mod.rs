@@ -4,9 +4,10 @@
 //! connections: a `link` never blocks, and a `poller` waits for all of them. `wire` is the protocol, a `stencil` makes
 //! messages without encoding them anew, `tally` finds the ones that come twice. A `gate` keeps publishers from running
 //! away from the subscribers. `dialer` opens connections, for the loads and for `storm` and `idle`; `retained` fills a
-//! broker with retained messages; `cells` is the table of topologies, QoS and sizes.
+//! broker with retained messages by a `courier`; `cells` is the table of topologies, QoS and sizes.
 
 pub(crate) mod cells;
+mod courier;
 mod dialer;
 mod gate;
 pub(crate) mod idle;

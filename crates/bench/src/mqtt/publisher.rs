@@ -22,7 +22,7 @@ const SAMPLE_EVERY: u64 = 61;
 /// While there is room for more, what the server says is looked at once per so many rounds.
 const ROUNDS_PER_LOOK: u32 = 8;
 /// How long a thread sleeps before it looks whether the load is over.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(20);
 /// What acknowledgements may take, once the load is over.
 const FINISH_NS: u64 = 10_000_000_000;
 /// The key of the gate's bell, beside those of the links.

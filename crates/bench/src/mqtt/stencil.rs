@@ -21,6 +21,20 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
+    /// What a body needs to hold one.
+    pub(crate) const BYTES: usize = MARK_BYTES;
+
+    /// Writes as much of it into the body as fits.
+    #[inline]
+    pub(crate) fn write(self, body: &mut [u8]) {
+        if let Some(first) = body.first_chunk_mut::<TIME_BYTES>() {
+            *first = self.time.to_be_bytes();
+        }
+        if let (Some(first), Some((stream, number))) = (body.first_chunk_mut::<MARK_BYTES>(), self.place) {
+            first[TIME_BYTES..].copy_from_slice(&((stream as u64) << NUMBER_BITS | number).to_be_bytes());
+        }
+    }
+
     #[inline]
     pub(crate) fn of(body: &[u8]) -> Self {
         let word = |at: usize| body.get(at..).and_then(|rest| rest.first_chunk()).map(|word| u64::from_be_bytes(*word));
@@ -35,7 +49,7 @@ pub(crate) struct Stencil {
     /// Where the packet id is, with QoS 1 and 2.
     id_at: Option<usize>,
     body_at: usize,
-    stream: u64,
+    stream: usize,
     next: u64,
     /// How many subscribers get each message.
     pub(crate) copies: u64,
@@ -49,7 +63,7 @@ impl Stencil {
         let body_at = bytes.len() - message.body.len();
         let property_bytes = usize::from(version == Version::V5);
         let id_at = (message.qos > 0).then(|| body_at - property_bytes - 2);
-        Self { bytes, id_at, body_at, stream: stream as u64, next: 0, copies }
+        Self { bytes, id_at, body_at, stream, next: 0, copies }
     }
 
     pub(crate) fn length(&self) -> usize {
@@ -62,13 +76,7 @@ impl Stencil {
         if let Some(at) = self.id_at {
             self.bytes[at..at + 2].copy_from_slice(&id.to_be_bytes());
         }
-        let body = &mut self.bytes[self.body_at..];
-        if let Some(first) = body.first_chunk_mut::<TIME_BYTES>() {
-            *first = time.to_be_bytes();
-        }
-        if let Some(first) = body.first_chunk_mut::<MARK_BYTES>() {
-            first[TIME_BYTES..].copy_from_slice(&(self.stream << NUMBER_BITS | self.next).to_be_bytes());
-        }
+        Mark { time, place: Some((self.stream, self.next)) }.write(&mut self.bytes[self.body_at..]);
         self.next += 1;
         out.extend_from_slice(&self.bytes);
     }

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::histogram::Histogram;
 
 /// How long a thread sleeps before it looks whether the load is over.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(20);
 /// A server that declares a queue for each of thousands of subscriptions takes its time.
 const SUBSCRIBE_WAIT: Duration = Duration::from_secs(60);
 

@@ -12,14 +12,17 @@ pub(crate) struct Topics {
 impl Topics {
     pub(crate) fn new(topics: usize, publishers: usize, subscribers: usize, shared_group: Option<&str>) -> Self {
         let prefix = prefix();
-        let digits = topics.saturating_sub(1).to_string().len();
         Self {
-            names: (0..topics).map(|number| format!("{prefix}/{number:0digits$}")).collect(),
+            names: (0..topics as u64).map(|number| name(&prefix, number, topics as u64)).collect(),
             prefix,
             publishers,
             subscribers,
             shared_group: shared_group.map(str::to_owned),
         }
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// The topics of a publisher and how many subscribers get a copy of what is published there: one of the topics if
@@ -53,6 +56,12 @@ impl Topics {
         let (topics, subscribers) = (self.names.len(), self.subscribers);
         (subscribers / topics + usize::from(topic < subscribers % topics)) as u64
     }
+}
+
+/// One of so many topics. All of them are equally long.
+pub(crate) fn name(prefix: &str, number: u64, topics: u64) -> String {
+    let digits = topics.saturating_sub(1).to_string().len();
+    format!("{prefix}/{number:0digits$}")
 }
 
 /// Of this process alone.
