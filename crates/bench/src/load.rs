@@ -245,12 +245,14 @@ impl Load {
         let tool_after = Cost::of("self").ok();
         let spent = meter.map(Meter::stop).transpose()?;
         self.control.enter(Phase::Settling);
+        // What had no time to arrive is not lost, where losses are to be expected.
+        let mut is_known = true;
         if options.drain {
-            self.until_consumed(options, "drain", &mut progress)?;
+            is_known = self.until_consumed(options, "drain", &mut progress)? || !options.is_lossy();
         }
         let last = self.totals();
         let expected = expected(options, &last);
-        let counts_losses = (options.drain || is_counted) && options.consumers > 0;
+        let counts_losses = (options.drain || is_counted) && options.consumers > 0 && is_known;
         Ok(Window {
             start,
             end,
@@ -279,14 +281,15 @@ impl Load {
         if self.is_broken() { Err(Error::Thread) } else { Ok(()) }
     }
 
-    /// Waits until all publishers are done and everything they sent is consumed, or nothing moves any more.
-    fn until_consumed(&mut self, options: &Options, phase: &str, progress: &mut Progress) -> Result<(), Error> {
+    /// Waits until all publishers are done and everything they sent is consumed, or nothing moves any more; `false` if
+    /// the time for it was over before.
+    fn until_consumed(&mut self, options: &Options, phase: &str, progress: &mut Progress) -> Result<bool, Error> {
         let mut patience = Patience::new(options, &self.totals());
         loop {
             let now = self.totals();
             let is_over = self.is_sent() && now.consumed >= expected(options, &now);
             if is_over || patience.is_over(&now) {
-                return Ok(());
+                return Ok(is_over || now.at < patience.until);
             }
             self.check_consumers()?;
             thread::sleep(Duration::from_millis(1));

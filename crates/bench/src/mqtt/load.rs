@@ -25,6 +25,9 @@ use crate::uri::Uri;
 /// Every subscriber remembers a number for every publisher's topic; beyond so many in all, doubles are not looked for.
 const EXPECTED_MAX: usize = 64 << 20;
 
+/// From so many copies of each message on, taking the time costs next to nothing.
+const MANY_COPIES: u64 = 10;
+
 /// Runs the load that resolved `options` describe.
 pub(crate) fn run(options: &Options, janitor: &mut Janitor) -> Result<Report, Error> {
     let uri = Uri::parse(&options.uri)?;
@@ -126,7 +129,8 @@ fn assemble(
     let mut workers: Vec<Worker> = Vec::new();
     let numbered = publishers.into_iter().enumerate().collect();
     for (thread, links) in deal(numbered, publishing.len()).into_iter().enumerate() {
-        let manner = manner(options, links.len(), (thread, publishing.len()));
+        let mut manner = manner(options, links.len(), (thread, publishing.len()));
+        manner.stamps_all |= streams.copies_max >= MANY_COPIES;
         let each = links.into_iter().map(|(number, (link, welcome))| {
             Publisher::new(link, streams.stencils(options, topics, number), inflight(options, &welcome))
         });
@@ -148,7 +152,8 @@ fn manner(options: &Options, links: usize, (thread, threads): (usize, usize)) ->
         version: options.mqtt.version(),
         rate: options.rate * links as u64,
         limit: options.messages.map(|messages| messages / threads + u64::from(thread < messages % threads)),
-        stamps_all: options.rate > 0 || options.one_in_flight,
+        // Those are so few that there is time for it.
+        stamps_all: options.rate > 0 || options.one_in_flight || options.mqtt.qos() > 0,
     }
 }
 
@@ -232,9 +237,9 @@ mod tests {
     fn losses_and_doubles_are_faults_where_the_qos_forbids_them() {
         let fine = Sums { published: 10, confirmed: 10, consumed: 10, expected: 10, lost: Some(0), ..Sums::default() };
         assert!((0..=2).all(|qos| found(qos, fine.clone()).is_empty()));
-        let lost = Sums { consumed: 9, lost: Some(1), ..fine.clone() };
+        let lost = Sums { consumed: 9, lost: Some(1), ..fine };
         assert_eq!([0, 1, 2].map(|qos| found(qos, lost.clone()).len()), [0, 1, 1]);
-        let doubled = Sums { consumed: 11, redelivered: 1, ..fine.clone() };
+        let doubled = Sums { consumed: 11, redelivered: 1, ..fine };
         assert_eq!([0, 1, 2].map(|qos| found(qos, doubled.clone()).len()), [0, 0, 1]);
         let refused = Sums { confirmed: 8, nacked: 1, ..fine };
         assert_eq!(found(1, refused), ["QoS 1: 1 messages were not acknowledged", "QoS 1: 1 messages were refused"]);

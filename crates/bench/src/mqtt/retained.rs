@@ -29,7 +29,7 @@ const PAIR_RATE: u64 = 1000;
 /// How long these two are measured by themselves.
 const PAIR_ALONE: Duration = Duration::from_secs(3);
 /// A subscriber that gets nothing for so long gets no more.
-const STALL: Duration = Duration::from_secs(10);
+const STALL_S: f64 = 10.0;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Each message at once, or each acknowledged: the part, and that of the two others meanwhile.
@@ -64,10 +64,11 @@ fn run(
         Ok(())
     })?;
     findings.parts.push(pair_part("others alone", &alone));
+    let stall = Duration::from_secs_f64(STALL_S.min(options.timeout_s()));
     for (qos, name, others) in READS {
         let mut seen = Seen::new(messages);
         let meter = Meter::start(options.server_pid)?;
-        let (times, pair) = beside_pair(options, || read(greeting, prefix, qos, &mut seen))?;
+        let (times, pair) = beside_pair(options, || read(greeting, prefix, qos, stall, &mut seen))?;
         let spent = meter.map(Meter::stop).transpose()?;
         let Some((first, last)) = times else {
             return Err(Error::Lacks("retained messages for a wildcard"));
@@ -123,7 +124,13 @@ fn beside_pair<T>(options: &Options, work: impl FnOnce() -> Result<T, Error>) ->
 
 /// Subscribes to all, and takes them until none is missing or nothing comes any more: when the first and when the last
 /// came, counted from the subscription.
-fn read(greeting: &Greeting, prefix: &str, qos: u8, seen: &mut Seen) -> Result<Option<(Duration, Duration)>, Error> {
+fn read(
+    greeting: &Greeting,
+    prefix: &str,
+    qos: u8,
+    stall: Duration,
+    seen: &mut Seen,
+) -> Result<Option<(Duration, Duration)>, Error> {
     let (mut link, _) = dialer::open_one(greeting)?;
     let version = greeting.version;
     let (poller, mut ready, mut scratch) = (Poller::new()?, Vec::new(), link::scratch(0));
@@ -132,7 +139,7 @@ fn read(greeting: &Greeting, prefix: &str, qos: u8, seen: &mut Seen) -> Result<O
     poller.add(&link, 0, false)?;
     let (start, mut times, mut moved) = (Instant::now(), None, Instant::now());
     let mut is_awaited = false;
-    while seen.is_missing() && moved.elapsed() < STALL {
+    while seen.is_missing() && moved.elapsed() < stall {
         link.write(&answers.bytes)?;
         answers.bytes.clear();
         if link.is_stuck() != is_awaited {
