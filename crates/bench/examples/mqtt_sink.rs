@@ -21,8 +21,8 @@ pub(crate) enum Flaw {
     None,
     Loses,
     Doubles,
-    /// It has no QoS 2, and says so to those who understand it.
-    LacksQos2,
+    /// It has no QoS 2, and says so to those who understand it, and no retained messages for wildcards.
+    Lacks,
 }
 
 fn main() -> Result<()> {
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
     let flaw = match manner.as_str() {
         "loses" => Flaw::Loses,
         "doubles" => Flaw::Doubles,
-        "lacks" => Flaw::LacksQos2,
+        "lacks" => Flaw::Lacks,
         _ => Flaw::None,
     };
     serve(&listener, flaw, manner == "flood")
@@ -126,7 +126,7 @@ impl Peer {
         match packet[0] >> 4 {
             1 => {
                 self.is_v5 = body[6] == 5;
-                let lacks = self.broker.flaw == Flaw::LacksQos2;
+                let lacks = self.broker.flaw == Flaw::Lacks;
                 self.replies.extend_from_slice(match (self.is_v5, lacks) {
                     (false, _) => &[0x20, 2, 0, 0][..],
                     (true, false) => &[0x20, 3, 0, 0, 0],
@@ -199,8 +199,13 @@ impl Peer {
             rest = &after[1..];
             let subscription = Subscription { filter, is_shared: shared.is_some(), stream: Arc::clone(&self.output) };
             let retained = lock(&self.broker.retained);
-            packets
-                .extend(retained.iter().filter(|(topic, _)| subscription.has(topic)).map(|(_, packet)| packet.clone()));
+            let has_wildcards = self.broker.flaw != Flaw::Lacks;
+            packets.extend(
+                retained
+                    .iter()
+                    .filter(|(topic, _)| has_wildcards && subscription.has(topic))
+                    .map(|(_, packet)| packet.clone()),
+            );
             lock(&self.broker.subscriptions).push(subscription);
         }
         let properties: &[u8] = if self.is_v5 { &[0] } else { &[] };

@@ -224,7 +224,7 @@ impl Load {
     /// Leads the load through its phases.
     fn conduct(&mut self, options: &Options) -> Result<Window, Error> {
         let mut progress = Progress::new(options.server_pid);
-        let is_counted = options.messages.is_some();
+        let (is_counted, mut is_over) = (options.messages.is_some(), true);
         if !is_counted {
             self.begin(Phase::WarmUp);
             self.wait(options.warm_up, "warm-up", &mut progress, |_| false)?;
@@ -234,7 +234,7 @@ impl Load {
         let start = self.totals();
         if is_counted {
             self.begin(Phase::Measuring);
-            self.until_consumed(options, "", &mut progress)?;
+            is_over = self.until_consumed(options, "", &mut progress)?;
         } else {
             self.control.enter(Phase::Measuring);
             let enough = options.bytes_max.map(|bytes| start.published + bytes / options.size.max(1) as u64);
@@ -245,14 +245,14 @@ impl Load {
         let tool_after = Cost::of("self").ok();
         let spent = meter.map(Meter::stop).transpose()?;
         self.control.enter(Phase::Settling);
-        // What had no time to arrive is not lost, where losses are to be expected.
-        let mut is_known = true;
-        if options.drain {
-            is_known = self.until_consumed(options, "drain", &mut progress)? || !options.is_lossy();
+        if options.drain && !is_counted {
+            is_over = self.until_consumed(options, "drain", &mut progress)?;
         }
         let last = self.totals();
         let expected = expected(options, &last);
-        let counts_losses = (options.drain || is_counted) && options.consumers > 0 && is_known;
+        let counts_losses = (options.drain || is_counted) && options.consumers > 0;
+        // What had no time to arrive is not lost, where losses are to be expected.
+        let counts_losses = counts_losses && (is_over || !options.is_lossy());
         Ok(Window {
             start,
             end,

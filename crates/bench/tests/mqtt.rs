@@ -103,7 +103,7 @@ fn doubles_are_counted_and_are_faults_with_qos_2() {
 #[test]
 fn what_a_broker_lacks_is_not_available_beside_one_that_has_it() {
     let mut both = options(Flaw::None, false, "--qos 2 --messages 100 --rounds 1");
-    let lacking = options(Flaw::LacksQos2, false, "--qos 2 --messages 100");
+    let lacking = options(Flaw::Lacks, false, "--qos 2 --messages 100");
     assert!(matches!(measure(&lacking), Err(Error::Lacks(_))));
     both.against = vec![lacking.uri, both.uri.clone()];
     let outcome = measure_all(&both).unwrap();
@@ -156,4 +156,16 @@ fn retained_messages_are_published_read_and_cleared() {
 fn retained_messages_that_are_missing_are_found() {
     let outcome = measure_all(&options(Flaw::Loses, false, "--suite mqtt-retained --messages 1100 --timeout 1"));
     assert!(matches!(outcome, Err(Error::Wrong(_))), "{outcome:?}");
+}
+
+#[test]
+fn what_a_broker_has_of_retained_messages_is_told() {
+    let arguments = "--suite mqtt-retained --messages 100 --timeout 0.3";
+    let mut both = options(Flaw::None, false, arguments);
+    both.against = vec![options(Flaw::Lacks, false, "").uri];
+    let text = measure_all(&both).expect("a rival may lack something").to_string();
+    let cells = |row: &str| text.lines().find(|line| line.contains(row)).unwrap_or_default().contains("not available");
+    assert!(!cells("publish retained: messages/s") && cells("read all, QoS 1: messages/s"), "{text}");
+    let lacking = options(Flaw::Lacks, false, arguments);
+    assert!(measure_all(&lacking).is_err());
 }

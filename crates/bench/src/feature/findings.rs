@@ -15,7 +15,7 @@ pub struct Findings {
     pub label: String,
     /// What the broker calls itself.
     pub server: String,
-    /// Why the broker could not be measured: it does not have what the suite is about.
+    /// Why the broker could not be measured, or not in all parts: it does not have what the suite is about.
     pub unavailable: Option<String>,
     pub parts: Vec<Part>,
     /// What it did wrong: messages that came too early, in the wrong order, twice or never.
@@ -309,11 +309,9 @@ pub(crate) fn markdown(all: &[Findings]) -> String {
 }
 
 fn cell(findings: &Findings, part: Option<&Part>, row: &Row) -> String {
-    if findings.unavailable.is_some() {
-        return "not available".to_owned();
-    }
     let Some(shown) = part.and_then(row.figure).map(row.show) else {
-        return "–".to_owned();
+        let is_unavailable = part.is_none() && findings.unavailable.is_some();
+        return if is_unavailable { "not available" } else { "–" }.to_owned();
     };
     let ratio = part.and_then(|part| part.ratio.as_ref()).and_then(row.ratio);
     ratio.map_or_else(|| shown.clone(), |ratio| format!("{shown} ({}×)", significant(ratio)))
@@ -339,13 +337,20 @@ mod tests {
         let refused = Error::Refused { code: 503, text: "no such type".into() };
         let mut all = vec![findings("A", 5e4), findings("B", 2e4), Findings::unavailable("C".into(), &refused)];
         all[1].faults.push("late".into());
+        all.push(Findings { unavailable: Some("half".into()), ..findings("D", 5e4) });
         compare(&mut all);
         let text = markdown(&all);
-        assert!(text.contains("| publish: messages/s | 50,000 | 20,000 (2.50×) | not available |"), "{text}");
-        assert!(text.contains("| publish: lateness p99 | 100 µs | 100 µs (1.00×) | not available |"), "{text}");
+        assert!(
+            text.contains("| publish: messages/s | 50,000 | 20,000 (2.50×) | not available | 50,000 (1.00×) |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| publish: lateness p99 | 100 µs | 100 µs (1.00×) | not available | 100 µs (1.00×) |"),
+            "{text}"
+        );
         assert!(!text.contains("disk") && !text.contains("CPU"), "{text}");
         assert!(
-            text.ends_with("\nB: WRONG: late\n\nC: not available, the server refuses it: 503 no such type"),
+            text.contains("\nB: WRONG: late\n\nC: not available, the server refuses it: 503 no such type"),
             "{text}"
         );
         assert_eq!(judge(&all).unwrap_err().to_string(), "the server did wrong: B: late");

@@ -71,7 +71,9 @@ fn run(
         let (times, pair) = beside_pair(options, || read(greeting, prefix, qos, stall, &mut seen))?;
         let spent = meter.map(Meter::stop).transpose()?;
         let Some((first, last)) = times else {
-            return Err(Error::Lacks("retained messages for a wildcard"));
+            // What it does have is worth telling.
+            findings.unavailable = Some(Error::Lacks("retained messages for a wildcard").to_string());
+            return Ok(());
         };
         let arrived = Totals { consumed: seen.count, ..Totals::default() };
         let cost = spent.map(|spent| spent.cost(0, options.size, &Totals::default(), &arrived));
