@@ -198,14 +198,11 @@ impl Peer {
             codes.push(after[0]);
             rest = &after[1..];
             let subscription = Subscription { filter, is_shared: shared.is_some(), stream: Arc::clone(&self.output) };
-            let retained = lock(&self.broker.retained);
-            let has_wildcards = self.broker.flaw != Flaw::Lacks;
-            packets.extend(
-                retained
-                    .iter()
-                    .filter(|(topic, _)| has_wildcards && subscription.has(topic))
-                    .map(|(_, packet)| packet.clone()),
-            );
+            if self.broker.flaw != Flaw::Lacks {
+                let retained = lock(&self.broker.retained);
+                let fitting = retained.iter().filter(|(topic, _)| subscription.has(topic));
+                packets.extend(fitting.map(|(_, packet)| packet.clone()));
+            }
             lock(&self.broker.subscriptions).push(subscription);
         }
         let properties: &[u8] = if self.is_v5 { &[0] } else { &[] };

@@ -144,7 +144,7 @@ fn storms_connect_by_the_clock_and_without_one() {
 
 #[test]
 fn retained_messages_are_published_read_and_cleared() {
-    let arguments = "--suite mqtt-retained --messages 300";
+    let arguments = "--suite mqtt-retained --duration 0.2 --messages 300";
     let outcome = measure_all(&options(Flaw::None, false, arguments)).unwrap();
     let findings = &outcome.features[0];
     let counted = findings.parts.iter().filter(|part| part.count == 300).count();
@@ -154,13 +154,14 @@ fn retained_messages_are_published_read_and_cleared() {
 
 #[test]
 fn retained_messages_that_are_missing_are_found() {
-    let outcome = measure_all(&options(Flaw::Loses, false, "--suite mqtt-retained --messages 1100 --timeout 1"));
+    let outcome =
+        measure_all(&options(Flaw::Loses, false, "--suite mqtt-retained --duration 0.2 --messages 1100 --timeout 1"));
     assert!(matches!(outcome, Err(Error::Wrong(_))), "{outcome:?}");
 }
 
 #[test]
 fn what_a_broker_has_of_retained_messages_is_told() {
-    let arguments = "--suite mqtt-retained --messages 100 --timeout 0.3";
+    let arguments = "--suite mqtt-retained --duration 0.2 --messages 100 --timeout 0.3";
     let mut both = options(Flaw::None, false, arguments);
     both.against = vec![options(Flaw::Lacks, false, "").uri];
     let text = measure_all(&both).expect("a rival may lack something").to_string();

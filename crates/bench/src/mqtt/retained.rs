@@ -26,8 +26,8 @@ use crate::uri::Uri;
 const MESSAGES: u64 = 1_000_000;
 /// What another publisher sends to another subscriber, per second.
 const PAIR_RATE: u64 = 1000;
-/// How long these two are measured by themselves.
-const PAIR_ALONE: Duration = Duration::from_secs(3);
+/// How long these two are measured by themselves, at most.
+const PAIR_ALONE_S: f64 = 3.0;
 /// A subscriber that gets nothing for so long gets no more.
 const STALL_S: f64 = 10.0;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -60,7 +60,7 @@ fn run(
 ) -> Result<(), Error> {
     findings.parts.push(fill(options, greeting, prefix, messages)?);
     let (_, alone) = beside_pair(options, || {
-        thread::sleep(PAIR_ALONE);
+        thread::sleep(Duration::from_secs_f64(PAIR_ALONE_S.min(options.duration)));
         Ok(())
     })?;
     findings.parts.push(pair_part("others alone", &alone));
