@@ -3,7 +3,7 @@
 use crate::compare::Comparison;
 use crate::error::Error;
 use crate::janitor::Janitor;
-use crate::options::{Options, count};
+use crate::options::{Options, bytes, count};
 use crate::outcome::Outcome;
 use crate::suite;
 
@@ -31,14 +31,15 @@ pub(crate) fn run(options: &Options, janitor: &mut Janitor, outcome: &mut Outcom
     )];
     for (name, load) in loads(&suite::plain(options)) {
         eprintln!("\n== {name}: {}", load.resolved().describe());
-        outcome.loads.push(Comparison::run(name, &load, janitor)?);
+        outcome.loads.push(Comparison::run(&name, &load, janitor)?);
     }
     Ok(())
 }
 
-fn loads(plain: &Options) -> Vec<(&'static str, Options)> {
+/// All loads and their names: publishers, subscribers, QoS and size.
+fn loads(plain: &Options) -> Vec<(String, Options)> {
     let mut loads = Vec::new();
-    for (name, publishers, consumers) in [("1:1", 1, 1), ("fan-out", 1, MANY), ("fan-in", MANY, 1)] {
+    for (publishers, consumers) in [(1, 1), (1, MANY), (MANY, 1)] {
         for qos in 0..=2 {
             for size in SIZES {
                 let confirms = match (qos, publishers) {
@@ -54,15 +55,19 @@ fn loads(plain: &Options) -> Vec<(&'static str, Options)> {
                 // Each publisher of many has a topic of its own, as devices do.
                 let (topics, undelivered) = (Some(publishers), Some(window as u64));
                 let mqtt = MqttOptions { qos: Some(qos), topics, undelivered, ..plain.mqtt.clone() };
+                let name = format!("{publishers}:{consumers}, QoS {qos}, {}", bytes(size));
                 loads.push((name, Options { publishers, consumers, size, confirms, mqtt, ..plain.clone() }));
             }
         }
     }
     // What happens where nobody waits. More publishers or subscribers would fill the sockets for minutes.
     let mqtt = MqttOptions { qos: Some(0), ..plain.mqtt.clone() };
-    loads.push(("1:1", Options { size: SIZES[0], mqtt, ..plain.clone() }));
+    loads.push(("1:1, QoS 0, 16 B, unpaced".to_owned(), Options { size: SIZES[0], mqtt, ..plain.clone() }));
     let mqtt = MqttOptions { qos: Some(0), ..plain.mqtt.clone() };
-    loads.push(("one in flight", Options { one_in_flight: true, size: SIZES[0], mqtt, ..plain.clone() }));
+    loads.push((
+        "1:1, QoS 0, 16 B, one in flight".to_owned(),
+        Options { one_in_flight: true, size: SIZES[0], mqtt, ..plain.clone() },
+    ));
     loads
 }
 
@@ -77,10 +82,10 @@ mod tests {
         let mut described: Vec<_> =
             loads.iter().map(|(name, load)| format!("{name}: {}", load.resolved().describe())).collect();
         assert_eq!(described.len(), 3 * 3 * 2 + 2);
-        assert_eq!(described[0], "1:1: 16 B QoS 0, 1 publisher, 1 subscriber, 10,000 undelivered");
+        assert_eq!(described[0], "1:1, QoS 0, 16 B: 16 B QoS 0, 1 publisher, 1 subscriber, 10,000 undelivered");
         assert_eq!(
             described[15],
-            "fan-in: 1 KiB QoS 1, 1000 publishers, 1 subscriber, 1000 topics, 10 unacknowledged, 1,000 undelivered"
+            "1000:1, QoS 1, 1 KiB: 1 KiB QoS 1, 1000 publishers, 1 subscriber, 1000 topics, 10 unacknowledged, 1,000 undelivered"
         );
         described.sort();
         described.dedup();

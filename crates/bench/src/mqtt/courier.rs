@@ -32,7 +32,7 @@ pub(crate) fn publish_retained(
     let (mut scratch, mut latency, mut bytes) = (link::scratch(0), Histogram::default(), Vec::new());
     let start = Instant::now();
     let clock = || start.elapsed().as_nanos() as u64;
-    let (mut published, mut moved, mut is_awaited) = (0, Instant::now(), false);
+    let (mut published, mut moved) = (0, Instant::now());
     let mut out = Encoder::new(greeting.version);
     while published < messages || !inflight.is_empty() {
         out.bytes.clear();
@@ -44,10 +44,7 @@ pub(crate) fn publish_retained(
             published += 1;
         }
         link.write(&out.bytes)?;
-        if link.is_stuck() != is_awaited {
-            is_awaited = !is_awaited;
-            poller.change(&link, 0, is_awaited)?;
-        }
+        link.await_room(&poller, 0)?;
         let is_full = published == messages || inflight.room() == 0 || link.is_stuck();
         poller.wait(if is_full { PATIENCE } else { Duration::ZERO }, &mut ready)?;
         for one in &ready {

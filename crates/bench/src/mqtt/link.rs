@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::poller::Poller;
 use super::wire::Packet;
 use crate::error::Error;
 use crate::inbox::{is_gone, is_nothing};
@@ -23,12 +24,14 @@ pub(crate) struct Link {
     unsent: Vec<u8>,
     /// Up to here it did.
     sent: usize,
+    /// Whether its poller waits until the socket takes more.
+    is_awaited: bool,
     pub(crate) received_bytes: u64,
 }
 
 impl Link {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, rest: Vec::new(), unsent: Vec::new(), sent: 0, received_bytes: 0 }
+        Self { stream, rest: Vec::new(), unsent: Vec::new(), sent: 0, is_awaited: false, received_bytes: 0 }
     }
 
     /// Reads once, and has every packet that is now complete taken. Returns how many bytes there were.
@@ -83,6 +86,15 @@ impl Link {
             self.sent = 0;
         }
         self.unsent = unsent;
+        Ok(())
+    }
+
+    /// Has the poller wait for writing just as long as there is something to be written.
+    pub(crate) fn await_room(&mut self, poller: &Poller, key: u64) -> Result<(), Error> {
+        if self.is_stuck() != self.is_awaited {
+            self.is_awaited = self.is_stuck();
+            poller.change(&*self, key, self.is_awaited)?;
+        }
         Ok(())
     }
 

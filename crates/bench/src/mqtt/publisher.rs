@@ -35,13 +35,11 @@ pub(crate) struct Publisher {
     next: usize,
     /// With QoS 1 and 2.
     inflight: Option<Inflight>,
-    /// Whether the poller waits until the socket takes more.
-    is_awaited: bool,
 }
 
 impl Publisher {
     pub(crate) fn new(link: Link, stencils: Vec<Stencil>, inflight: Option<Inflight>) -> Self {
-        Self { link, stencils, next: 0, inflight, is_awaited: false }
+        Self { link, stencils, next: 0, inflight }
     }
 
     /// Messages that it may publish now.
@@ -226,7 +224,7 @@ impl Publishers {
         if let Some(pace) = &mut self.pace {
             pace.published(messages);
         }
-        await_socket(&self.poller, publisher, turn)?;
+        publisher.link.await_room(&self.poller, turn as u64)?;
         Ok(caused)
     }
 
@@ -240,9 +238,9 @@ impl Publishers {
             }
             let turn = one.key as usize;
             if one.can_write {
-                let publisher = &mut self.publishers[turn];
-                publisher.link.flush()?;
-                await_socket(&self.poller, publisher, turn)?;
+                let link = &mut self.publishers[turn].link;
+                link.flush()?;
+                link.await_room(&self.poller, one.key)?;
             }
             if one.can_read {
                 self.listen(turn, control)?;
@@ -272,10 +270,10 @@ impl Publishers {
         self.counters.confirmed.fetch_add(acked_now - acked, Relaxed);
         self.counters.nacked.fetch_add(nacked_now - nacked, Relaxed);
         if !self.answers.bytes.is_empty() {
-            let publisher = &mut self.publishers[turn];
-            publisher.link.write(&self.answers.bytes)?;
+            let link = &mut self.publishers[turn].link;
+            link.write(&self.answers.bytes)?;
             self.answers.bytes.clear();
-            await_socket(&self.poller, publisher, turn)?;
+            link.await_room(&self.poller, turn as u64)?;
         }
         Ok(())
     }
@@ -292,13 +290,4 @@ impl Publishers {
         }
         Ok(())
     }
-}
-
-/// Has the poller wait for writing just as long as there is something to be written.
-fn await_socket(poller: &Poller, publisher: &mut Publisher, key: usize) -> Result<(), Error> {
-    if publisher.link.is_stuck() != publisher.is_awaited {
-        publisher.is_awaited = !publisher.is_awaited;
-        poller.change(&publisher.link, key as u64, publisher.is_awaited)?;
-    }
-    Ok(())
 }

@@ -140,14 +140,10 @@ fn read(
     answers.subscribe(1, [format!("{prefix}/#").as_str()], qos);
     poller.add(&link, 0, false)?;
     let (start, mut times, mut moved) = (Instant::now(), None, Instant::now());
-    let mut is_awaited = false;
     while seen.is_missing() && moved.elapsed() < stall {
         link.write(&answers.bytes)?;
         answers.bytes.clear();
-        if link.is_stuck() != is_awaited {
-            is_awaited = !is_awaited;
-            poller.change(&link, 0, is_awaited)?;
-        }
+        link.await_room(&poller, 0)?;
         poller.wait(LOOK_EVERY, &mut ready)?;
         for one in &ready {
             if one.can_write {

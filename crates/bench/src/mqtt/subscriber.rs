@@ -22,13 +22,11 @@ const SUBSCRIBE_WAIT: Duration = Duration::from_secs(60);
 pub(crate) struct Subscriber {
     pub(crate) link: Link,
     expected: Expected,
-    /// Whether the poller waits until the socket takes more.
-    is_awaited: bool,
 }
 
 impl Subscriber {
     pub(crate) fn new(link: Link, expected: Expected) -> Self {
-        Self { link, expected, is_awaited: false }
+        Self { link, expected }
     }
 }
 
@@ -78,7 +76,7 @@ impl Subscribers {
     }
 
     fn serve(&mut self, ready: Ready, control: &Control) -> Result<(), Error> {
-        let Subscriber { link, expected, is_awaited } = &mut self.subscribers[ready.key as usize];
+        let Subscriber { link, expected } = &mut self.subscribers[ready.key as usize];
         if ready.can_write {
             link.flush()?;
         }
@@ -107,11 +105,7 @@ impl Subscribers {
             self.counters.consumed.store(tally.consumed, Relaxed);
             self.gate.has_moved();
         }
-        if link.is_stuck() != *is_awaited {
-            *is_awaited = !*is_awaited;
-            self.poller.change(&*link, ready.key, *is_awaited)?;
-        }
-        Ok(())
+        link.await_room(&self.poller, ready.key)
     }
 }
 
@@ -127,7 +121,8 @@ pub(crate) fn subscribe_all(
         let mut out = Encoder::new(version);
         out.subscribe(1, filters(key).iter().map(String::as_str), qos);
         link.write(&out.bytes)?;
-        poller.add(&*link, key as u64, link.is_stuck())?;
+        poller.add(&*link, key as u64, false)?;
+        link.await_room(&poller, key as u64)?;
     }
     let (mut scratch, deadline, mut left) = (link::scratch(0), Instant::now() + SUBSCRIBE_WAIT, links.len());
     while left > 0 {
@@ -139,7 +134,7 @@ pub(crate) fn subscribe_all(
             let link = &mut links[one.key as usize];
             if one.can_write {
                 link.flush()?;
-                poller.change(&*link, one.key, link.is_stuck())?;
+                link.await_room(&poller, one.key)?;
             }
             link.read(&mut scratch, |packet| match packet.kind {
                 SUBACK => {
