@@ -27,6 +27,8 @@ pub struct Comparison {
 pub struct Column {
     pub label: String,
     pub rounds: Vec<Report>,
+    /// Why there are none: the broker does not have what the load is about.
+    pub unavailable: Option<String>,
     pub median: Figures,
     /// The first column divided by this one, figure by figure; the first has none.
     pub ratio: Option<Figures>,
@@ -36,6 +38,8 @@ pub struct Column {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
     pub messages_per_s: Option<f64>,
+    /// Of the deliveries that were due.
+    pub lost_percent: Option<f64>,
     pub server_cpu_us_per_message: Option<f64>,
     pub deliver_p50_us: Option<f64>,
     pub deliver_p99_us: Option<f64>,
@@ -49,8 +53,9 @@ pub struct Figures {
 /// A column of the Markdown table: its head, its figure, and how that is written.
 type Shown = (&'static str, fn(&Figures) -> Option<f64>, fn(f64) -> String);
 
-const SHOWN: [Shown; 9] = [
+const SHOWN: [Shown; 10] = [
     ("messages/s", |f| f.messages_per_s, grouped),
+    ("lost", |f| f.lost_percent, |percent| format!("{} %", significant(percent))),
     ("server CPU per message", |f| f.server_cpu_us_per_message, |us| format!("{} µs", significant(us))),
     ("deliver p50", |f| f.deliver_p50_us, duration),
     ("deliver p99", |f| f.deliver_p99_us, duration),
@@ -66,22 +71,37 @@ impl Comparison {
     pub(crate) fn run(name: &str, options: &Options, janitor: &mut Janitor) -> Result<Self, Error> {
         let columns = options.columns();
         let mut rounds = vec![Vec::new(); columns.len()];
+        let mut lacks: Vec<Option<String>> = vec![None; columns.len()];
         // A single report is what the tool prints in the end.
         let is_series = columns.len() * options.rounds() > 1 || options.suite.is_some();
         for round in 1..=options.rounds() {
-            for (options, reports) in columns.iter().zip(&mut rounds) {
+            for ((options, reports), lack) in columns.iter().zip(&mut rounds).zip(&mut lacks) {
+                if lack.is_some() {
+                    continue;
+                }
                 if is_series {
                     let load = options.resolved().describe();
                     eprintln!("round {round} of {}: {load} at {}", options.rounds(), options.place());
                 }
-                let report = load::run(options, janitor)?;
-                if is_series {
+                match load::run(options, janitor) {
+                    // What the broker under test does not have is an error all the same, if it is alone.
+                    Err(error) if is_series && error.is_lack() => {
+                        eprintln!("not available, {error}");
+                        *lack = Some(error.to_string());
+                    }
+                    report => reports.push(report?),
+                }
+                if let Some(report) = reports.last().filter(|_| is_series && lack.is_none()) {
                     eprintln!("{report}");
                 }
-                reports.push(report);
             }
         }
-        Ok(Self::of(name, options, rounds))
+        let mut comparison = Self::of(name, options, rounds);
+        for ((column, options), lack) in comparison.columns.iter_mut().zip(&columns).zip(lacks) {
+            column.label = if lack.is_some() { options.place() } else { std::mem::take(&mut column.label) };
+            column.unavailable = lack;
+        }
+        Ok(comparison)
     }
 
     fn of(name: &str, options: &Options, rounds: Vec<Vec<Report>>) -> Self {
@@ -113,6 +133,14 @@ impl Comparison {
         }
     }
 
+    /// The first thing that a broker did wrong.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let mut faults = self.columns.iter().flat_map(|column| {
+            column.rounds.iter().flat_map(|report| &report.faults).map(|fault| format!("{}: {fault}", column.label))
+        });
+        faults.next()
+    }
+
     /// The load, with its name if that says more.
     fn title(&self) -> String {
         if self.load.contains(&self.name) { self.load.clone() } else { format!("{}: {}", self.name, self.load) }
@@ -121,6 +149,9 @@ impl Comparison {
     /// `first : second (ratio) : third (ratio)`.
     fn cell(&self, (_, figure, show): &Shown) -> String {
         let cells = self.columns.iter().map(|column| {
+            if column.unavailable.is_some() {
+                return "not available".to_owned();
+            }
             let shown = figure(&column.median).map_or_else(|| "–".to_owned(), show);
             let ratio = column.ratio.as_ref().and_then(figure);
             ratio.map_or_else(|| shown.clone(), |ratio| format!("{shown} ({}×)", significant(ratio)))
@@ -149,7 +180,7 @@ pub(crate) fn markdown(comparisons: &[Comparison]) -> String {
 impl Column {
     fn of(rounds: Vec<Report>) -> Self {
         let label = rounds.first().map(|report| report.label.clone()).unwrap_or_default();
-        Self { label, median: Figures::median(&rounds), ratio: None, rounds }
+        Self { label, median: Figures::median(&rounds), ratio: None, unavailable: None, rounds }
     }
 }
 
@@ -157,6 +188,7 @@ impl Figures {
     fn each(mut figure: impl FnMut(fn(&Self) -> Option<f64>) -> Option<f64>) -> Self {
         Self {
             messages_per_s: figure(|f| f.messages_per_s),
+            lost_percent: figure(|f| f.lost_percent),
             server_cpu_us_per_message: figure(|f| f.server_cpu_us_per_message),
             deliver_p50_us: figure(|f| f.deliver_p50_us),
             deliver_p99_us: figure(|f| f.deliver_p99_us),
@@ -172,6 +204,7 @@ impl Figures {
         let cost = report.server_cost.as_ref();
         Self {
             messages_per_s: Some(report.rate()),
+            lost_percent: report.totals.lost_percent(),
             // Seconds per million messages are microseconds per message.
             server_cpu_us_per_message: cost.and_then(|cost| cost.cpu_s_per_million),
             deliver_p50_us: report.deliver_latency.as_ref().map(|latency| latency.p50_us),
@@ -231,6 +264,7 @@ mod tests {
         let column = |label: &str, rate, p50| Column {
             label: label.into(),
             rounds: Vec::new(),
+            unavailable: None,
             median: Figures { messages_per_s: Some(rate), confirm_p50_us: Some(p50), ..Figures::default() },
             ratio: None,
         };

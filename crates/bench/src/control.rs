@@ -64,6 +64,8 @@ impl Control {
 #[repr(align(128))]
 pub(crate) struct Counters {
     pub(crate) published: AtomicU64,
+    /// Deliveries that what was published will cause, where that is known.
+    pub(crate) due: AtomicU64,
     pub(crate) confirmed: AtomicU64,
     pub(crate) nacked: AtomicU64,
     pub(crate) consumed: AtomicU64,
@@ -78,6 +80,7 @@ pub(crate) struct Counters {
 pub(crate) struct Totals {
     pub(crate) at: u64,
     pub(crate) published: u64,
+    pub(crate) due: u64,
     pub(crate) confirmed: u64,
     pub(crate) nacked: u64,
     pub(crate) consumed: u64,
@@ -91,6 +94,7 @@ impl Totals {
         let mut totals = Self { at, ..Self::default() };
         for one in counters {
             totals.published += one.published.load(Relaxed);
+            totals.due += one.due.load(Relaxed);
             totals.confirmed += one.confirmed.load(Relaxed);
             totals.nacked += one.nacked.load(Relaxed);
             totals.consumed += one.consumed.load(Relaxed);

@@ -18,6 +18,9 @@ pub enum Error {
     /// The server does not have what a suite is about.
     #[error("the server refuses it: {code} {text}")]
     Refused { code: u16, text: String },
+    /// The same, where there is no code for it.
+    #[error("the server does not have it: {0}")]
+    Lacks(&'static str),
     #[error("the server did wrong: {0}")]
     Wrong(String),
     #[error("the server cancelled the consumer")]
@@ -30,6 +33,8 @@ pub enum Error {
     Timeout(&'static str),
     #[error("bad options: {0}")]
     Options(&'static str),
+    #[error("bad options: {option} makes no sense with {scheme}://")]
+    Misfit { option: &'static str, scheme: &'static str },
     #[error("cannot read process {pid}: {source}")]
     Process { pid: String, source: io::Error },
     #[error("cannot write {path}: {source}")]
@@ -44,6 +49,11 @@ impl Error {
     /// For `map_err`: an I/O failure with what was being done.
     pub(crate) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, source }
+    }
+
+    /// Whether the server does not have what was to be measured.
+    pub(crate) fn is_lack(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Lacks(_))
     }
 
     /// For `map_err` behind a declare: a server that closes the channel or connection over it does not have it.

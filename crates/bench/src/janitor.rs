@@ -1,4 +1,4 @@
-//! Deletes the queues of a tool that was interrupted or killed.
+//! Deletes the queues, or the retained messages, of a tool that was interrupted or killed.
 //!
 //! The standard library cannot catch Ctrl-C, and no handler catches SIGKILL. So the tool starts itself once more,
 //! outside the terminal's process group; that process only waits for the end of its input, and deletes what it was then
@@ -7,12 +7,15 @@
 use std::io::{self, BufRead, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use crate::mqtt::retained;
 use crate::topology::Topology;
 use crate::uri::Uri;
 
 /// Set in the environment of the second process.
 const MARK: &str = "ROADSTEAD_BENCH_JANITOR";
 const NOTHING: &str = "nothing";
+/// Begins an order about retained messages.
+const RETAINED: &str = "retained";
 
 /// The pipe to the process that cleans up after us, or nothing.
 #[derive(Default)]
@@ -30,6 +33,11 @@ impl Janitor {
     pub(crate) fn entrust(&mut self, uri: &str, topology: &Topology) {
         let exchange = topology.exchange.as_deref().unwrap_or_default();
         self.tell(&format!("{uri}\t{exchange}\t{}", topology.queues.join("\t")));
+    }
+
+    /// From now on, the retained messages under `prefix` are to be cleared when we are gone.
+    pub(crate) fn entrust_retained(&mut self, uri: &str, prefix: &str, messages: u64) {
+        self.tell(&format!("{RETAINED}\t{uri}\t{prefix}\t{messages}"));
     }
 
     /// Everything is deleted already.
@@ -70,25 +78,42 @@ pub(crate) fn is_janitor() -> bool {
     std::env::var_os(MARK).is_some()
 }
 
+/// What is to be done when the tool is gone.
+#[derive(Debug, PartialEq, Eq)]
+enum Order {
+    Delete(Uri, Topology),
+    /// So many retained messages under a prefix.
+    Clear(Uri, String, u64),
+}
+
 /// Waits for the tool's end and deletes what it left.
 pub(crate) fn clean_up() {
     let mut left = None;
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         left = parse(&line);
     }
-    let Some((uri, topology)) = left else {
-        return;
+    let (what, done) = match left {
+        None => return,
+        Some(Order::Delete(uri, topology)) => (topology.queues.join(", "), topology.delete(&uri)),
+        Some(Order::Clear(uri, prefix, messages)) => {
+            let done = retained::clear_at(&uri, &prefix, messages);
+            (prefix, done)
+        }
     };
-    if let Err(error) = topology.delete(&uri) {
-        eprintln!("bench: cannot delete {}: {error}", topology.queues.join(", "));
+    if let Err(error) = done {
+        eprintln!("bench: cannot delete {what}: {error}");
     }
 }
 
-fn parse(line: &str) -> Option<(Uri, Topology)> {
+fn parse(line: &str) -> Option<Order> {
     let mut parts = line.split('\t').map(str::to_owned);
-    let uri = parts.next().filter(|part| part != NOTHING)?;
+    let first = parts.next().filter(|part| part != NOTHING)?;
+    if first == RETAINED {
+        let (uri, prefix) = (parts.next()?, parts.next()?);
+        return Some(Order::Clear(Uri::parse(&uri).ok()?, prefix, parts.next()?.parse().ok()?));
+    }
     let exchange = parts.next().filter(|name| !name.is_empty());
-    Some((Uri::parse(&uri).ok()?, Topology { queues: parts.collect(), exchange }))
+    Some(Order::Delete(Uri::parse(&first).ok()?, Topology { queues: parts.collect(), exchange }))
 }
 
 #[cfg(test)]
@@ -97,10 +122,16 @@ mod tests {
 
     #[test]
     fn understands_its_orders() {
-        let (uri, topology) = parse("amqp://h\tx\ta\tb").unwrap();
-        assert_eq!(uri.host, "h");
+        let deleted = |line: &str| match parse(line) {
+            Some(Order::Delete(uri, topology)) => (uri.host, topology),
+            other => panic!("{line}: {other:?}"),
+        };
+        let (host, topology) = deleted("amqp://h\tx\ta\tb");
+        assert_eq!(host, "h");
         assert_eq!(topology, Topology { queues: vec!["a".into(), "b".into()], exchange: Some("x".into()) });
-        assert!(parse("amqp://h\t\ta").unwrap().1.exchange.is_none());
+        assert!(deleted("amqp://h\t\ta").1.exchange.is_none());
+        let uri = Uri::parse("mqtt://h").unwrap();
+        assert_eq!(parse("retained\tmqtt://h\tp\t7"), Some(Order::Clear(uri, "p".into(), 7)));
         assert!(parse(NOTHING).is_none());
     }
 }

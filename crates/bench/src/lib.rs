@@ -1,4 +1,4 @@
-//! The load generator behind `roadstead bench`: publishers and consumers against any AMQP 0-9-1 broker.
+//! The load generator behind `roadstead bench`: publishers and consumers against any AMQP 0-9-1 or MQTT broker.
 //!
 //! It must cost far less than any broker, so that the broker is what is measured: prebuilt messages leave in large
 //! writes (`batch`, `publisher`), deliveries are skipped where they were read (`inbox`, `consumer`), and each thread has
@@ -7,7 +7,8 @@
 //!
 //! Start at `load`, which leads one load through its phases. `compare` alternates between brokers, `suite` runs standard
 //! scenarios (`speed`, `confirms`), `backlog` fills a queue and drains it, `feature` measures expiry, priorities, delays,
-//! streams and large numbers of queues and bindings, and `disk` measures what bounds them all.
+//! streams and large numbers of queues and bindings, and `disk` measures what bounds them all. `mqtt` has a client and
+//! loads of its own, and shares everything else.
 //! `meter` says what the server paid, from `process` and `syncs`.
 
 mod backlog;
@@ -25,6 +26,7 @@ mod inbox;
 mod janitor;
 mod load;
 mod meter;
+mod mqtt;
 mod options;
 mod outcome;
 mod process;
@@ -45,6 +47,7 @@ pub use disk::{DiskLimits, SyncRate};
 pub use error::Error;
 pub use feature::findings::{Findings, Part, Ratio, Timing};
 pub use histogram::Latency;
+pub use mqtt::options::{MqttOptions, ProtocolVersion};
 pub use options::Options;
 pub use outcome::Outcome;
 pub use report::{Report, ServerCost, Sums};

@@ -1,7 +1,7 @@
 //! One load from the first declare to the last delete: threads, phases, the measured window.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use crate::connection::Connection;
@@ -22,6 +22,8 @@ use crate::uri::Uri;
 const TICK: Duration = Duration::from_millis(10);
 /// A drain or a counted load without any progress for so long is over.
 const STALL: Duration = Duration::from_secs(10);
+/// The same where losses are to be expected.
+const STALL_LOSSY: Duration = Duration::from_secs(2);
 
 const GOODBYE_WAIT: Duration = Duration::from_secs(2);
 
@@ -37,6 +39,9 @@ pub(crate) struct Place {
 pub(crate) fn run(options: &Options, janitor: &mut Janitor) -> Result<Report, Error> {
     check(options)?;
     let options = options.resolved();
+    if options.is_mqtt() {
+        return crate::mqtt::load::run(&options, janitor);
+    }
     with_queues(&options, janitor, |place| run_declared(&options, place))
 }
 
@@ -75,6 +80,7 @@ pub(crate) fn with_topology<T>(
 }
 
 pub(crate) fn check(options: &Options) -> Result<(), Error> {
+    options.check()?;
     let is_span = |seconds: f64| seconds.is_finite() && (0.0..1e6).contains(&seconds);
     if !is_span(options.duration) || !is_span(options.warm_up) || !is_span(options.timeout_s()) {
         return Err(Error::Options("a time must be a number of seconds from 0 to 1,000,000"));
@@ -90,20 +96,18 @@ pub(crate) fn check(options: &Options) -> Result<(), Error> {
 }
 
 fn run_declared(options: &Options, place: &Place) -> Result<Report, Error> {
-    let mut load = Load::connect(options, place)?;
-    let outcome = load.conduct(options);
-    let ended = load.join();
-    // A thread's own error says more than that a thread has ended.
-    let ended = ended?;
-    let window = outcome?;
-    Ok(report(options, place, window, &ended))
+    Load::connect(options, place)?.run(options, &place.uri, &place.server)
 }
+
+/// What a thread does until its load is over; a consumer that a publisher waits for has to wake it.
+pub(crate) type Worker = Box<dyn FnOnce(&Control, Option<Thread>) -> Result<Histogram, Error> + Send>;
 
 /// The connections and threads of one load.
 pub(crate) struct Load {
     control: Arc<Control>,
     counters: Vec<Arc<Counters>>,
-    waiting: (Vec<Consumer>, Vec<Publisher>),
+    /// Consumers and publishers that have not begun.
+    waiting: (Vec<Worker>, Vec<Worker>),
     consumers: Vec<JoinHandle<Result<Histogram, Error>>>,
     publishers: Vec<JoinHandle<Result<Histogram, Error>>>,
     is_one_in_flight: bool,
@@ -111,7 +115,7 @@ pub(crate) struct Load {
 
 /// What the threads hand over in the end.
 pub(crate) struct Ended {
-    deliver_latency: Histogram,
+    pub(crate) deliver_latency: Histogram,
     confirm_latency: Histogram,
     pub(crate) totals: Totals,
 }
@@ -127,21 +131,33 @@ struct Window {
 }
 
 impl Load {
+    /// Of threads that are ready to begin, with what they count.
+    pub(crate) fn of(counters: Vec<Arc<Counters>>, consumers: Vec<Worker>, publishers: Vec<Worker>) -> Self {
+        Self {
+            control: Arc::new(Control::new()),
+            counters,
+            waiting: (consumers, publishers),
+            consumers: Vec::new(),
+            publishers: Vec::new(),
+            is_one_in_flight: false,
+        }
+    }
+
     /// Consumers subscribe here, before the first publisher can start.
     pub(crate) fn connect(options: &Options, place: &Place) -> Result<Self, Error> {
         let Place { uri, topology, .. } = place;
-        let mut load = Self {
-            control: Arc::new(Control::new()),
-            counters: Vec::new(),
-            waiting: (Vec::new(), Vec::new()),
-            consumers: Vec::new(),
-            publishers: Vec::new(),
-            is_one_in_flight: options.one_in_flight,
-        };
+        let mut load = Self::of(Vec::new(), Vec::new(), Vec::new());
+        load.is_one_in_flight = options.one_in_flight;
         for index in 0..options.consumers {
             let queues = topology.share(index, options.consumers);
             let counters = load.new_counters();
-            load.waiting.0.push(Consumer::subscribe(Connection::open(uri)?, options, &queues, counters)?);
+            let mut consumer = Consumer::subscribe(Connection::open(uri)?, options, &queues, counters)?;
+            load.waiting.0.push(Box::new(move |control, publisher| {
+                if let Some(publisher) = publisher {
+                    consumer.notifies(publisher);
+                }
+                consumer.run(control)
+            }));
         }
         for index in 0..options.publishers {
             let target = topology.target(index, options.publishers);
@@ -154,9 +170,19 @@ impl Load {
             if options.one_in_flight {
                 publisher.waits_for(Arc::clone(&load.counters[index]));
             }
-            load.waiting.1.push(publisher);
+            load.waiting.1.push(Box::new(move |control, _| publisher.run(control)));
         }
         Ok(load)
+    }
+
+    /// Runs it from its first message to its last.
+    pub(crate) fn run(mut self, options: &Options, uri: &Uri, server: &str) -> Result<Report, Error> {
+        let outcome = self.conduct(options);
+        let ended = self.join();
+        // A thread's own error says more than that a thread has ended.
+        let ended = ended?;
+        let window = outcome?;
+        Ok(report(options, uri, server, window, &ended))
     }
 
     /// Starts all threads, publishers last.
@@ -170,21 +196,19 @@ impl Load {
                 // A publisher begins only when its consumer knows whom to wake.
                 let handle = thread::spawn(move || {
                     thread::park();
-                    publisher.run(&control)
+                    publisher(&control, None)
                 });
                 let thread = handle.thread().clone();
                 self.publishers.push(handle);
                 thread
             })
             .collect();
-        for (index, mut consumer) in consumers.into_iter().enumerate() {
-            if self.is_one_in_flight {
-                consumer.notifies(waiting[index].clone());
-            }
+        for (index, consumer) in consumers.into_iter().enumerate() {
+            let publisher = self.is_one_in_flight.then(|| waiting[index].clone());
             let control = Arc::clone(&self.control);
-            self.consumers.push(thread::spawn(move || consumer.run(&control)));
+            self.consumers.push(thread::spawn(move || consumer(&control, publisher)));
         }
-        waiting.iter().for_each(thread::Thread::unpark);
+        waiting.iter().for_each(Thread::unpark);
     }
 
     fn new_counters(&mut self) -> Arc<Counters> {
@@ -200,7 +224,7 @@ impl Load {
     /// Leads the load through its phases.
     fn conduct(&mut self, options: &Options) -> Result<Window, Error> {
         let mut progress = Progress::new(options.server_pid);
-        let is_counted = options.messages.is_some();
+        let (is_counted, mut is_over) = (options.messages.is_some(), true);
         if !is_counted {
             self.begin(Phase::WarmUp);
             self.wait(options.warm_up, "warm-up", &mut progress, |_| false)?;
@@ -210,7 +234,7 @@ impl Load {
         let start = self.totals();
         if is_counted {
             self.begin(Phase::Measuring);
-            self.until_consumed(options, "", &mut progress)?;
+            is_over = self.until_consumed(options, "", &mut progress)?;
         } else {
             self.control.enter(Phase::Measuring);
             let enough = options.bytes_max.map(|bytes| start.published + bytes / options.size.max(1) as u64);
@@ -221,12 +245,14 @@ impl Load {
         let tool_after = Cost::of("self").ok();
         let spent = meter.map(Meter::stop).transpose()?;
         self.control.enter(Phase::Settling);
-        if options.drain {
-            self.until_consumed(options, "drain", &mut progress)?;
+        if options.drain && !is_counted {
+            is_over = self.until_consumed(options, "drain", &mut progress)?;
         }
         let last = self.totals();
-        let expected = last.published * options.copies();
+        let expected = expected(options, &last);
         let counts_losses = (options.drain || is_counted) && options.consumers > 0;
+        // What had no time to arrive is not lost, where losses are to be expected.
+        let counts_losses = counts_losses && (is_over || !options.is_lossy());
         Ok(Window {
             start,
             end,
@@ -255,15 +281,15 @@ impl Load {
         if self.is_broken() { Err(Error::Thread) } else { Ok(()) }
     }
 
-    /// Waits until all publishers are done and everything they sent is consumed, or nothing moves any more.
-    fn until_consumed(&mut self, options: &Options, phase: &str, progress: &mut Progress) -> Result<(), Error> {
+    /// Waits until all publishers are done and everything they sent is consumed, or nothing moves any more; `false` if
+    /// the time for it was over before.
+    fn until_consumed(&mut self, options: &Options, phase: &str, progress: &mut Progress) -> Result<bool, Error> {
         let mut patience = Patience::new(options, &self.totals());
         loop {
             let now = self.totals();
-            let expected = if options.consumers > 0 { now.published * options.copies() } else { 0 };
-            let is_over = self.is_sent() && now.consumed >= expected;
+            let is_over = self.is_sent() && now.consumed >= expected(options, &now);
             if is_over || patience.is_over(&now) {
-                return Ok(());
+                return Ok(is_over || now.at < patience.until);
             }
             self.check_consumers()?;
             thread::sleep(Duration::from_millis(1));
@@ -309,15 +335,26 @@ impl Load {
     }
 }
 
+/// Deliveries that what was published should lead to.
+fn expected(options: &Options, totals: &Totals) -> u64 {
+    match options.consumers {
+        0 => 0,
+        _ if options.is_mqtt() => totals.due,
+        _ => totals.published * options.copies(),
+    }
+}
+
 /// How long a load without a fixed length may go on.
 pub(crate) struct Patience {
     until: u64,
+    stall: Duration,
     moved: Totals,
 }
 
 impl Patience {
     pub(crate) fn new(options: &Options, now: &Totals) -> Self {
-        Self { until: now.at + (options.timeout_s() * 1e9) as u64, moved: *now }
+        let stall = if options.is_lossy() { STALL_LOSSY } else { STALL };
+        Self { until: now.at + (options.timeout_s() * 1e9) as u64, stall, moved: *now }
     }
 
     /// Nothing was to move until `now`.
@@ -331,11 +368,11 @@ impl Patience {
         if counts(now) != counts(&self.moved) {
             self.moved = *now;
         }
-        now.at >= self.until || now.seconds_since(&self.moved) > STALL.as_secs_f64()
+        now.at >= self.until || now.seconds_since(&self.moved) > self.stall.as_secs_f64()
     }
 }
 
-fn report(options: &Options, place: &Place, window: Window, ended: &Ended) -> Report {
+fn report(options: &Options, uri: &Uri, server: &str, window: Window, ended: &Ended) -> Report {
     let Window { start, end, last, .. } = &window;
     let seconds = end.seconds_since(start).max(1e-9);
     let rate = |after: u64, before: u64| (after - before) as f64 / seconds;
@@ -343,9 +380,9 @@ fn report(options: &Options, place: &Place, window: Window, ended: &Ended) -> Re
     let messages = if options.consumers > 0 { consumed } else { end.published - start.published };
     let per_million = |cpu_s: f64| (messages > 0).then(|| cpu_s * 1e6 / messages as f64);
     Report {
-        label: options.name(&place.server),
-        uri: place.uri.to_string(),
-        server: place.server.clone(),
+        label: options.name(server),
+        uri: uri.to_string(),
+        server: server.to_owned(),
         load: options.describe(),
         window_s: seconds,
         published_per_s: rate(end.published, start.published),
@@ -360,7 +397,9 @@ fn report(options: &Options, place: &Place, window: Window, ended: &Ended) -> Re
             consumed: last.consumed,
             redelivered: last.redelivered,
             lost: window.lost,
+            expected: expected(options, last),
         },
+        faults: Vec::new(),
         server_cost: window.server_cost,
         tool_cpu_s_per_million: window.tool_cpu_s.and_then(per_million),
     }

@@ -56,6 +56,7 @@ impl Spent {
         ServerCost {
             cpu_s,
             cpu_s_per_million: per(cpu_s * 1e6, messages as f64),
+            cpu_s_per_million_published: per(cpu_s * 1e6, published as f64).filter(|_| consumed > 0),
             peak_bytes: seen_bytes.max(grew).max(after.resident_bytes),
             resident_before_bytes: before.resident_bytes,
             resident_after_bytes: after.resident_bytes,

@@ -4,28 +4,31 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::error::Error;
+use crate::mqtt::options::MqttOptions;
 use crate::suite::Suite;
-use crate::uri::Uri;
+use crate::uri::{Scheme, Uri};
 
 const TIMEOUT_S: f64 = 300.0;
 /// Ten million messages take a slow broker many minutes.
 const BACKLOG_TIMEOUT_S: f64 = 3600.0;
 
-/// Publishers and consumers against any AMQP 0-9-1 broker.
+/// Publishers and consumers against any AMQP 0-9-1 or MQTT broker.
 ///
 /// The tool declares its own queues, loads them for a bounded time, deletes them, and prints rates, latencies and, when
-/// it is told the server's process id, what the server paid for them.
+/// it is told the server's process id, what the server paid for them. MQTT needs no queues: --consumers are subscribers.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Broker to load, amqp://user:password@host:port/vhost with percent-encoded parts
+    /// Broker to load, amqp://user:password@host:port/vhost or mqtt://user:password@host:port with percent-encoded
+    /// parts
     #[arg(long, value_name = "URI", default_value = "amqp://guest:guest@127.0.0.1:5672/%2F")]
     pub uri: String,
 
-    /// Publishers, each with a connection and a thread of its own
+    /// Publishers, each with a connection of its own, and with AMQP with a thread too
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub publishers: usize,
 
-    /// Consumers, each with a connection and a thread of its own
+    /// Consumers, each with a connection of its own, and with AMQP with a thread too
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub consumers: usize,
 
@@ -53,7 +56,8 @@ pub struct Options {
     #[arg(long, value_name = "TYPE")]
     pub queue_type: Option<String>,
 
-    /// Publisher confirms: messages that each publisher may have unconfirmed; 0 = no confirms
+    /// Publisher confirms: messages that each publisher may have unconfirmed; 0 = no confirms, and with MQTT's QoS 1
+    /// and 2 at most 100; a server that takes fewer has its way
     #[arg(long, value_name = "OUTSTANDING", default_value_t = 0)]
     pub confirms: usize,
 
@@ -73,7 +77,8 @@ pub struct Options {
     #[arg(long, value_name = "MSGS_PER_S", default_value_t = 0)]
     pub rate: u64,
 
-    /// Publish one message, wait for its delivery (and confirm), publish the next; one queue and consumer per publisher
+    /// Publish one message, wait for its delivery (and confirm), publish the next; one queue and consumer per publisher,
+    /// with MQTT one publisher
     #[arg(long)]
     pub one_in_flight: bool,
 
@@ -94,12 +99,12 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     pub messages: Option<u64>,
 
-    /// At the end, wait until everything is consumed, and report how many messages were lost
+    /// At the end, wait until everything is consumed, and report how many messages were lost; with MQTT it is always so
     #[arg(long)]
     pub drain: bool,
 
     /// Upper bound in seconds for --messages and for --drain; default: 300, and 3600 for each part of
-    /// --suite backlog, delayed and stream
+    /// --suite backlog, delayed, stream and mqtt-retained
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<f64>,
 
@@ -133,17 +138,18 @@ pub struct Options {
     #[arg(long, value_name = "PREFIX")]
     pub queue_prefix: Option<String>,
 
-    /// Second broker: run the same load against both in turn and print the medians side by side
+    /// Second broker: run the same load against both in turn and print the medians side by side; given more than once,
+    /// against all of them, and what follows about them is given as often
     #[arg(long, value_name = "URI2")]
-    pub against: Option<String>,
+    pub against: Vec<String>,
 
     /// Process id of the second broker
     #[arg(long, value_name = "PID2", requires = "against")]
-    pub against_pid: Option<u32>,
+    pub against_pid: Vec<u32>,
 
     /// Data directory of the second broker
     #[arg(long, value_name = "DIR2", requires = "against")]
-    pub against_data: Option<PathBuf>,
+    pub against_data: Vec<PathBuf>,
 
     /// Queue type at the second broker; given more than once, each type is a column of its own; default: --queue-type
     #[arg(long, value_name = "TYPE", requires = "against")]
@@ -151,7 +157,7 @@ pub struct Options {
 
     /// Name of the second broker in the output
     #[arg(long, value_name = "NAME", requires = "against")]
-    pub against_label: Option<String>,
+    pub against_label: Vec<String>,
 
     /// Rounds per load, alternating between the columns; medians are reported; default: 3 with --against, else 1
     #[arg(long, value_name = "N")]
@@ -163,6 +169,7 @@ pub struct Options {
     /// (default: a million) and --size, and measures once whatever --rounds says. `ttl`, `priority`, `delayed`,
     /// `stream` and `many` take --messages (default: 200,000, and a million for `delayed` and `stream`) of 100 B, and
     /// measure once unless --rounds says otherwise; a broker that refuses what they declare is `not available`.
+    /// `mqtt`, `mqtt-idle`, `mqtt-connect` and `mqtt-retained` are for mqtt://, the others for amqp://.
     #[arg(long, value_name = "SUITE", num_args = 0..=1, default_missing_value = "speed")]
     pub suite: Option<Suite>,
 
@@ -170,11 +177,36 @@ pub struct Options {
     /// or an --against
     #[arg(long, value_name = "DIR")]
     pub disk: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub mqtt: MqttOptions,
 }
 
 impl Options {
+    /// What must be right before anything is connected to.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let scheme = Uri::parse(&self.uri)?.scheme;
+        for rival in &self.against {
+            if Uri::parse(rival)?.scheme != scheme {
+                return Err(Error::Options("brokers are compared by the same protocol"));
+            }
+        }
+        let counts = [self.against_pid.len(), self.against_data.len(), self.against_label.len()];
+        if counts.iter().any(|&count| count > 0 && count != self.against.len()) {
+            return Err(Error::Options("what is said about the second broker must be said for each --against"));
+        }
+        crate::mqtt::options::check(self, scheme)
+    }
+
+    pub(crate) fn is_mqtt(&self) -> bool {
+        Uri::parse(&self.uri).is_ok_and(|uri| uri.scheme == Scheme::Mqtt)
+    }
+
     /// Makes the numbers consistent: fan-out and one-in-flight decide the queues and consumers themselves.
     pub(crate) fn resolved(&self) -> Self {
+        if self.is_mqtt() {
+            return crate::mqtt::options::resolved(self);
+        }
         let mut options = self.clone();
         if let Some(copies) = options.fanout {
             options.queues = copies.max(1);
@@ -203,33 +235,32 @@ impl Options {
     }
 
     pub(crate) fn rounds(&self) -> usize {
-        self.rounds.unwrap_or(if self.against.is_some() { 3 } else { 1 }).max(1)
+        self.rounds.unwrap_or(if self.against.is_empty() { 1 } else { 3 }).max(1)
     }
 
-    /// The same load against each that is compared: the broker under test first, then the second one with each of its
+    /// The same load against each that is compared: the broker under test first, then every other one with each of the
     /// queue types.
     pub(crate) fn columns(&self) -> Vec<Self> {
         let mut columns = vec![self.clone()];
-        let Some(uri) = &self.against else {
-            return columns;
-        };
-        let rival = Self {
-            uri: uri.clone(),
-            server_pid: self.against_pid,
-            server_data: self.against_data.clone(),
-            label: self.against_label.clone(),
-            ..self.clone()
-        };
-        let of_type = |queue_type: &String| Self { queue_type: Some(queue_type.clone()), ..rival.clone() };
-        columns.extend(self.against_queue_type.iter().map(of_type));
-        if self.against_queue_type.is_empty() {
-            columns.push(rival);
+        for (index, uri) in self.against.iter().enumerate() {
+            let rival = Self {
+                uri: uri.clone(),
+                server_pid: self.against_pid.get(index).copied(),
+                server_data: self.against_data.get(index).cloned(),
+                label: self.against_label.get(index).cloned(),
+                ..self.clone()
+            };
+            let of_type = |queue_type: &String| Self { queue_type: Some(queue_type.clone()), ..rival.clone() };
+            columns.extend(self.against_queue_type.iter().map(of_type));
+            if self.against_queue_type.is_empty() {
+                columns.push(rival);
+            }
         }
         columns
     }
 
     pub(crate) fn timeout_s(&self) -> f64 {
-        let is_long = matches!(self.suite, Some(Suite::Backlog | Suite::Delayed | Suite::Stream));
+        let is_long = matches!(self.suite, Some(Suite::Backlog | Suite::Delayed | Suite::Stream | Suite::MqttRetained));
         let default = if is_long { BACKLOG_TIMEOUT_S } else { TIMEOUT_S };
         self.timeout.unwrap_or(default)
     }
@@ -247,6 +278,9 @@ impl Options {
 
     /// The load in a few words, for tables: `16 B transient, 1 publisher, 1 consumer, auto-ack`.
     pub(crate) fn describe(&self) -> String {
+        if self.is_mqtt() {
+            return crate::mqtt::options::describe(self);
+        }
         let mut words =
             vec![format!("{} {}", bytes(self.size), if self.persistent { "persistent" } else { "transient" })];
         words.push(count(self.publishers, "publisher"));
@@ -280,7 +314,7 @@ impl Options {
     }
 }
 
-fn count(n: usize, noun: &str) -> String {
+pub(crate) fn count(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
@@ -326,6 +360,18 @@ pub(crate) mod tests {
         let columns = parse(&arguments).columns();
         assert_eq!((columns[0].server_pid, columns[0].server_data.as_ref()), (None, None));
         assert!(columns[1..].iter().all(|column| column.uri == "amqp://h" && column.server_pid == Some(7)));
+    }
+
+    #[test]
+    fn every_rival_is_a_column_and_has_its_own_figures() {
+        let arguments = "--uri mqtt://a --against mqtt://b --against mqtt://c --against-pid 1 --against-pid 2 \
+            --against-label B --against-label C";
+        let columns = parse(arguments).columns();
+        let told: Vec<_> = columns.iter().map(|column| (column.place(), column.server_pid)).collect();
+        assert_eq!(told, [("mqtt://a:1883".into(), None), ("B".into(), Some(1)), ("C".into(), Some(2))]);
+        assert!(parse(arguments).check().is_ok());
+        assert!(parse("--uri mqtt://a --against mqtt://b --against mqtt://c --against-pid 1").check().is_err());
+        assert!(parse("--uri mqtt://a --against amqp://b").check().is_err());
     }
 
     #[test]

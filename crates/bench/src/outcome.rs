@@ -32,19 +32,21 @@ pub struct Outcome {
 impl Outcome {
     /// Measures what `options` ask for; after an error, what was measured before it is kept.
     pub(crate) fn measure(&mut self, options: &Options, janitor: &mut Janitor) -> Result<(), Error> {
+        options.check()?;
         self.suite = options.suite;
         if let Some(folder) = &options.disk {
             self.disk = Some(disk::measure(folder)?);
-            if options.suite.is_none() && options.against.is_none() {
+            if options.suite.is_none() && options.against.is_empty() {
                 return Ok(());
             }
         }
         match options.suite {
-            Some(suite) => suite::run(suite, options, janitor, self),
-            None => {
-                self.loads.push(Comparison::run("", options, janitor)?);
-                Ok(())
-            }
+            Some(suite) => suite::run(suite, options, janitor, self)?,
+            None => self.loads.push(Comparison::run("", options, janitor)?),
+        }
+        match self.loads.iter().find_map(Comparison::fault) {
+            Some(fault) => Err(Error::Wrong(fault)),
+            None => Ok(()),
         }
     }
 

@@ -24,13 +24,15 @@ pub struct Report {
     /// From just before the publisher's write to just after the read of the confirm.
     pub confirm_latency: Option<Latency>,
     pub totals: Sums,
+    /// What the server did wrong.
+    pub faults: Vec<String>,
     pub server_cost: Option<ServerCost>,
     /// CPU seconds of this tool per million messages published and consumed.
     pub tool_cpu_s_per_million: Option<f64>,
 }
 
 /// Messages of the whole load, warm-up included.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Sums {
     pub published: u64,
     pub confirmed: u64,
@@ -39,6 +41,8 @@ pub struct Sums {
     pub redelivered: u64,
     /// With `--drain` or `--messages`: published, and never consumed.
     pub lost: Option<u64>,
+    /// Deliveries that what was published should lead to.
+    pub expected: u64,
 }
 
 /// What the server paid.
@@ -47,6 +51,8 @@ pub struct ServerCost {
     pub cpu_s: f64,
     /// Per million messages consumed, or published if nobody consumes.
     pub cpu_s_per_million: Option<f64>,
+    /// Per million messages published, if they were delivered.
+    pub cpu_s_per_million_published: Option<f64>,
     /// The most that was resident during the load.
     pub peak_bytes: u64,
     pub resident_before_bytes: u64,
@@ -89,11 +95,18 @@ impl fmt::Display for Report {
             line("to confirm", &quantiles(latency))?;
         }
         line("totals", &self.totals.to_string())?;
+        self.faults.iter().try_for_each(|fault| line("WRONG", fault))?;
         if let Some(cost) = &self.server_cost {
             line(
                 "server CPU",
                 &format!("{} s per million messages ({:.2} s)", optional(cost.cpu_s_per_million), cost.cpu_s),
             )?;
+            // With copies for many, both are of interest.
+            if let Some(cpu_s) =
+                cost.cpu_s_per_million_published.filter(|_| self.totals.expected > self.totals.published)
+            {
+                line("", &format!("{cpu_s:.3} s per million published"))?;
+            }
             let mebibytes = |bytes: u64| format!("{:.0}", bytes as f64 / f64::from(1 << 20));
             let (before, after) = (mebibytes(cost.resident_before_bytes), mebibytes(cost.resident_after_bytes));
             line("server memory", &format!("{} MiB peak, {before} before, {after} after", mebibytes(cost.peak_bytes)))?;
@@ -108,6 +121,13 @@ impl fmt::Display for Report {
     }
 }
 
+impl Sums {
+    /// Of the deliveries that were due.
+    pub fn lost_percent(&self) -> Option<f64> {
+        self.lost.map(|lost| if self.expected > 0 { lost as f64 * 100.0 / self.expected as f64 } else { 0.0 })
+    }
+}
+
 impl fmt::Display for Sums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |n: u64| grouped(n as f64);
@@ -117,7 +137,8 @@ impl fmt::Display for Sums {
             write!(f, ", {} {what}", count(n))?;
         }
         match self.lost {
-            Some(lost) => write!(f, ", {} lost", count(lost)),
+            Some(0) => f.write_str(", 0 lost"),
+            Some(lost) => write!(f, ", {} lost ({:.3} %)", count(lost), self.lost_percent().unwrap_or(0.0)),
             None => Ok(()),
         }
     }

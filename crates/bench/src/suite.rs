@@ -5,13 +5,15 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::janitor::Janitor;
+use crate::mqtt::options::MqttOptions;
+use crate::mqtt::{cells, idle, retained, storm};
 use crate::options::Options;
 use crate::outcome::Outcome;
 use crate::{backlog, confirms, feature, speed};
 
 /// What a run of scenarios is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Suite {
     /// Rates, cost and latency end to end
     Speed,
@@ -29,6 +31,14 @@ pub enum Suite {
     Stream,
     /// Ten thousand queues with a consumer each; a hundred thousand bindings of a topic exchange
     Many,
+    /// MQTT: one to one, to a thousand, and from a thousand, with each QoS and two sizes
+    Mqtt,
+    /// MQTT: thousands of connections that do nothing: memory and CPU
+    MqttIdle,
+    /// MQTT: connections that come and go, by the clock and as fast as it goes
+    MqttConnect,
+    /// MQTT: a million retained messages, and a subscriber to all of them
+    MqttRetained,
 }
 
 /// Runs a suite; what was measured before an error is in `outcome` all the same.
@@ -42,6 +52,10 @@ pub(crate) fn run(suite: Suite, options: &Options, janitor: &mut Janitor, outcom
         Suite::Delayed => feature::run(feature::delayed::measure, options, janitor, &mut outcome.features),
         Suite::Stream => feature::run(feature::stream::measure, options, janitor, &mut outcome.features),
         Suite::Many => feature::run(feature::many::measure, options, janitor, &mut outcome.features),
+        Suite::Mqtt => cells::run(options, janitor, outcome),
+        Suite::MqttIdle => feature::run(idle::measure, options, janitor, &mut outcome.features),
+        Suite::MqttConnect => feature::run(storm::measure, options, janitor, &mut outcome.features),
+        Suite::MqttRetained => feature::run(retained::measure, options, janitor, &mut outcome.features),
     }
 }
 
@@ -63,6 +77,14 @@ pub(crate) fn plain(options: &Options) -> Options {
         bytes_max: None,
         messages: None,
         drain: false,
+        mqtt: MqttOptions {
+            qos: None,
+            topics: None,
+            shared_group: None,
+            retain: false,
+            undelivered: None,
+            ..options.mqtt.clone()
+        },
         ..options.clone()
     }
 }

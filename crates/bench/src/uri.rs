@@ -1,18 +1,50 @@
-//! `amqp://user:password@host:port/vhost`, as RabbitMQ defines it.
+//! `amqp://user:password@host:port/vhost`, as RabbitMQ defines it, and `mqtt://user:password@host:port`.
 
 use std::fmt;
 
 use crate::error::Error;
 
-const PORT_DEFAULT: u16 = 5672;
+/// The protocol that is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Amqp,
+    Mqtt,
+}
+
+impl Scheme {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Amqp => "amqp",
+            Self::Mqtt => "mqtt",
+        }
+    }
+
+    fn port(self) -> u16 {
+        match self {
+            Self::Amqp => 5672,
+            Self::Mqtt => 1883,
+        }
+    }
+
+    /// Who we are where nothing is said: an MQTT client may be nobody.
+    fn login(self) -> &'static str {
+        match self {
+            Self::Amqp => "guest:guest",
+            Self::Mqtt => "",
+        }
+    }
+}
 
 /// Where the broker is and who we are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Uri {
+    pub(crate) scheme: Scheme,
+    /// Empty: anonymous.
     pub(crate) user: String,
     pub(crate) password: String,
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// Empty with MQTT.
     pub(crate) vhost: String,
 }
 
@@ -22,21 +54,26 @@ impl Uri {
     }
 
     fn parts(text: &str) -> Result<Self, &'static str> {
-        let rest = match text.split_once("://") {
-            Some(("amqp", rest)) => rest,
-            Some(("amqps", _)) => return Err("TLS is not supported by the load generator yet"),
-            Some(_) => return Err("the scheme must be amqp"),
-            None => return Err("it must begin with amqp://"),
+        let (scheme, rest) = match text.split_once("://") {
+            Some(("amqp", rest)) => (Scheme::Amqp, rest),
+            Some(("mqtt", rest)) => (Scheme::Mqtt, rest),
+            Some(("amqps" | "mqtts", _)) => return Err("TLS is not supported by the load generator yet"),
+            Some(_) => return Err("the scheme must be amqp or mqtt"),
+            None => return Err("it must begin with amqp:// or mqtt://"),
         };
         let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
         let (authority, vhost) = match rest.split_once('/') {
             Some((authority, vhost)) => (authority, decode(vhost)?),
-            None => (rest, "/".to_owned()),
+            None => (rest, if scheme == Scheme::Amqp { "/".to_owned() } else { String::new() }),
         };
-        let (user_info, address) = authority.rsplit_once('@').unwrap_or(("guest:guest", authority));
+        if scheme == Scheme::Mqtt && !vhost.is_empty() {
+            return Err("MQTT has no path");
+        }
+        let (user_info, address) = authority.rsplit_once('@').unwrap_or((scheme.login(), authority));
         let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
         let (host, port) = host_and_port(address)?;
-        Ok(Self { user: decode(user)?, password: decode(password)?, host, port, vhost })
+        let port = port.unwrap_or(scheme.port());
+        Ok(Self { scheme, user: decode(user)?, password: decode(password)?, host, port, vhost })
     }
 
     pub(crate) fn address(&self) -> String {
@@ -51,12 +88,17 @@ impl Uri {
 /// Without the password: this form goes into reports.
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let vhost = if self.vhost == "/" { "%2F" } else { &self.vhost };
-        write!(f, "amqp://{}@{}/{vhost}", self.user, self.address())
+        let at = if self.user.is_empty() { "" } else { "@" };
+        write!(f, "{}://{}{at}{}", self.scheme.name(), self.user, self.address())?;
+        match (self.scheme, self.vhost.as_str()) {
+            (Scheme::Amqp, "/") => f.write_str("/%2F"),
+            (Scheme::Amqp, vhost) => write!(f, "/{vhost}"),
+            (Scheme::Mqtt, _) => Ok(()),
+        }
     }
 }
 
-fn host_and_port(address: &str) -> Result<(String, u16), &'static str> {
+fn host_and_port(address: &str) -> Result<(String, Option<u16>), &'static str> {
     let (host, port) = if let Some(rest) = address.strip_prefix('[') {
         let (host, after) = rest.split_once(']').ok_or("an IPv6 address lacks its ]")?;
         (host.to_owned(), after.strip_prefix(':'))
@@ -67,8 +109,8 @@ fn host_and_port(address: &str) -> Result<(String, u16), &'static str> {
         }
     };
     let port = match port {
-        None | Some("") => PORT_DEFAULT,
-        Some(digits) => digits.parse().map_err(|_| "the port is not a number up to 65535")?,
+        None | Some("") => None,
+        Some(digits) => Some(digits.parse().map_err(|_| "the port is not a number up to 65535")?),
     };
     let host = if host.is_empty() { "127.0.0.1".to_owned() } else { host };
     Ok((host, port))
@@ -110,13 +152,23 @@ mod tests {
         check("amqp://u:p@[::1]:25/", "u", "p", "::1", 25, "");
         check("amqp://u:p@[::1]", "u", "p", "::1", 5672, "/");
         check("amqp://h/v?heartbeat=10", "guest", "guest", "h", 5672, "v");
+        check("mqtt://h", "", "", "h", 1883, "");
+        check("mqtt://u:p@[::1]:7/", "u", "p", "::1", 7, "");
     }
 
     #[test]
     fn refuses_nonsense() {
-        for text in
-            ["", "h:5672", "http://h", "amqps://h", "amqp://h:99999", "amqp://h/%2", "amqp://h/%zz", "amqp://[::1"]
-        {
+        for text in [
+            "",
+            "h:5672",
+            "http://h",
+            "amqps://h",
+            "amqp://h:99999",
+            "amqp://h/%2",
+            "amqp://h/%zz",
+            "amqp://[::1",
+            "mqtt://h/v",
+        ] {
             assert!(matches!(Uri::parse(text), Err(Error::Uri { .. })), "{text}");
         }
     }
@@ -125,5 +177,7 @@ mod tests {
     fn shows_no_password() {
         let shown = Uri::parse("amqp://u:secret@[::1]:7/%2F").unwrap().to_string();
         assert_eq!(shown, "amqp://u@[::1]:7/%2F");
+        assert_eq!(Uri::parse("mqtt://u:secret@h").unwrap().to_string(), "mqtt://u@h:1883");
+        assert_eq!(Uri::parse("mqtt://h:2/").unwrap().to_string(), "mqtt://h:2");
     }
 }

@@ -74,7 +74,7 @@ fn what_the_server_pays_is_metered() {
 #[test]
 fn rounds_alternate_between_all_columns() {
     let mut options = options("--duration 0.05 --warm-up 0 --consumers 0 --rounds 2");
-    options.against = Some(options.uri.clone());
+    options.against = vec![options.uri.clone()];
     options.against_queue_type = vec!["classic".to_owned(), "quorum".to_owned()];
     let outcome = measure_all(&options).unwrap();
     let columns: Vec<_> =

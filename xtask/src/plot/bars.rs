@@ -23,17 +23,18 @@ pub fn svg(outcome: &Value) -> Option<String> {
     Some(draw("Messages per second (logarithmic scale)", &rows, &labels(list(&loads[0], "columns")?)))
 }
 
-/// The parts of a suite, which the first broker has all.
+/// The parts of a suite, which the first broker has all. Some have no rate, and no bar.
 pub fn features(outcome: &Value) -> Option<String> {
     let brokers = list(outcome, "features")?;
     let rows = list(&brokers[0], "parts")?.iter().map(|part| feature(part, brokers)).collect::<Option<Vec<_>>>()?;
+    let rows: Vec<Row> = rows.into_iter().filter(|row| row.rates.iter().any(Option::is_some)).collect();
     Some(draw("Per second (logarithmic scale)", &rows, &labels(brokers)))
 }
 
 fn feature(part: &Value, brokers: &[Value]) -> Option<Row> {
     let rate = |broker: &Value| {
         let same = broker["parts"].as_array()?.iter().find(|other| other["name"] == part["name"])?;
-        same["per_s"].as_f64()
+        same["per_s"].as_f64().filter(|rate| *rate > 0.0)
     };
     let name = format!("{}: {}", part["name"].as_str()?, part["unit"].as_str()?);
     Some(Row { name, rates: brokers.iter().map(rate).collect() })
@@ -42,8 +43,10 @@ fn feature(part: &Value, brokers: &[Value]) -> Option<Row> {
 fn row(load: &Value) -> Option<Row> {
     let name = load["name"].as_str().filter(|name| !name.is_empty()).or(load["load"].as_str())?;
     let rate = |column: &Value| column["median"]["messages_per_s"].as_f64();
-    let rates: Option<Vec<f64>> = list(load, "columns")?.iter().map(rate).collect();
-    Some(Row { name: name.to_owned(), rates: rates?.into_iter().map(Some).collect() })
+    let columns = list(load, "columns")?;
+    // Without a rate it was not measured at all, unless the broker does not have it.
+    let is_whole = columns.iter().all(|column| rate(column).is_some() || column["unavailable"].is_string());
+    is_whole.then(|| Row { name: name.to_owned(), rates: columns.iter().map(rate).collect() })
 }
 
 fn draw(title: &str, rows: &[Row], labels: &[String]) -> String {
@@ -94,9 +97,23 @@ mod tests {
     }
 
     #[test]
+    fn a_load_that_a_broker_does_not_have_has_no_bar() {
+        let columns = json!([
+            { "label": "A", "median": { "messages_per_s": 2e6 } },
+            { "label": "B", "median": { "messages_per_s": null }, "unavailable": "no such QoS" },
+        ]);
+        let picture = svg(&json!({ "loads": [{ "name": "QoS 2", "columns": columns }] })).expect("it is drawn");
+        assert_eq!(picture.matches("not available").count(), 1, "{picture}");
+    }
+
+    #[test]
     fn a_broker_without_a_feature_has_no_bar() {
-        let broker =
-            |rate: f64| json!({ "label": "A", "parts": [{ "name": "drain", "unit": "messages", "per_s": rate }] });
+        let broker = |rate: f64| {
+            json!({ "label": "A", "parts": [
+                { "name": "drain", "unit": "messages", "per_s": rate },
+                { "name": "idle", "unit": "connections", "per_s": 0.0 },
+            ] })
+        };
         let outcome = json!({ "features": [broker(2e5), broker(1e4), { "label": "B", "parts": [] }] });
         let picture = features(&outcome).expect("it is drawn");
         assert!(picture.contains("(20.0×)") && picture.contains("drain: messages"), "{picture}");

@@ -24,6 +24,7 @@ pub fn draw(figures: &str, picture: &str) -> Result<(), String> {
         Some("confirms") => confirms::svg(&outcome),
         Some("backlog") => backlog::svg(&outcome),
         Some("ttl" | "priority" | "delayed" | "stream" | "many") => bars::features(&outcome),
+        Some("mqtt-idle" | "mqtt-connect" | "mqtt-retained") => bars::features(&outcome),
         _ => bars::svg(&outcome),
     };
     let drawn = drawn.ok_or_else(|| format!("{figures} has no figures that could be drawn"))?;

@@ -31,6 +31,10 @@ impl Seen {
         }
     }
 
+    pub(crate) fn is_missing(&self) -> bool {
+        self.count < self.messages
+    }
+
     /// What is wrong with `what`, if anything.
     pub(crate) fn faults(&self, what: &str) -> Vec<String> {
         let missing = self.messages - self.count.min(self.messages);

@@ -15,7 +15,7 @@ pub struct Findings {
     pub label: String,
     /// What the broker calls itself.
     pub server: String,
-    /// Why the broker could not be measured: it does not have what the suite is about.
+    /// Why the broker could not be measured, or not in all parts: it does not have what the suite is about.
     pub unavailable: Option<String>,
     pub parts: Vec<Part>,
     /// What it did wrong: messages that came too early, in the wrong order, twice or never.
@@ -37,6 +37,13 @@ pub struct Part {
     pub timing: Option<Timing>,
     /// Per million of what is counted, which are deliveries where there are any.
     pub server_cost: Option<ServerCost>,
+    /// When the first came, in microseconds, of the time in which all came.
+    pub first_us: Option<f64>,
+    pub failed: Option<u64>,
+    /// What the server's memory has grown by for each.
+    pub memory_each_bytes: Option<f64>,
+    /// Of one core.
+    pub server_cpu_percent: Option<f64>,
     /// The blocks of all files in the data directory afterwards.
     pub disk_bytes: Option<u64>,
     /// The first broker divided by this one; the first has none.
@@ -61,11 +68,19 @@ pub struct Ratio {
     pub server_peak: Option<f64>,
     pub server_resident: Option<f64>,
     pub disk: Option<f64>,
+    pub first: Option<f64>,
+    pub all: Option<f64>,
+    pub memory_each: Option<f64>,
 }
 
 impl Part {
     pub(crate) fn new(name: &'static str, count: u64, seconds: f64) -> Self {
         Self { name, unit: "messages", count, seconds, per_s: count as f64 / seconds.max(1e-9), ..Self::default() }
+    }
+
+    /// Something that has no rate.
+    pub(crate) fn state(name: &'static str, count: u64) -> Self {
+        Self { name, unit: "messages", count, ..Self::default() }
     }
 
     pub(crate) fn of(self, unit: &'static str) -> Self {
@@ -98,11 +113,19 @@ impl Part {
             server_peak: ratio(&|part| part.cost(|cost| Some(cost.peak_bytes as f64))),
             server_resident: ratio(&|part| part.cost(|cost| Some(cost.resident_after_bytes as f64))),
             disk: ratio(&|part| part.disk_bytes.map(|bytes| bytes as f64)),
+            first: ratio(&|part| part.first_us),
+            all: ratio(&|part| part.all_us()),
+            memory_each: ratio(&|part| part.memory_each_bytes),
         }
     }
 
     fn time(&self, figure: fn(&Latency) -> f64) -> Option<f64> {
         self.timing.as_ref().map(|timing| figure(&timing.latency))
+    }
+
+    /// How long all took, where the first was measured by itself.
+    fn all_us(&self) -> Option<f64> {
+        self.first_us.map(|_| self.seconds * 1e6)
     }
 
     fn cost(&self, figure: fn(&ServerCost) -> Option<f64>) -> Option<f64> {
@@ -167,13 +190,26 @@ struct Row {
     show: fn(f64) -> String,
 }
 
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 15] = [
     Row {
         head: |part| format!("{}/s", part.unit),
-        figure: |part| Some(part.per_s),
+        figure: |part| Some(part.per_s).filter(|rate| *rate > 0.0),
         ratio: |ratio| ratio.per_s,
         show: grouped,
     },
+    Row {
+        head: |_| "failed".to_owned(),
+        figure: |part| part.failed.map(|failed| failed as f64),
+        ratio: |_| None,
+        show: grouped,
+    },
+    Row {
+        head: |_| "first after".to_owned(),
+        figure: |part| part.first_us,
+        ratio: |ratio| ratio.first,
+        show: duration,
+    },
+    Row { head: |_| "all after".to_owned(), figure: Part::all_us, ratio: |ratio| ratio.all, show: duration },
     Row {
         head: |_| "MB/s".to_owned(),
         figure: |part| part.body_bytes_per_s.map(|bytes| bytes / 1e6),
@@ -203,6 +239,18 @@ const ROWS: [Row; 10] = [
         figure: |part| part.cost(|cost| cost.cpu_s_per_million),
         ratio: |ratio| ratio.server_cpu,
         show: |seconds| format!("{} s", significant(seconds)),
+    },
+    Row {
+        head: |_| "server CPU".to_owned(),
+        figure: |part| part.server_cpu_percent,
+        ratio: |_| None,
+        show: |percent| format!("{} %", significant(percent)),
+    },
+    Row {
+        head: |part| format!("memory per {}", part.unit.strip_suffix('s').unwrap_or(part.unit)),
+        figure: |part| part.memory_each_bytes,
+        ratio: |ratio| ratio.memory_each,
+        show: |bytes| format!("{} B", grouped(bytes)),
     },
     Row {
         head: |_| "memory before".to_owned(),
@@ -261,11 +309,9 @@ pub(crate) fn markdown(all: &[Findings]) -> String {
 }
 
 fn cell(findings: &Findings, part: Option<&Part>, row: &Row) -> String {
-    if findings.unavailable.is_some() {
-        return "not available".to_owned();
-    }
     let Some(shown) = part.and_then(row.figure).map(row.show) else {
-        return "–".to_owned();
+        let is_unavailable = part.is_none() && findings.unavailable.is_some();
+        return if is_unavailable { "not available" } else { "–" }.to_owned();
     };
     let ratio = part.and_then(|part| part.ratio.as_ref()).and_then(row.ratio);
     ratio.map_or_else(|| shown.clone(), |ratio| format!("{shown} ({}×)", significant(ratio)))
@@ -291,13 +337,20 @@ mod tests {
         let refused = Error::Refused { code: 503, text: "no such type".into() };
         let mut all = vec![findings("A", 5e4), findings("B", 2e4), Findings::unavailable("C".into(), &refused)];
         all[1].faults.push("late".into());
+        all.push(Findings { unavailable: Some("half".into()), ..findings("D", 5e4) });
         compare(&mut all);
         let text = markdown(&all);
-        assert!(text.contains("| publish: messages/s | 50,000 | 20,000 (2.50×) | not available |"), "{text}");
-        assert!(text.contains("| publish: lateness p99 | 100 µs | 100 µs (1.00×) | not available |"), "{text}");
+        assert!(
+            text.contains("| publish: messages/s | 50,000 | 20,000 (2.50×) | not available | 50,000 (1.00×) |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| publish: lateness p99 | 100 µs | 100 µs (1.00×) | not available | 100 µs (1.00×) |"),
+            "{text}"
+        );
         assert!(!text.contains("disk") && !text.contains("CPU"), "{text}");
         assert!(
-            text.ends_with("\nB: WRONG: late\n\nC: not available, the server refuses it: 503 no such type"),
+            text.contains("\nB: WRONG: late\n\nC: not available, the server refuses it: 503 no such type"),
             "{text}"
         );
         assert_eq!(judge(&all).unwrap_err().to_string(), "the server did wrong: B: late");

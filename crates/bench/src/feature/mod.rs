@@ -44,7 +44,8 @@ pub(crate) fn run(
     janitor: &mut Janitor,
     done: &mut Vec<Findings>,
 ) -> Result<(), Error> {
-    let options = Options { messages: options.messages, size: SIZE, persistent: true, ..suite::plain(options) };
+    let persistent = !options.is_mqtt();
+    let options = Options { messages: options.messages, size: SIZE, persistent, ..suite::plain(options) };
     let columns = options.columns();
     let mut rounds = vec![Vec::new(); columns.len()];
     let measured = measure_rounds(measure, &columns, janitor, &mut rounds);
@@ -66,7 +67,7 @@ fn measure_rounds(
             let place = options.place();
             eprintln!("\n== {place}");
             round.push(match measure(options, janitor) {
-                Err(refused @ Error::Refused { .. }) => Findings::unavailable(place, &refused),
+                Err(lack) if lack.is_lack() => Findings::unavailable(place, &lack),
                 outcome => outcome?,
             });
         }
