@@ -182,7 +182,7 @@ def expiry(session):
     publisher.publish(topic, b"lasting")
     begun = time.monotonic()
     yield
-    time.sleep(max(0, begun + 2.6 - time.monotonic()))
+    time.sleep(max(0, begun + 3.5 - time.monotonic()))
     equal(session.kept(client_id=ends.client_id).connack.present, False, "session present after its expiry")
     session.kept(client_id=kept.client_id).expect(topic, b"lasting")
 
