@@ -9,6 +9,7 @@ import mqtt.sessions
 import mqtt.subscribing
 import mqtt.websocket
 import mqtt.wills
+import mqtt.late  # it begins what waits for time
 import mqtt.restart  # the last, because it ends what the others use
 from mqtt.session import suite
 

@@ -74,7 +74,8 @@ def wildcards(session):
     for each, expected in matching.items():
         listener = session.listener(root + each)
         messages = listener.take(len(expected))
-        equal({message.payload.decode() for message in messages}, {f"of {name}" for name in expected}, f"what is retained for {each}")
+        got = {message.payload.decode() for message in messages}
+        equal(got, {f"of {name}" for name in expected}, f"what is retained for {each}")
         equal({message.retain for message in messages}, {True}, "the retain flags")
         listener.empty()
 

@@ -288,31 +288,30 @@ def each_version(name, versions=tuple(VERSIONS), **options):
 
 
 class Together:
-    """Checks that wait for time to pass; they begin together, so that the wait is not longer than the longest."""
+    """Checks that wait for time to pass. They begin before all others, and are judged when `begin` has its turn."""
 
     def __init__(self):
-        self._checks, self._outcomes = {}, {}
+        self._checks = {}
 
-    def check(self, name, seconds=15):
+    def check(self, name):
         def register(function):
             self._checks[name] = function
-            suite.check(name, seconds)(lambda _session: self._judge(name))
             return function
 
         return register
 
-    def _judge(self, name):
-        if not self._outcomes:
-            self._start()
-        failure = self._outcomes[name].get()
-        if failure:
-            raise failure
-
-    def _start(self):
+    def begin(self):
         for name, function in self._checks.items():
             if suite.wanted(name):
-                outcome = self._outcomes[name] = queue.Queue()
+                outcome = queue.Queue()
+                suite.check(name)(lambda _session, outcome=outcome: self._judge(outcome))
                 threading.Thread(target=self._attempt, args=(function, outcome), daemon=True).start()
+
+    @staticmethod
+    def _judge(outcome):
+        failure = outcome.get()
+        if failure:
+            raise failure
 
     @staticmethod
     def _attempt(function, outcome):

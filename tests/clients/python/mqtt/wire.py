@@ -331,6 +331,7 @@ class Raw:
     def disconnect(self, code=None, **values):
         body = b"" if code is None else bytes([code]) + (properties(values) if values else b"")
         self.send(packet(DISCONNECT, body))
+        self._socket.shutdown(socket.SHUT_WR)
         while self.read() is not None:
             pass
         self.drop()
