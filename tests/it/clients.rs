@@ -25,8 +25,12 @@ const STDERR_LINES_SHOWN: usize = 150;
 /// Checks that fail because the broker lacks a feature, and the feature that each waits for. Once a check passes in every
 /// suite that has it, the tests fail until it is off the list.
 const NOT_YET: [(&str, &str); 0] = [];
+/// The suites that need the listeners `mqtt` and `mqtt-ws`. This goes when every build has both.
+const OF_MQTT: [&str; 6] =
+    ["paho_python", "paho_go", "paho_java", "mqtt_js", "mqtt_js_in_a_browser", "mosquitto_tools"];
+
 /// The tests below that run a suite.
-const SUITES: usize = 8;
+const SUITES: usize = 14;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -59,32 +63,81 @@ fn go() {
 
 #[test]
 fn node() {
-    let suite = root().join("tests/clients/node");
-    let Some(node) = installed("node") else { return skip("node", "node isn't installed") };
-    let mut command = Command::new(node);
-    command.arg(suite.join("suite.js"));
-    run("node", &[suite.join("node_modules/amqplib")], command);
+    node_suite("node", "suite.js", "amqplib");
 }
 
 #[test]
 fn java() {
-    let target = root().join("target/clients/java");
-    let Some(java) = installed("java") else { return skip("java", "java isn't installed") };
-    let (classes, libraries) = (target.join("classes"), target.join("dependency"));
-    let mut command = Command::new(java);
-    command.arg("-cp").arg(format!("{}:{}/*", classes.display(), libraries.display())).arg("roadstead.Main");
-    run("java", &[classes, libraries], command);
+    java_suite("java", "roadstead.Main");
 }
 
 #[test]
 fn amqp_tools() {
-    let Some(python) = installed("python3") else { return skip("amqp_tools", "python3 isn't installed") };
-    if installed("amqp-publish").is_none() {
-        return skip("amqp_tools", "amqp-tools isn't installed");
+    tools("amqp_tools", "amqp_tools_suite.py", "amqp-publish");
+}
+
+#[test]
+fn paho_python() {
+    python("paho_python", "paho_suite.py");
+}
+
+#[test]
+fn paho_go() {
+    let program = root().join("target/clients/go/suite");
+    let mut command = Command::new(&program);
+    command.arg("mqtt");
+    run("paho_go", &[program], command);
+}
+
+#[test]
+fn paho_java() {
+    java_suite("paho_java", "roadstead.MqttMain");
+}
+
+#[test]
+fn mqtt_js() {
+    node_suite("mqtt_js", "mqtt_suite.js", "mqtt");
+}
+
+#[test]
+fn mqtt_js_in_a_browser() {
+    if installed("chromium").is_none() {
+        return skip("mqtt_js_in_a_browser", "chromium isn't installed");
+    }
+    node_suite("mqtt_js_in_a_browser", "mqtt_browser_suite.js", "mqtt");
+}
+
+#[test]
+fn mosquitto_tools() {
+    tools("mosquitto_tools", "mosquitto_suite.py", "mosquitto_pub");
+}
+
+fn node_suite(name: &str, script: &str, package: &str) {
+    let suite = root().join("tests/clients/node");
+    let Some(node) = installed("node") else { return skip(name, "node isn't installed") };
+    let mut command = Command::new(node);
+    command.arg(suite.join(script));
+    run(name, &[suite.join("node_modules").join(package)], command);
+}
+
+fn java_suite(name: &str, class: &str) {
+    let target = root().join("target/clients/java");
+    let Some(java) = installed("java") else { return skip(name, "java isn't installed") };
+    let (classes, libraries) = (target.join("classes"), target.join("dependency"));
+    let mut command = Command::new(java);
+    command.arg("-cp").arg(format!("{}:{}/*", classes.display(), libraries.display())).arg(class);
+    run(name, &[classes, libraries], command);
+}
+
+/// A suite that needs no set-up but programs of the system, of which `program` is one.
+fn tools(name: &str, script: &str, program: &str) {
+    let Some(python) = installed("python3") else { return skip(name, "python3 isn't installed") };
+    if installed(program).is_none() {
+        return skip(name, &format!("{program} isn't installed"));
     }
     let mut command = Command::new(python);
-    command.arg(root().join("tests/clients/c/amqp_tools_suite.py"));
-    run("amqp_tools", &[], command);
+    command.arg(root().join("tests/clients/c").join(script));
+    run(name, &[], command);
 }
 
 fn python(name: &str, script: &str) {
@@ -129,6 +182,10 @@ fn run(name: &str, set_up: &[PathBuf], command: Command) {
         return;
     }
     let mut server = Server::start();
+    let announced = |listener: &str| server.listeners().iter().any(|(name, _)| name == listener);
+    if OF_MQTT.contains(&name) && !(announced("mqtt") && announced("mqtt-ws")) {
+        return tell(&format!("skipped {name}: the broker has no listener for it yet"));
+    }
     let report = Report::of(name, command, &mut server);
     for (check, feature) in &report.outcome.waiting {
         tell(&format!("not yet: {check} of {name} waits for {feature}"));
@@ -156,7 +213,7 @@ impl<'a> Report<'a> {
     /// Runs a suite against `server`.
     fn of(name: &'a str, command: Command, server: &mut Server) -> Self {
         let errors = server.directory().join("suite-stderr");
-        let outcome = Suite::start(command, &server.uri(), &errors).follow(server);
+        let outcome = Suite::start(command, server, &errors).follow(server);
         let errors = String::from_utf8_lossy(&fs::read(&errors).unwrap_or_default()).into_owned();
         Self { name, outcome, errors }
     }
@@ -173,6 +230,19 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Where the broker is, for each protocol that it announced, in the variables of the contract.
+fn addresses(server: &Server) -> Vec<(&'static str, String)> {
+    let mut found = vec![("AMQP_URI", server.uri())];
+    for (listener, address) in server.listeners() {
+        match listener.as_str() {
+            "mqtt" => found.push(("MQTT_URI", format!("mqtt://guest:guest@{address}"))),
+            "mqtt-ws" => found.push(("MQTT_WS_URI", format!("ws://{address}/ws"))),
+            _ => {}
+        }
+    }
+    found
+}
+
 /// A running suite, killed with all that it started when this is dropped.
 struct Suite {
     process: Child,
@@ -181,8 +251,8 @@ struct Suite {
 }
 
 impl Suite {
-    fn start(mut command: Command, uri: &str, errors: &Path) -> Self {
-        command.env("AMQP_URI", uri).current_dir(root()).process_group(0);
+    fn start(mut command: Command, server: &Server, errors: &Path) -> Self {
+        command.envs(addresses(server)).current_dir(root()).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(File::create(errors).expect("the temporary directory is writable"));
         let mut process = command.spawn().expect("the suite can be executed");

@@ -8,7 +8,7 @@ use crate::root;
 use crate::shell::{self, Result};
 
 /// The programs that clients need, and how each tells its version.
-pub const PROGRAMS: [(&str, &str); 7] = [
+pub const PROGRAMS: [(&str, &str); 8] = [
     ("python3", "--version"),
     ("go", "version"),
     ("node", "--version"),
@@ -16,6 +16,7 @@ pub const PROGRAMS: [(&str, &str); 7] = [
     ("javac", "-version"),
     ("mvn", "-version"),
     ("amqp-publish", "-?"),
+    ("chromium", "--version"),
 ];
 
 enum Outcome {
@@ -26,7 +27,8 @@ enum Outcome {
 
 type SetUp = fn() -> Result<Outcome>;
 
-const LANGUAGES: [(&str, SetUp); 5] = [("python", python), ("node", node), ("go", go), ("java", java), ("c", c)];
+const LANGUAGES: [(&str, SetUp); 6] =
+    [("python", python), ("node", node), ("browser", browser), ("go", go), ("java", java), ("c", c)];
 
 /// Sets up every client for which the machine has the toolchain. With `CI=true` it must have all.
 pub fn set_up() -> Result {
@@ -98,11 +100,19 @@ fn java() -> Result<Outcome> {
     once("target/clients/java", &inputs, &version, || shell::run_online("mvn", &arguments))
 }
 
+fn browser() -> Result<Outcome> {
+    Ok(programs(&[("chromium", "chromium")]))
+}
+
 fn c() -> Result<Outcome> {
-    if shell::installed("amqp-publish").is_some() || installable("amqp-tools") {
-        return Ok(Outcome::Ready);
-    }
-    Ok(Outcome::Skipped("amqp-tools isn't installed".to_owned()))
+    Ok(programs(&[("amqp-publish", "amqp-tools"), ("mosquitto_pub", "mosquitto-clients")]))
+}
+
+/// Makes sure of programs, each with the package of Debian that has it.
+fn programs(wanted: &[(&str, &str)]) -> Outcome {
+    let missing = |(program, package): &&(&str, &str)| shell::installed(program).is_none() && !installable(package);
+    let missing: Vec<_> = wanted.iter().filter(missing).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Outcome::Ready } else { Outcome::Skipped(format!("{} not installed", missing.join(", "))) }
 }
 
 /// Installs a package of Debian, if this is root's shell on such a machine.

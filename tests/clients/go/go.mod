@@ -1,5 +1,15 @@
 module roadstead/clients
 
-go 1.22
+go 1.24.0
 
-require github.com/rabbitmq/amqp091-go v1.16.0
+require (
+	github.com/eclipse/paho.golang v0.23.0
+	github.com/eclipse/paho.mqtt.golang v1.5.1
+	github.com/rabbitmq/amqp091-go v1.16.0
+)
+
+require (
+	github.com/gorilla/websocket v1.5.3 // indirect
+	golang.org/x/net v0.44.0 // indirect
+	golang.org/x/sync v0.17.0 // indirect
+)

@@ -1,4 +1,5 @@
-// Command suite runs amqp091-go against the broker in AMQP_URI.
+// Command suite runs amqp091-go against the broker in AMQP_URI; with `mqtt` as its first argument, the clients of MQTT against
+// the broker in MQTT_URI.
 package main
 
 import (
@@ -86,6 +87,9 @@ var checks = []check{
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "mqtt" {
+		checks, os.Args = mqttChecks(), os.Args[1:]
+	}
 	if runSuite(checks) {
 		os.Exit(1)
 	}

@@ -101,12 +101,15 @@ class Suite:
 
         return register
 
+    @staticmethod
+    def wanted(name):
+        return not sys.argv[1:] or name in sys.argv[1:]
+
     def main(self, at_end=lambda: None):
         end = time.monotonic() + SUITE_SECONDS
-        only = sys.argv[1:]
         failed = False
         for name, seconds, function in self._checks:
-            if only and name not in only:
+            if not self.wanted(name):
                 continue
             verdict, why = self._verdict(function, min(seconds, end - time.monotonic()))
             failed |= verdict == "not ok"

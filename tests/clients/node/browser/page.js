@@ -1,0 +1,26 @@
+// Runs the checks in the browser, one by one, as the server of this page asks for them.
+
+import { mqttChecks } from './mqtt_checks.js';
+import mqtt from './mqtt.esm.js';
+
+async function post(path, body) {
+  const answer = await fetch(path, { method: 'POST', body });
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.text();
+}
+
+async function attempt(check) {
+  try {
+    await check.run();
+    return '';
+  } catch (error) {
+    return String(error);
+  }
+}
+
+const { ws } = await (await fetch('/uris')).json();
+const checks = mqttChecks(mqtt, { ws }, () => post('/restart'));
+for (let result = ''; ; ) {
+  const name = await post('/next', result);
+  result = await attempt(checks.find((each) => each.name === name));
+}

@@ -1,0 +1,5 @@
+"""The turn of the checks that wait for time to pass."""
+
+from mqtt.session import together
+
+together.begin()
