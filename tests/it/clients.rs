@@ -25,10 +25,6 @@ const STDERR_LINES_SHOWN: usize = 150;
 /// Checks that fail because the broker lacks a feature, and the feature that each waits for. Once a check passes in every
 /// suite that has it, the tests fail until it is off the list.
 const NOT_YET: [(&str, &str); 0] = [];
-/// The suites that need the listeners `mqtt` and `mqtt-ws`. This goes when every build has both.
-const OF_MQTT: [&str; 6] =
-    ["paho_python", "paho_go", "paho_java", "mqtt_js", "mqtt_js_in_a_browser", "mosquitto_tools"];
-
 /// The tests below that run a suite.
 const SUITES: usize = 14;
 /// What the suites of this run say about the list.
@@ -182,10 +178,6 @@ fn run(name: &str, set_up: &[PathBuf], command: Command) {
         return;
     }
     let mut server = Server::start();
-    let announced = |listener: &str| server.listeners().iter().any(|(name, _)| name == listener);
-    if OF_MQTT.contains(&name) && !(announced("mqtt") && announced("mqtt-ws")) {
-        return tell(&format!("skipped {name}: the broker has no listener for it yet"));
-    }
     let report = Report::of(name, command, &mut server);
     for (check, feature) in &report.outcome.waiting {
         tell(&format!("not yet: {check} of {name} waits for {feature}"));

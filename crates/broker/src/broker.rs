@@ -583,6 +583,15 @@ impl Broker {
         Ok(caller)
     }
 
+    /// A user who is not there, in whose name something is done: with his permissions, and counted nowhere.
+    ///
+    /// # Errors
+    /// If the vhost does not exist.
+    pub fn on_behalf_of(&self, user: &Name, vhost: &str) -> Result<Caller, Refusal> {
+        let vhost = self.vhost(vhost).ok_or_else(|| Refusal::VhostNotFound(vhost.into()))?;
+        Ok(Caller { session: SessionId(0), user: user.clone(), vhost, client_id: None, is_operator: false })
+    }
+
     /// The operator, who may do anything in a vhost.
     ///
     /// # Errors

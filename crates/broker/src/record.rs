@@ -52,6 +52,11 @@ impl<'a> Reader<'a> {
         self.take(N)?.try_into().map_err(|_| Unreadable("it is too short"))
     }
 
+    /// All that is left.
+    pub fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
+
     /// One byte.
     pub fn u8(&mut self) -> Result<u8, Unreadable> {
         Ok(self.array::<1>()?[0])

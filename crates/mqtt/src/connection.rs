@@ -31,10 +31,12 @@ use self::{
 };
 use crate::{
     mapping::Reason,
+    notes,
     outgoing::{DIRECT, InFlight, OWN, Outgoing, Place, State},
     packet::{Packet, Qos, Version, kind},
     properties::put_section,
-    sessions::{self, Carried, Leaving, Sessions, Will},
+    sessions::{self, Carried, Leaving, Sessions},
+    will::Will,
     wire::{self, Malformed, put_varint},
 };
 
@@ -376,7 +378,7 @@ impl MqttConnection {
                 }
             }
             for (packet_id, record) in unwritten.iter().filter_map(|one| one.note) {
-                sessions::note_sent(&mut batch, self.number, packet_id, Some(Place::Record(record.0)));
+                notes::sent(&mut batch, self.number, packet_id, Place::Record(record.0));
             }
             let safe = if batch.is_empty() { Position(0) } else { self.broker.apply(&mut batch).position };
             for one in unwritten {
@@ -476,7 +478,7 @@ impl MqttConnection {
         // What was sent before and has not come again is gone for good.
         for (packet_id, qos) in std::mem::take(&mut state.promised).into_values() {
             if qos == Qos::ExactlyOnce && self.expiry_s > 0 {
-                sessions::note_complete(&mut batch, self.number, packet_id);
+                notes::complete(&mut batch, self.number, packet_id);
             }
         }
         for key in state.consumers() {
@@ -570,7 +572,7 @@ impl Session for MqttConnection {
             self.received = now;
         }
         if let Phase::Claim(_) = self.phase {
-            self.claim(now);
+            self.claim();
         }
         if self.outgoing.lock().is_taken_over && matches!(self.phase, Phase::Open) {
             self.close(Reason::SessionTakenOver, now);
@@ -658,10 +660,7 @@ impl Session for MqttConnection {
 
     fn shut_down(&mut self, now: Millis) {
         match self.phase {
-            Phase::Open => {
-                self.will = None;
-                self.close(Reason::ServerShuttingDown, now);
-            }
+            Phase::Open => self.close(Reason::ServerShuttingDown, now),
             Phase::Finished(_) => {}
             _ => self.phase = Phase::Finished(HangUp::Broker),
         }

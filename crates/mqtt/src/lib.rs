@@ -10,12 +10,14 @@
 pub mod connection;
 pub mod mapping;
 pub mod message;
+pub mod notes;
 pub mod outgoing;
 pub mod packet;
 pub mod properties;
 pub mod sessions;
 pub mod subscriptions;
 pub mod topic;
+pub mod will;
 pub mod wire;
 
 pub use crate::{

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use broker::{Codec, Facts, MessageView, Name, Table, Value};
+use broker::{Codec, Facts, MessageView, Name, QueueInfo, Table, Value};
 
 use crate::{
     ORIGIN,
@@ -206,6 +206,19 @@ pub fn direct_name(client_id: &str) -> Name {
 /// The name of the queue of a shared subscription.
 pub fn shared_name(group: &str, filter: &str) -> Name {
     format!("mqtt-shared-subscription-{group}/{filter}").into()
+}
+
+/// The argument by which the queue of a shared subscription is known.
+const SHARED: &str = "x-mqtt-shared";
+
+/// The arguments of the queue of a shared subscription.
+pub fn shared_arguments() -> Table {
+    Table(vec![(SHARED.into(), Value::Bool(true))])
+}
+
+/// Whether a queue is that of a shared subscription.
+pub fn is_shared(queue: &QueueInfo) -> bool {
+    queue.arguments.get(SHARED).is_some()
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! What outlives a connection: sessions, their subscriptions and packet identifiers, and wills that are yet to come.
 //!
 //! A session has one connection or none. Who comes with its client identifier takes it over: the one before says goodbye and
-//! leaves the session here, where the new one finds it. What must outlive the broker is noted in the log, a note for each
-//! session, subscription and packet identifier, so that each costs what it says and not what the session is.
+//! leaves the session here, where the new one finds it. What must outlive the broker is in its [`notes`].
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -10,21 +9,17 @@ use std::{
     task::Waker,
 };
 
-use broker::{
-    Batch, Broker, DeleteRule, Millis, Name, Position,
-    broker::Caller,
-    publish::Body,
-    record::{Reader, put_text},
-};
+use broker::{Batch, Broker, DeleteRule, Millis, Name, Position, broker::Caller};
 use parking_lot::Mutex;
 
 use crate::{
-    EXCHANGE, ORIGIN,
-    message::{self, HEAD_BYTES, Published, Stored},
+    ORIGIN, message,
+    notes::{self, Detail, Kept, Note},
     outgoing::{Outgoing, Place},
-    packet::{Options, Qos, Version},
+    packet::{Qos, Version},
     subscriptions::{Subscription, Subscriptions},
     topic,
+    will::Will,
 };
 
 /// A session expiry that never comes (section 3.1.2.11.2).
@@ -46,27 +41,6 @@ pub struct Carried {
     pub released: BTreeSet<u16>,
     /// Identifiers under which messages of the session's queue were sent.
     pub promised: BTreeMap<Place, (u16, Qos)>,
-}
-
-/// What is published if a connection ends out of order.
-#[derive(Clone, Debug)]
-pub struct Will {
-    /// Whose it is.
-    pub caller: Caller,
-    /// The topic.
-    pub topic: Box<str>,
-    /// Its quality of service.
-    pub qos: Qos,
-    /// Whether it is retained.
-    pub retain: bool,
-    /// Seconds that it may live.
-    pub expiry_s: Option<u32>,
-    /// Seconds after which it is published, unless the client is back (section 3.1.3.2.2).
-    pub delay_s: u32,
-    /// As it is stored.
-    pub properties: Vec<u8>,
-    /// The payload.
-    pub payload: Vec<u8>,
 }
 
 /// A session that a connection has got.
@@ -100,7 +74,10 @@ struct Entry {
     carried: Carried,
     /// When it ends, if nobody comes.
     ends: Option<Millis>,
-    will: Option<(Millis, Will)>,
+    /// What is published, and when, if nobody comes.
+    will: Option<Box<(Millis, Will)>>,
+    /// Whether a will is noted down.
+    has_noted_will: bool,
     /// Who waits for the connection to go.
     waiting: Vec<Waker>,
 }
@@ -123,106 +100,66 @@ pub struct Sessions {
     timer: Mutex<Option<Waker>>,
 }
 
-/// Keys of notes.
-mod note {
-    use super::{Key, Place, put_text};
-
-    pub const SESSION: u8 = b'c';
-    pub const SUBSCRIPTION: u8 = b's';
-    pub const RECEIVED: u8 = b'r';
-    pub const SENT: u8 = b'o';
-
-    pub fn session((vhost, client_id): &Key) -> Vec<u8> {
-        let mut key = vec![SESSION];
-        put_text(&mut key, vhost);
-        put_text(&mut key, client_id);
-        key
+impl Entry {
+    fn of(kept: Kept) -> Self {
+        let Kept { number, user, version, expiry_s, ends } = kept;
+        let (connection, carried, will, waiting) = (None, Carried::default(), None, Vec::new());
+        Self { number, user, version, expiry_s, connection, carried, ends, will, has_noted_will: false, waiting }
     }
 
-    pub fn subscription(number: u64, filter: &str) -> Vec<u8> {
-        let mut key = of(SUBSCRIPTION, number);
-        put_text(&mut key, filter);
-        key
+    fn note(&self, batch: &mut Batch<'_>, key: &Key) {
+        let Self { number, version, expiry_s, ends, .. } = *self;
+        notes::session(batch, key, Some(&Kept { number, user: self.user.clone(), version, expiry_s, ends }));
     }
 
-    pub fn packet(kind: u8, number: u64, packet_id: u16) -> Vec<u8> {
-        let mut key = of(kind, number);
-        key.extend_from_slice(&packet_id.to_be_bytes());
-        key
-    }
-
-    fn of(kind: u8, number: u64) -> Vec<u8> {
-        let mut key = vec![kind];
-        key.extend_from_slice(&number.to_be_bytes());
-        key
-    }
-
-    /// Where a message lies that was sent; nothing if the client has it.
-    pub fn sent(place: Option<Place>) -> Vec<u8> {
-        match place {
-            Some(Place::Record(record)) => record.to_be_bytes().to_vec(),
-            // What is in memory alone does not outlive the broker.
-            Some(Place::Slot(_)) => 0_u64.to_be_bytes().to_vec(),
-            None => Vec::new(),
+    /// Notes down a will, or that there is none any more.
+    fn note_will(&mut self, batch: &mut Batch<'_>, will: Option<(Option<Millis>, &Will)>) {
+        if std::mem::replace(&mut self.has_noted_will, will.is_some()) || will.is_some() {
+            notes::will(batch, self.number, will);
         }
     }
-}
 
-/// Notes down that a publish of the client with quality of service 2 has come, or is released.
-pub fn note_received(batch: &mut Batch<'_>, number: u64, packet_id: u16, is_there: bool) {
-    let key = note::packet(note::RECEIVED, number, packet_id);
-    batch.note(ORIGIN, &key, is_there.then_some(&[]));
-}
-
-/// Notes down that a message with quality of service 2 is sent, or that the client has it (no place).
-pub fn note_sent(batch: &mut Batch<'_>, number: u64, packet_id: u16, place: Option<Place>) {
-    batch.note(ORIGIN, &note::packet(note::SENT, number, packet_id), Some(&note::sent(place)));
-}
-
-/// Notes down that a packet identifier is no longer in use.
-pub fn note_complete(batch: &mut Batch<'_>, number: u64, packet_id: u16) {
-    batch.note(ORIGIN, &note::packet(note::SENT, number, packet_id), None);
-}
-
-/// Notes down a subscription, or that it is gone.
-pub fn note_subscription(batch: &mut Batch<'_>, number: u64, filter: &str, one: Option<&Subscription>) {
-    let value = one.map(|one| {
-        let mut value = vec![one.options.byte()];
-        value.extend_from_slice(&one.id.to_be_bytes());
-        value
-    });
-    batch.note(ORIGIN, &note::subscription(number, filter), value.as_deref());
-}
-
-impl Entry {
-    fn note(&self, batch: &mut Batch<'_>, key: &Key) {
-        let mut value = self.number.to_be_bytes().to_vec();
-        value.extend_from_slice(&self.expiry_s.to_be_bytes());
-        value.push(self.version as u8);
-        value.extend_from_slice(&self.ends.map_or(0, |ends| ends.0).to_be_bytes());
-        put_text(&mut value, &self.user);
-        batch.note(ORIGIN, &note::session(key), Some(&value));
+    /// Puts back what was noted down.
+    fn restore(&mut self, detail: Detail, now: Millis) {
+        let carried = &mut self.carried;
+        match detail {
+            Detail::Subscription(filter, one) if topic::shared(&filter).is_some() => {
+                carried.shared.insert(filter, one);
+            }
+            Detail::Subscription(filter, one) => {
+                carried.subscriptions.insert(&filter, one);
+            }
+            Detail::Received(packet_id) => {
+                carried.received.insert(packet_id);
+            }
+            Detail::Sent(packet_id, place) => {
+                carried.promised.insert(place, (packet_id, Qos::ExactlyOnce));
+            }
+            Detail::Released(packet_id) => {
+                carried.released.insert(packet_id);
+            }
+            Detail::Will(at, will) => {
+                // A connection that was there when the broker stopped ends now.
+                let at = at.unwrap_or_else(|| will_at(now, &will, self.expiry_s));
+                (self.will, self.has_noted_will) = (Some(Box::new((at, *will))), true);
+            }
+        }
     }
 
-    fn read(mut value: Reader<'_>) -> Option<Self> {
-        let number = value.u64().ok()?;
-        let expiry_s = value.u32().ok()?;
-        let version = match value.u8().ok()? {
-            3 => Version::V31,
-            4 => Version::V311,
-            _ => Version::V5,
-        };
-        let ends = value.u64().ok()?;
-        let ends = (ends != 0).then_some(Millis(ends));
-        let user = value.text().ok()?.into();
-        let (connection, carried, will, waiting) = (None, Carried::default(), None, Vec::new());
-        Some(Self { number, user, version, expiry_s, connection, carried, ends, will, waiting })
+    /// Whether the session's queue should be there.
+    fn has_queue(&self) -> bool {
+        self.carried.subscriptions.iter().any(|(_, one)| one.options.qos > Qos::AtMostOnce)
     }
 
     fn due(&self) -> Option<Millis> {
-        let will = self.will.as_ref().map(|(at, _)| *at);
+        let will = self.will.as_ref().map(|will| will.0);
         [self.ends, will].into_iter().flatten().min()
     }
+}
+
+/// When a will is published whose connection ends now: after its delay, or with the session.
+fn will_at(now: Millis, will: &Will, expiry_s: u32) -> Millis {
+    now.plus(u64::from(will.delay_s.min(expiry_s)) * 1000)
 }
 
 /// When something is over that starts now.
@@ -235,37 +172,45 @@ impl Sessions {
     pub fn new(broker: &Arc<Broker>) -> Self {
         let mut registry = Registry::default();
         let mut by_number: HashMap<u64, Key> = HashMap::new();
-        let (sessions, others): (Vec<_>, Vec<_>) =
-            broker.take_notes(ORIGIN).into_iter().partition(|(key, _)| key.first() == Some(&note::SESSION));
         let now = broker.now();
-        for (key, value) in &sessions {
-            let mut key = Reader::new(&key[1..]);
-            let (Ok(vhost), Ok(client_id)) = (key.text(), key.text()) else { continue };
-            let Some(mut entry) = Entry::read(Reader::new(value)) else { continue };
-            let key: Key = (vhost.into(), client_id.into());
-            entry.ends = entry.ends.or_else(|| after(now, entry.expiry_s));
-            by_number.insert(entry.number, key.clone());
-            registry.due.extend(entry.ends.map(|ends| (ends, key.clone())));
-            registry.entries.insert(key, entry);
-        }
-        let mut orphans = Batch::default();
-        for (key, value) in others {
-            let mut reader = Reader::new(&key[1..]);
-            let of = reader.u64().ok().and_then(|number| by_number.get(&number));
-            let entry = of.and_then(|key| registry.entries.get_mut(key));
-            if entry.and_then(|entry| entry.carried.restore(key[0], &mut reader, &value)).is_none() {
-                orphans.note(ORIGIN, &key, None);
+        let (mut details, mut orphans) = (Vec::new(), Batch::default());
+        for (key, value) in broker.take_notes(ORIGIN) {
+            match notes::read(&key, &value) {
+                Some(Note::Session(of, kept)) => {
+                    by_number.insert(kept.number, of.clone());
+                    registry.entries.insert(of, Entry::of(kept));
+                }
+                Some(Note::Of(number, detail)) => details.push((key, number, detail)),
+                None => orphans.note(ORIGIN, &key, None),
             }
         }
-        for ((vhost, _), entry) in &registry.entries {
-            for filter in entry.carried.shared.keys() {
-                if let Some((group, filter)) = topic::shared(filter) {
-                    let group = (vhost.clone(), message::shared_name(group, filter));
-                    registry.groups.entry(group).or_default().insert(entry.number);
-                }
+        for (key, number, detail) in details {
+            let entry = by_number.get(&number).and_then(|of| registry.entries.get_mut(of));
+            match entry {
+                Some(entry) => entry.restore(detail, now),
+                None => orphans.note(ORIGIN, &key, None),
             }
         }
         broker.apply(&mut orphans);
+        let Registry { entries, due, groups } = &mut registry;
+        for (key, entry) in entries {
+            let (vhost, client_id) = key;
+            entry.ends = entry.ends.or_else(|| after(now, entry.expiry_s));
+            let queue =
+                || broker.operator(vhost).and_then(|operator| broker.queue(&operator, &message::queue_name(client_id)));
+            if entry.has_queue() && queue().is_err() {
+                // Of a session that was about to end only this was gone.
+                entry.ends = Some(now);
+            }
+            due.extend(entry.due().map(|at| (at, key.clone())));
+            for filter in entry.carried.shared.keys() {
+                if let Some((group, filter)) = topic::shared(filter) {
+                    let group = (vhost.clone(), message::shared_name(group, filter));
+                    groups.entry(group).or_default().insert(entry.number);
+                }
+            }
+        }
+        delete_abandoned(broker, groups);
         Self { broker: Arc::clone(broker), registry: Mutex::new(registry), timer: Mutex::default() }
     }
 
@@ -318,19 +263,19 @@ impl Sessions {
             carried: Carried::default(),
             ends: None,
             will: None,
+            has_noted_will: false,
             waiting: Vec::new(),
         };
         entries.insert(key.clone(), entry);
         drop(registry);
         if let Some((entry, will)) = over {
-            self.end(key, entry);
-            will.into_iter().for_each(|(_, will)| self.publish_will(&will));
+            self.end(key, entry, will.map(|will| will.1));
         }
         Some(Claimed { number, carried: None })
     }
 
-    /// Notes down how long a session stays once its connection is gone. Returns when that is safe.
-    pub fn keep(&self, key: &Key, expiry_s: u32) -> Position {
+    /// Notes down how long a session stays once its connection is gone, and the will. Returns when that is safe.
+    pub fn keep(&self, key: &Key, expiry_s: u32, will: Option<&Will>) -> Position {
         let mut batch = Batch::default();
         let mut registry = self.registry.lock();
         let Some(entry) = registry.entries.get_mut(key) else { return Position(0) };
@@ -338,8 +283,9 @@ impl Sessions {
         if expiry_s > 0 {
             entry.note(&mut batch, key);
         } else if was_kept {
-            batch.note(ORIGIN, &note::session(key), None);
+            notes::session(&mut batch, key, None);
         }
+        entry.note_will(&mut batch, will.filter(|_| expiry_s > 0).map(|will| (None, will)));
         drop(registry);
         if batch.is_empty() { Position(0) } else { self.broker.apply(&mut batch).position }
     }
@@ -353,57 +299,61 @@ impl Sessions {
         let waiting = std::mem::take(&mut entry.waiting);
         let Leaving { expiry_s, carried, will } = leaving;
         let mut batch = Batch::default();
-        let (mut over, mut publish) = (None, None);
+        entry.carried = carried;
         if expiry_s == 0 {
-            entry.carried = carried;
-            over = entries.remove(key);
-            publish = will;
-        } else {
-            (entry.expiry_s, entry.carried) = (expiry_s, carried);
-            entry.ends = after(now, expiry_s);
-            match will {
-                Some(will) if will.delay_s > 0 => {
-                    entry.will = after(now, will.delay_s.min(expiry_s)).map(|at| (at, will));
-                }
-                will => publish = will,
+            let over = entries.remove(key);
+            drop(registry);
+            if let Some(entry) = over {
+                self.end(key, entry, will);
             }
+        } else {
+            entry.expiry_s = expiry_s;
+            entry.ends = after(now, expiry_s);
+            let is_delayed = will.as_ref().is_some_and(|will| will.delay_s > 0);
+            let (later, at_once) = if is_delayed { (will, None) } else { (None, will) };
+            let later = later.map(|will| Box::new((will_at(now, &will, expiry_s), will)));
+            entry.note_will(&mut batch, later.as_deref().map(|(at, will)| (Some(*at), will)));
+            entry.will = later;
             entry.note(&mut batch, key);
             due.extend(entry.due().map(|at| (at, key.clone())));
-        }
-        drop(registry);
-        if !batch.is_empty() {
+            drop(registry);
+            // What is no longer noted down is published with the same entry of the log.
+            at_once.iter().for_each(|will| will.publish(&self.broker, key, &mut batch));
             self.broker.apply(&mut batch);
         }
-        publish.iter().for_each(|will| self.publish_will(will));
-        over.into_iter().for_each(|entry| self.end(key, entry));
         waiting.into_iter().for_each(Waker::wake);
         let timer = self.timer.lock().take();
         timer.into_iter().for_each(Waker::wake);
     }
 
-    /// Forgets a session: its queue, its part in shared subscriptions, and what was noted of it.
-    fn end(&self, key: &Key, entry: Entry) {
+    /// Forgets a session: its queue, its part in shared subscriptions, and what was noted of it. Its will is published.
+    fn end(&self, key: &Key, mut entry: Entry, will: Option<Will>) {
         let (vhost, client_id) = key;
+        let mut batch = Batch::default();
+        will.iter().for_each(|will| will.publish(&self.broker, key, &mut batch));
+        entry.note_will(&mut batch, None);
         let Entry { number, carried, expiry_s, .. } = entry;
         for filter in carried.shared.keys() {
             self.leave_group(vhost, filter, number);
         }
         if expiry_s == 0 {
+            if !batch.is_empty() {
+                self.broker.apply(&mut batch);
+            }
             return;
         }
         if let Ok(operator) = self.broker.operator(vhost) {
             let _ = self.broker.delete_queue(&operator, &message::queue_name(client_id), DeleteRule::default());
         }
-        let mut batch = Batch::default();
-        batch.note(ORIGIN, &note::session(key), None);
+        notes::session(&mut batch, key, None);
         let filters = carried.subscriptions.iter().map(|(filter, _)| filter);
         for filter in filters.chain(carried.shared.keys().map(|filter| &**filter)) {
-            note_subscription(&mut batch, number, filter, None);
+            notes::subscription(&mut batch, number, filter, None);
         }
-        carried.received.iter().for_each(|packet_id| note_received(&mut batch, number, *packet_id, false));
+        carried.received.iter().for_each(|packet_id| notes::received(&mut batch, number, *packet_id, false));
         let sent =
             carried.promised.values().filter(|(_, qos)| *qos == Qos::ExactlyOnce).map(|(packet_id, _)| packet_id);
-        sent.chain(&carried.released).for_each(|packet_id| note_complete(&mut batch, number, *packet_id));
+        sent.chain(&carried.released).for_each(|packet_id| notes::complete(&mut batch, number, *packet_id));
         self.broker.apply(&mut batch);
     }
 
@@ -436,6 +386,7 @@ impl Sessions {
         let now = self.broker.now();
         let mut registry = self.registry.lock();
         let (mut over, mut wills) = (Vec::new(), Vec::new());
+        let mut batch = Batch::default();
         while let Some((at, key)) = registry.due.first().cloned()
             && at <= now
         {
@@ -443,41 +394,25 @@ impl Sessions {
             let Registry { entries, due, .. } = &mut *registry;
             let Some(entry) = entries.get_mut(&key).filter(|entry| entry.connection.is_none()) else { continue };
             let is_over = entry.ends.is_some_and(|ends| ends <= now);
-            wills.extend(entry.will.take_if(|(at, _)| *at <= now || is_over).map(|(_, will)| will));
+            let will = entry.will.take_if(|will| will.0 <= now || is_over).map(|will| will.1);
             if is_over {
-                over.extend(entries.remove(&key).map(|entry| (key, entry)));
+                over.extend(entries.remove(&key).map(|entry| (key, entry, will)));
             } else {
+                if let Some(will) = will {
+                    entry.note_will(&mut batch, None);
+                    wills.push((key.clone(), will));
+                }
                 due.extend(entry.due().map(|at| (at, key)));
             }
         }
         let next = registry.due.first().map(|(at, _)| *at);
         drop(registry);
-        over.into_iter().for_each(|(key, entry)| self.end(&key, entry));
-        wills.iter().for_each(|will| self.publish_will(will));
-        next
-    }
-
-    /// Publishes a will, if its client may.
-    fn publish_will(&self, will: &Will) {
-        let Will { caller, topic, qos, retain, expiry_s, properties, payload, .. } = will;
-        let keys = topic::keys(topic);
-        let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
-        let Ok(mut route) = self.broker.route(caller, EXCHANGE, &keys, &Published(properties)) else { return };
-        if *retain {
-            route = route.with(&self.broker.retained_queue(caller.vhost.name()));
+        over.into_iter().for_each(|(key, entry, will)| self.end(&key, entry, will));
+        wills.iter().for_each(|(key, will)| will.publish(&self.broker, key, &mut batch));
+        if !batch.is_empty() {
+            self.broker.apply(&mut batch);
         }
-        let body = Body::Borrowed {
-            routing_key: topic,
-            origin: ORIGIN,
-            durable: *qos > Qos::AtMostOnce,
-            priority: None,
-            ttl_ms: expiry_s.map(|seconds| u64::from(seconds) * 1000),
-            properties,
-            payload,
-        };
-        let mut batch = Batch::default();
-        batch.publish(Arc::new(route), body, 0);
-        self.broker.apply(&mut batch);
+        next
     }
 
     /// Sessions with a connection, and sessions without.
@@ -488,50 +423,15 @@ impl Sessions {
     }
 }
 
-impl Will {
-    /// The properties of a will as they are stored.
-    pub fn stored(qos: Qos, retain: bool, number: u64, forwarded: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + forwarded.len());
-        bytes.extend_from_slice(&Stored::head(qos, retain, number));
-        bytes.extend_from_slice(forwarded);
-        bytes
-    }
-}
-
-impl Carried {
-    /// Puts back what was noted.
-    fn restore(&mut self, kind: u8, key: &mut Reader<'_>, value: &[u8]) -> Option<()> {
-        match kind {
-            note::SUBSCRIPTION => {
-                let filter = key.text().ok()?;
-                let (options, id) = value.split_first()?;
-                let options = Options::of_byte(*options, Version::V5).ok()?;
-                let one = Subscription { options, id: u32::from_be_bytes(id.try_into().ok()?) };
-                if topic::shared(filter).is_some() {
-                    self.shared.insert(filter.into(), one);
-                } else {
-                    self.subscriptions.insert(filter, one);
-                }
+/// Deletes the queues of shared subscriptions that no session has any more: their members went with the broker.
+fn delete_abandoned(broker: &Broker, groups: &HashMap<(Name, Name), BTreeSet<u64>>) {
+    for vhost in broker.vhosts() {
+        let queues: Vec<_> = vhost.read().queues().filter(|queue| message::is_shared(queue)).cloned().collect();
+        let Ok(operator) = broker.operator(vhost.name()) else { continue };
+        for queue in queues {
+            if !groups.contains_key(&(vhost.name().clone(), queue.name.clone())) {
+                let _ = broker.delete_queue(&operator, &queue.name, DeleteRule::default());
             }
-            note::RECEIVED => {
-                self.received.insert(packet_id(key)?);
-            }
-            note::SENT if value.is_empty() => {
-                self.released.insert(packet_id(key)?);
-            }
-            note::SENT => {
-                let record = u64::from_be_bytes(value.try_into().ok()?);
-                if record == 0 {
-                    return None;
-                }
-                self.promised.insert(Place::Record(record), (packet_id(key)?, Qos::ExactlyOnce));
-            }
-            _ => return None,
         }
-        Some(())
     }
-}
-
-fn packet_id(key: &mut Reader<'_>) -> Option<u16> {
-    Some(u16::from_be_bytes([key.u8().ok()?, key.u8().ok()?]))
 }

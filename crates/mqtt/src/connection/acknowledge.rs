@@ -5,10 +5,10 @@ use broker::{Millis, Position, Settlement, publish::Batch, session::HangUp};
 use super::{MqttConnection, Phase, settle};
 use crate::{
     mapping::Reason,
+    notes,
     outgoing::OWN,
     packet::{Ack, Note, Qos, Version, kind},
     properties::id,
-    sessions,
     wire::Malformed,
 };
 
@@ -51,7 +51,7 @@ impl MqttConnection {
                 settle(state, batch, one.source, Settlement::Accept, (one.slot, one.record));
             }
             if is_noted {
-                sessions::note_complete(batch, self.number, ack.packet_id);
+                notes::complete(batch, self.number, ack.packet_id);
             }
             return;
         }
@@ -67,7 +67,7 @@ impl MqttConnection {
         settle(state, batch, one.source, Settlement::Accept, (one.slot, one.record));
         if is_noted {
             // Only when this is safe may the client forget the identifier: before, it would take the message for a new one.
-            sessions::note_sent(batch, self.number, ack.packet_id, None);
+            notes::released(batch, self.number, ack.packet_id);
         }
         drop(guard);
         self.pending.push(pubrel);
@@ -82,7 +82,7 @@ impl MqttConnection {
         };
         let pubcomp = super::ack(kind::PUBCOMP, self.version, ack.packet_id, reason);
         if is_known && self.is_persistent() {
-            sessions::note_received(batch, self.number, ack.packet_id, false);
+            notes::received(batch, self.number, ack.packet_id, false);
             return self.pending.push(pubcomp);
         }
         self.apply(batch);
@@ -99,7 +99,7 @@ impl MqttConnection {
         let Some(one) = state.in_flight.remove(&ack.packet_id) else { return };
         self.credit.give(one.counted.into());
         if state.is_persistent && one.source == OWN {
-            sessions::note_complete(batch, self.number, ack.packet_id);
+            notes::complete(batch, self.number, ack.packet_id);
         }
         let attachments: Vec<_> = state.consumers().into_iter().filter_map(|key| state.attachment(key)).collect();
         drop(state);

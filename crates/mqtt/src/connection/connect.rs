@@ -9,8 +9,9 @@ use crate::{
     outgoing::{InFlight, OWN},
     packet::{Connect, Qos, Version, kind},
     properties::{Allowed, Value as Property, id, put, put_section},
-    sessions::{self, Carried, Claimed, Will},
+    sessions::{self, Carried, Claimed, Key},
     topic,
+    will::Will,
     wire::{self, Malformed, Reader},
 };
 
@@ -176,14 +177,14 @@ impl MqttConnection {
             Ok(caller) => {
                 candidate.caller = Some(caller.named(&self.client_id));
                 self.phase = Phase::Claim(candidate);
-                self.claim(now);
+                self.claim();
             }
             Err(refusal) => self.refuse_connect(Reason::of(&refusal), now),
         }
     }
 
     /// Gets the client's session, once nobody else has it.
-    pub(super) fn claim(&mut self, now: Millis) {
+    pub(super) fn claim(&mut self) {
         let (Phase::Claim(candidate), Some(waker)) = (&self.phase, self.waker.clone()) else { return };
         let Some(caller) = candidate.caller.clone() else { return };
         let key = (caller.vhost.name().clone(), self.client_id.clone());
@@ -193,18 +194,16 @@ impl MqttConnection {
         self.caller = Some(caller);
         self.phase_ends = None;
         self.number = claimed.number;
-        let safe = self.sessions.keep(&key, self.expiry_s);
-        self.begin(*candidate, claimed, safe, now);
+        self.begin(*candidate, claimed, &key);
     }
 
     /// Takes the session up.
-    fn begin(&mut self, candidate: Candidate, claimed: Claimed, safe: Position, _now: Millis) {
-        let Some(caller) = self.caller.clone() else { return };
+    fn begin(&mut self, candidate: Candidate, claimed: Claimed, key: &Key) {
         let is_present = claimed.carried.is_some();
         let Carried { subscriptions, shared, received, released, promised } = claimed.carried.unwrap_or_default();
         let connack = self.connack(is_present, &candidate);
         self.will = candidate.will.map(|will| Will {
-            caller: caller.clone(),
+            user: candidate.user,
             properties: Will::stored(will.qos, will.retain, claimed.number, &will.forwarded),
             topic: will.topic,
             qos: will.qos,
@@ -213,6 +212,7 @@ impl MqttConnection {
             delay_s: will.delay_s,
             payload: will.payload,
         });
+        let safe = self.sessions.keep(key, self.expiry_s, self.will.as_ref());
         self.received_ids = received;
         self.credit.set(candidate.receive_maximum.into(), released.len() as u32);
         let without: Vec<Box<str>> = {

@@ -12,9 +12,10 @@ use crate::{
     EXCHANGE, ORIGIN,
     mapping::Reason,
     message::{HEAD_BYTES, Published, Stored, stored_properties},
+    notes,
     packet::{Publish, Qos, Version, kind},
     properties::id,
-    sessions, topic,
+    topic,
     wire::Malformed,
 };
 
@@ -181,7 +182,7 @@ impl MqttConnection {
         if qos == Qos::ExactlyOnce {
             self.received_ids.insert(packet_id);
             if self.is_persistent() {
-                sessions::note_received(batch, self.number, packet_id, true);
+                notes::received(batch, self.number, packet_id, true);
             }
         }
         Ok(())

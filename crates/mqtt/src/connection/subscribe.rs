@@ -14,10 +14,9 @@ use super::{MqttConnection, ack_filters, settle};
 use crate::{
     EXCHANGE,
     mapping::Reason,
-    message,
+    message, notes,
     outgoing::{DIRECT, OWN, Source},
     packet::{Filter, Qos, Subscribe, Unsubscribe, Version, kind},
-    sessions,
     subscriptions::Subscription,
     topic,
 };
@@ -78,7 +77,7 @@ impl MqttConnection {
             self.subscribe_plain(&caller, whole, one).map_err(refused)?
         };
         if self.is_persistent() {
-            sessions::note_subscription(notes, self.number, whole, Some(&one));
+            notes::subscription(notes, self.number, whole, Some(&one));
         }
         Ok(position)
     }
@@ -220,7 +219,8 @@ impl MqttConnection {
         let queue = match self.broker.queue(caller, &name) {
             Ok(queue) => queue,
             Err(_) => {
-                let declaration = QueueDeclaration { durable: self.is_persistent(), ..QueueDeclaration::default() };
+                let arguments = message::shared_arguments();
+                let declaration = QueueDeclaration { durable: true, arguments, ..QueueDeclaration::default() };
                 self.broker.declare_queue(caller, &name, declaration)?.0
             }
         };
@@ -255,7 +255,7 @@ impl MqttConnection {
                 self.unsubscribe_plain(filter)
             };
             if reason == Reason::Success && self.is_persistent() {
-                sessions::note_subscription(&mut notes, self.number, filter, None);
+                notes::subscription(&mut notes, self.number, filter, None);
             }
             reasons.push(reason as u8);
         }
