@@ -20,7 +20,7 @@ use broker::{
     Broker, Credit, Millis, Name, Outlet, Peer, Position, QueueInfo, Reply, Request, Route, Session, SessionId,
     Settlement,
     broker::Caller,
-    publish::{Batch, Published},
+    publish::{Batch, Body, Published},
     session::{HangUp, Intake},
 };
 
@@ -30,12 +30,14 @@ use self::{
     retained::Cursor,
 };
 use crate::{
+    EXCHANGE,
     mapping::Reason,
     notes,
-    outgoing::{DIRECT, InFlight, OWN, Outgoing, Place, State},
+    outgoing::{DIRECT, Done, InFlight, Moved, OWN, Outgoing, Place, State},
     packet::{Packet, Qos, Version, kind},
     properties::put_section,
     sessions::{self, Carried, Leaving, Sessions},
+    traffic::{Counts, Kind as Traffic},
     will::Will,
     wire::{self, Malformed, put_varint},
 };
@@ -142,6 +144,8 @@ pub struct MqttConnection {
     /// Whether a publish waits for memory, disk or the log.
     congested: bool,
     lagging: Option<u64>,
+    /// What came.
+    counts: Counts,
     /// Wakes the connection's own task.
     waker: Option<Waker>,
     received: Millis,
@@ -223,6 +227,7 @@ impl MqttConnection {
             request: None,
             congested: false,
             lagging: None,
+            counts: Counts::default(),
             waker: None,
             received: now,
         }
@@ -235,7 +240,10 @@ impl MqttConnection {
         let mut batch = Batch::default();
         while used < input.len() && !self.paused() {
             match self.step(&input[used..], &heads, &mut batch, now) {
-                Ok(Some(len)) => used += len,
+                Ok(Some(len)) => {
+                    used += len;
+                    self.counts.add(Traffic::PacketsReceived, 1);
+                }
                 Ok(None) => break,
                 Err(malformed) => {
                     self.apply(&mut batch);
@@ -247,6 +255,8 @@ impl MqttConnection {
             }
         }
         self.apply(&mut batch);
+        self.counts.add(Traffic::BytesReceived, used);
+        self.sessions.traffic.add(&mut self.counts);
         if self.finished().is_some() { input.len() } else { used }
     }
 
@@ -283,7 +293,7 @@ impl MqttConnection {
                 self.apply(batch);
                 self.unsubscribe(&unsubscribe);
             }
-            Packet::PingReq => self.outgoing.lock().output.buffer().extend_from_slice(&[kind::PINGRESP << 4, 0]),
+            Packet::PingReq => self.say(&[kind::PINGRESP << 4, 0]),
             Packet::Disconnect(note) => {
                 self.apply(batch);
                 self.disconnect(&note, now)?;
@@ -335,6 +345,13 @@ impl MqttConnection {
         self.tell();
     }
 
+    /// Tells the client something at once.
+    fn say(&self, packet: &[u8]) {
+        let mut outgoing = self.outgoing.lock();
+        outgoing.output.buffer().extend_from_slice(packet);
+        outgoing.counts.add(Traffic::PacketsSent, 1);
+    }
+
     /// Tells the client something once a position is safe. What was to be told before comes before.
     fn respond(&mut self, position: Position, bytes: Vec<u8>) {
         let position = position.max(self.responses.back().map_or(Position(0), |last| last.position));
@@ -351,6 +368,7 @@ impl MqttConnection {
         let mut outgoing = self.outgoing.lock();
         while let Some(response) = self.responses.pop_front_if(|response| response.position <= committed) {
             outgoing.output.buffer().extend_from_slice(&response.bytes);
+            outgoing.counts.add(Traffic::PacketsSent, 1);
             match response.kind {
                 Kind::Message => outgoing.held_back -= 1,
                 Kind::PubAck => self.unanswered -= 1,
@@ -362,15 +380,17 @@ impl MqttConnection {
     /// Settles what needs no acknowledgement, and sends on what had to be written down first.
     fn settle_done(&mut self) {
         for _ in 0..ROUNDS {
-            let (done, unwritten) = {
+            let (done, moved, unwritten) = {
                 let mut state = self.outgoing.lock();
-                (std::mem::take(&mut state.done), std::mem::take(&mut state.unwritten))
+                let moved = std::mem::take(&mut state.moved);
+                (std::mem::take(&mut state.done), moved, std::mem::take(&mut state.unwritten))
             };
-            if done.is_empty() && unwritten.is_empty() {
+            if done.is_empty() && moved.is_empty() && unwritten.is_empty() {
                 return;
             }
-            self.credit.give(done.iter().filter(|one| one.counted).count() as u32);
             let mut batch = Batch::default();
+            let done: Vec<Done> = done.into_iter().chain(self.make_own(moved, &mut batch)).collect();
+            self.credit.give(done.iter().filter(|one| one.counted).count() as u32);
             for one in &done {
                 if let Some(attachment) = self.outgoing.lock().attachment(one.source) {
                     let consumer = Some(attachment.consumer);
@@ -389,6 +409,18 @@ impl MqttConnection {
             self.resume_shared();
         }
         self.waker.iter().for_each(Waker::wake_by_ref);
+    }
+
+    /// Puts messages of shared subscriptions into the session's queue. Returns the deliveries that are settled by that.
+    fn make_own(&self, moved: Vec<Moved>, batch: &mut Batch<'_>) -> Vec<Done> {
+        let own = self.outgoing.lock().source(OWN).map(|source| Arc::clone(&source.queue));
+        let Some(own) = own.filter(|_| !moved.is_empty()) else { return Vec::new() };
+        let route = Arc::new(Route::to(EXCHANGE.into(), own));
+        let publish = |moved: Moved| {
+            batch.publish(Arc::clone(&route), Body::Owned(Arc::new(moved.message)), 0);
+            moved.done
+        };
+        moved.into_iter().map(publish).collect()
     }
 
     /// The receive maximum has room again, which consumers on any queue may use.
@@ -420,8 +452,7 @@ impl MqttConnection {
     /// Says goodbye for a reason.
     fn close(&mut self, reason: Reason, now: Millis) {
         if self.version == Version::V5 {
-            let packet = [kind::DISCONNECT << 4, 2, reason as u8, 0];
-            self.outgoing.lock().output.buffer().extend_from_slice(&packet);
+            self.say(&[kind::DISCONNECT << 4, 2, reason as u8, 0]);
         }
         self.end(true, now);
         self.phase = Phase::Finished(HangUp::Broker);
@@ -447,6 +478,7 @@ impl MqttConnection {
         self.pending.clear();
         self.cursors.clear();
         self.broker.close_session(&caller);
+        self.sessions.traffic.add(&mut self.outgoing.lock().counts);
         let will = self.will.take().filter(|_| with_will);
         let key = (caller.vhost.name().clone(), self.client_id.clone());
         self.sessions.leave(&key, self.number, Leaving { expiry_s: self.expiry_s, carried, will }, now);
@@ -460,6 +492,9 @@ impl MqttConnection {
         let mut carried = Carried { received: std::mem::take(&mut self.received_ids), ..Carried::default() };
         let unwritten = state.unwritten.drain(..).filter_map(|one| one.note);
         let unwritten: BTreeSet<u16> = unwritten.map(|(packet_id, _)| packet_id).collect();
+        for Moved { done, .. } in std::mem::take(&mut state.moved) {
+            settle(state, &mut batch, done.source, Settlement::Requeue, (done.slot, done.record));
+        }
         for done in std::mem::take(&mut state.done) {
             settle(state, &mut batch, done.source, Settlement::Accept, (done.slot, done.record));
         }
@@ -588,6 +623,7 @@ impl Session for MqttConnection {
         }
         self.check_cancelled(now);
         self.settle_done();
+        self.sessions.traffic.add(&mut self.outgoing.lock().counts);
         self.send_retained(waker);
         if !self.responses.is_empty() {
             self.broker.log().wake_when_committed(waker);

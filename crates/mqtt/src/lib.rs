@@ -16,7 +16,9 @@ pub mod packet;
 pub mod properties;
 pub mod sessions;
 pub mod subscriptions;
+pub mod sys;
 pub mod topic;
+pub mod traffic;
 pub mod will;
 pub mod wire;
 

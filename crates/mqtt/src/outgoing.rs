@@ -8,8 +8,8 @@ use std::{
 };
 
 use broker::{
-    Attachment, Broker, ConsumerId, ConsumerKey, Delivery, MessageView, Outlet, Output, Position, Pressure, QueueInfo,
-    Table, limits, outlet::Chunks,
+    Attachment, Broker, ConsumerId, ConsumerKey, Delivery, Message, MessageView, Outlet, Output, Position, Pressure,
+    QueueInfo, Table, limits, outlet::Chunks,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -19,6 +19,8 @@ use crate::{
     packet::{Qos, Version, kind},
     properties::{Value as Property, id, put, section_len},
     subscriptions::{Interest, Subscription, Subscriptions},
+    topic,
+    traffic::{Counts, Kind},
     wire::{put_text, put_varint, varint_len},
 };
 
@@ -69,12 +71,14 @@ pub struct State {
     pub last_id: u16,
     /// Deliveries that are to be settled though the client has not acknowledged them.
     pub done: Vec<Done>,
+    /// Deliveries of shared subscriptions that become the session's own before they are sent.
+    pub moved: Vec<Moved>,
     /// Publishes that are to be written down before they are sent, and those behind them.
     pub unwritten: VecDeque<Unwritten>,
     /// How many of these have not been sent, wherever they are by now.
     pub held_back: usize,
-    /// Messages that were dropped because the client is slow.
-    pub dropped: u64,
+    /// What was sent.
+    pub counts: Counts,
     /// Consumers that got no more because the client is slow.
     pub pressed: Vec<ConsumerKey>,
     /// Consumers whose queue is gone.
@@ -92,6 +96,13 @@ pub struct Source {
     pub consumer: Option<ConsumerId>,
     /// The shared subscription, with its whole filter.
     pub shared: Option<(Box<str>, Subscription)>,
+}
+
+impl Source {
+    /// Whether it is the queue of a shared subscription that the client has ended, though not all has arrived.
+    fn is_leaving(&self, key: ConsumerKey) -> bool {
+        key != OWN && self.shared.is_none()
+    }
 }
 
 /// A message's place in the session's own queue: its record if it has one, else its slot.
@@ -131,6 +142,16 @@ pub struct Done {
     pub record: Position,
     /// Whether it counts against the client's receive maximum.
     pub counted: bool,
+}
+
+/// A message of a shared subscription that is to come exactly once: from now on it is for this session alone, also if its
+/// connection is lost (MQTT-4.8.2-4, MQTT-4.8.2-5).
+#[derive(Debug)]
+pub struct Moved {
+    /// The delivery.
+    pub done: Done,
+    /// As it goes into the session's own queue.
+    pub message: Message,
 }
 
 /// A publish that is to be written down before it is sent, or that comes behind such a one.
@@ -175,9 +196,10 @@ impl Outgoing {
             promised: BTreeMap::new(),
             last_id: 0,
             done: Vec::new(),
+            moved: Vec::new(),
             unwritten: VecDeque::new(),
             held_back: 0,
-            dropped: 0,
+            counts: Counts::default(),
             pressed: Vec::new(),
             cancelled: Vec::new(),
             is_taken_over: false,
@@ -244,8 +266,20 @@ impl State {
 
     /// All consumers of queues.
     pub fn consumers(&self) -> Vec<ConsumerKey> {
-        let keys = self.sources.iter().enumerate().filter(|(_, source)| source.is_some());
-        keys.map(|(index, _)| ConsumerKey(index as u64 + OWN.0)).collect()
+        let keys = (0..self.sources.len()).map(|index| ConsumerKey(index as u64 + OWN.0));
+        let is_one = |key: &ConsumerKey| self.source(*key).is_some_and(|source| !source.is_leaving(*key));
+        keys.filter(is_one).collect()
+    }
+
+    /// Forgets sources that were left, and of which nothing is under way any more.
+    pub fn forget_left(&mut self) {
+        for index in 1..self.sources.len() {
+            let key = ConsumerKey(index as u64 + OWN.0);
+            let is_leaving = self.source(key).is_some_and(|source| source.is_leaving(key));
+            if is_leaving && self.in_flight.values().all(|one| one.source != key) {
+                self.sources[index] = None;
+            }
+        }
     }
 
     /// The consumer of a shared subscription, by its whole filter.
@@ -278,7 +312,13 @@ impl State {
     fn interest(&self, key: ConsumerKey, topic: &str, stored: &Stored<'_>) -> Option<Interest> {
         let is_own = stored.publisher == self.number;
         if let Some(filter) = stored.only_for {
-            return self.subscriptions.get(filter).map(Interest::of);
+            if topic::shared(filter).is_none() {
+                return self.subscriptions.get(filter).map(Interest::of);
+            }
+            let source = self.shared(filter).and_then(|key| self.source(key));
+            let one = source.and_then(|source| source.shared.as_ref()).map(|(_, one)| Interest::of(one));
+            // Nobody else gets it, so that it comes even if the subscription is over.
+            return Some(one.unwrap_or(Interest { qos: stored.qos, ..Interest::default() }));
         }
         if key.0 >= SHARED {
             let (_, subscription) = self.source(key)?.shared.as_ref()?;
@@ -317,6 +357,9 @@ impl State {
         if let Some((alias, false)) = alias {
             self.aliases.insert(topic.into(), alias);
         }
+        self.counts.add(Kind::PacketsSent, 1);
+        self.counts.add(Kind::PublishesSent, 1);
+        self.counts.add(Kind::PayloadSent, payload_len);
         let out = into.unwrap_or(self.output.buffer());
         out.push(kind::PUBLISH << 4 | u8::from(dup) << 3 | (qos as u8) << 1 | u8::from(retain));
         put_varint(out, len);
@@ -385,18 +428,23 @@ impl State {
         let done = Done { source: consumer, slot, record, counted };
         let (forwarded, stored) = self.forwarded(message);
         let topic = message::topic_of(message);
-        let interest = topic.as_ref().and_then(|topic| self.interest(consumer, topic, &stored));
+        let place = if record == Position(0) { Place::Slot(slot) } else { Place::Record(record.0) };
+        let promised = if consumer == OWN { self.promised.remove(&place) } else { None };
+        // What has been sent once is sent to its end, whatever became of the subscription (MQTT-3.10.4-5).
+        let again = || promised.map(|(_, qos)| Interest { qos, ..Interest::default() });
+        let interest = topic.as_ref().and_then(|topic| self.interest(consumer, topic, &stored).or_else(again));
         let (Some(topic), Some(interest)) = (topic, interest) else {
             self.done.extend(is_held.then_some(done));
             return;
         };
         if !is_held && self.output.len() > DROP_ABOVE {
-            self.dropped += 1;
+            self.counts.add(Kind::PublishesDropped, 1);
             return;
         }
-        let place = if record == Position(0) { Place::Slot(slot) } else { Place::Record(record.0) };
-        let promised = if consumer == OWN { self.promised.remove(&place) } else { None };
         let qos = promised.map_or(stored.qos.min(interest.qos), |(_, qos)| qos);
+        if qos == Qos::ExactlyOnce && consumer.0 >= SHARED {
+            return self.take_over(done, message, &stored);
+        }
         let packet_id = match (qos, promised) {
             (Qos::AtMostOnce, _) => Some(0),
             (_, Some((id, _))) => Some(id),
@@ -408,7 +456,10 @@ impl State {
             topic: &topic,
             qos,
             dup: promised.is_some(),
-            retain: stored.only_for.is_some() || (stored.retain && interest.retain_as_published),
+            retain: match stored.only_for {
+                Some(filter) => topic::shared(filter).is_none(),
+                None => stored.retain && interest.retain_as_published,
+            },
             packet_id,
             ids: &interest.ids,
             expiry: self.expiry(message),
@@ -441,6 +492,15 @@ impl State {
         }
     }
 
+    /// Has a message of a shared subscription become the session's own.
+    fn take_over(&mut self, done: Done, message: &MessageView<'_>, stored: &Stored<'_>) {
+        let Some((filter, _)) = self.source(done.source).and_then(|source| source.shared.as_ref()) else { return };
+        let properties = Stored { only_for: Some(filter), ..*stored }.bytes();
+        let view = MessageView { properties: &properties, origin: ORIGIN, ..*message };
+        let message = Message::copy_of(&view);
+        self.moved.push(Moved { done, message });
+    }
+
     /// Bytes that wait, to be sent or to be written down.
     fn pending(&self) -> usize {
         self.output.len() + self.unwritten.iter().map(|one| one.packet.len()).sum::<usize>()
@@ -471,7 +531,10 @@ impl Outlet for Outgoing {
     }
 
     fn drain(&self, chunks: &mut Chunks, waker: &Waker) -> bool {
-        self.state.lock().output.drain(chunks, waker)
+        let mut state = self.state.lock();
+        let len = state.output.len();
+        state.counts.add(Kind::BytesSent, len);
+        state.output.drain(chunks, waker)
     }
 
     fn pending_bytes(&self) -> usize {

@@ -18,7 +18,9 @@ use crate::{
     outgoing::{Outgoing, Place},
     packet::{Qos, Version},
     subscriptions::{Subscription, Subscriptions},
+    sys::{self, Census, Sys},
     topic,
+    traffic::Totals,
     will::Will,
 };
 
@@ -89,6 +91,9 @@ struct Registry {
     due: BTreeSet<(Millis, Key)>,
     /// Members of shared subscriptions, by vhost and queue.
     groups: HashMap<(Name, Name), BTreeSet<u64>>,
+    connected: usize,
+    connected_max: usize,
+    expired: u64,
 }
 
 /// All sessions of all vhosts.
@@ -96,6 +101,9 @@ struct Registry {
 pub struct Sessions {
     broker: Arc<Broker>,
     registry: Mutex<Registry>,
+    /// What came and went by all connections.
+    pub traffic: Totals,
+    sys: Mutex<Sys>,
     /// Woken when something becomes due sooner.
     timer: Mutex<Option<Waker>>,
 }
@@ -169,7 +177,8 @@ fn after(now: Millis, seconds: u32) -> Option<Millis> {
 
 impl Sessions {
     /// The sessions that an earlier run of the broker left. Those that had a connection then have lost it now.
-    pub fn new(broker: &Arc<Broker>) -> Self {
+    /// There are `$SYS` topics if their interval is not 0.
+    pub fn new(broker: &Arc<Broker>, sys_interval_ms: u64) -> Self {
         let mut registry = Registry::default();
         let mut by_number: HashMap<u64, Key> = HashMap::new();
         let now = broker.now();
@@ -192,7 +201,7 @@ impl Sessions {
             }
         }
         broker.apply(&mut orphans);
-        let Registry { entries, due, groups } = &mut registry;
+        let Registry { entries, due, groups, .. } = &mut registry;
         for (key, entry) in entries {
             let (vhost, client_id) = key;
             entry.ends = entry.ends.or_else(|| after(now, entry.expiry_s));
@@ -211,7 +220,13 @@ impl Sessions {
             }
         }
         delete_abandoned(broker, groups);
-        Self { broker: Arc::clone(broker), registry: Mutex::new(registry), timer: Mutex::default() }
+        Self {
+            broker: Arc::clone(broker),
+            registry: Mutex::new(registry),
+            traffic: Totals::default(),
+            sys: Mutex::new(Sys::new(now, sys_interval_ms)),
+            timer: Mutex::default(),
+        }
     }
 
     /// Gives a connection the session with its client identifier, or a new one. If another connection has it, that one is
@@ -226,7 +241,7 @@ impl Sessions {
         waker: &Waker,
     ) -> Option<Claimed> {
         let mut registry = self.registry.lock();
-        let Registry { entries, due, .. } = &mut *registry;
+        let Registry { entries, due, connected, connected_max, .. } = &mut *registry;
         let found = entries.get_mut(key);
         if let Some(entry) = &found
             && let Some(connection) = entry.connection.clone()
@@ -238,6 +253,8 @@ impl Sessions {
             connection.take_over().into_iter().for_each(Waker::wake);
             return None;
         }
+        *connected += 1;
+        *connected_max = *connected.max(connected_max);
         let mut over = None;
         if let Some(entry) = found {
             if let Some(at) = entry.due() {
@@ -293,9 +310,11 @@ impl Sessions {
     /// A connection is gone, or goes because another one takes the session over.
     pub fn leave(&self, key: &Key, number: u64, leaving: Leaving, now: Millis) {
         let mut registry = self.registry.lock();
-        let Registry { entries, due, .. } = &mut *registry;
+        let Registry { entries, due, connected, .. } = &mut *registry;
         let Some(entry) = entries.get_mut(key).filter(|entry| entry.number == number) else { return };
         entry.connection = None;
+        *connected -= 1;
+        self.sys.lock().forget(number);
         let waiting = std::mem::take(&mut entry.waiting);
         let Leaving { expiry_s, carried, will } = leaving;
         let mut batch = Batch::default();
@@ -391,11 +410,12 @@ impl Sessions {
             && at <= now
         {
             registry.due.pop_first();
-            let Registry { entries, due, .. } = &mut *registry;
+            let Registry { entries, due, expired, .. } = &mut *registry;
             let Some(entry) = entries.get_mut(&key).filter(|entry| entry.connection.is_none()) else { continue };
             let is_over = entry.ends.is_some_and(|ends| ends <= now);
             let will = entry.will.take_if(|will| will.0 <= now || is_over).map(|will| will.1);
             if is_over {
+                *expired += 1;
                 over.extend(entries.remove(&key).map(|entry| (key, entry, will)));
             } else {
                 if let Some(will) = will {
@@ -412,14 +432,56 @@ impl Sessions {
         if !batch.is_empty() {
             self.broker.apply(&mut batch);
         }
+        [next, self.look_after_sys(now)].into_iter().flatten().min()
+    }
+
+    /// A connection wants to be told of `$SYS` topics.
+    pub fn watch_sys(&self, number: u64, outgoing: &Arc<Outgoing>) {
+        self.sys.lock().watch(number, outgoing);
+    }
+
+    /// The `$SYS` topics as they are.
+    pub fn sys_values(&self) -> BTreeMap<String, String> {
+        let census = self.census();
+        self.sys.lock().values(self.broker.now(), &self.traffic, &census)
+    }
+
+    /// Tells of `$SYS` topics when it is time to. Returns when it is again.
+    fn look_after_sys(&self, now: Millis) -> Option<Millis> {
+        let mut sys = self.sys.lock();
+        let due = sys.due()?;
+        if due > now {
+            return Some(due);
+        }
+        sys.keep_up(now, &self.traffic);
+        let (next, watching) = (sys.due(), sys.watching());
+        drop(sys);
+        if !watching.is_empty() {
+            let census = self.census();
+            let changed = self.sys.lock().changes(now, &self.traffic, &census);
+            watching.iter().for_each(|outgoing| sys::send(outgoing, &changed, now, None));
+        }
         next
     }
 
-    /// Sessions with a connection, and sessions without.
-    pub fn counts(&self) -> (usize, usize) {
+    /// What the sessions come to.
+    pub fn census(&self) -> Census {
         let registry = self.registry.lock();
-        let connected = registry.entries.values().filter(|entry| entry.connection.is_some()).count();
-        (connected, registry.entries.len() - connected)
+        let mut census = Census {
+            connected: registry.connected,
+            disconnected: registry.entries.len() - registry.connected,
+            connected_max: registry.connected_max,
+            expired: registry.expired,
+            shared_subscriptions: registry.groups.values().map(BTreeSet::len).sum(),
+            ..Census::default()
+        };
+        let without = registry.entries.values().map(|entry| entry.carried.subscriptions.len()).sum::<usize>();
+        let connections: Vec<_> = registry.entries.values().filter_map(|entry| entry.connection.clone()).collect();
+        drop(registry);
+        let with = connections.iter().map(|connection| connection.lock().subscriptions.len()).sum::<usize>();
+        census.subscriptions = without + with + census.shared_subscriptions;
+        census.retained = self.broker.vhosts().iter().map(|vhost| self.broker.retained_count(vhost.name())).sum();
+        census
     }
 }
 

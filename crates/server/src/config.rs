@@ -92,6 +92,8 @@ pub struct Mqtt {
     pub session_expiry_s_max: u32,
     /// Whether who publishes what he must not is disconnected.
     pub disconnect_on_unauthorized: bool,
+    /// Seconds between changes of `$SYS` topics; 0 for none.
+    pub sys_interval_s: u64,
 }
 
 /// What all WebSocket listeners have in common.
@@ -294,6 +296,7 @@ impl Default for Mqtt {
             topic_alias_maximum: settings.topic_alias_maximum,
             session_expiry_s_max: settings.session_expiry_s_max,
             disconnect_on_unauthorized: settings.disconnects_unauthorized,
+            sys_interval_s: 10,
         }
     }
 }
@@ -382,6 +385,7 @@ const KEYS: [(&str, &[&str]); 8] = [
             "topic_alias_maximum",
             "session_expiry_s_max",
             "disconnect_on_unauthorized",
+            "sys_interval_s",
         ],
     ),
     ("websocket", &["tls_port", "origins"]),

@@ -102,7 +102,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         session_expiry_s_max: settings.session_expiry_s_max,
         disconnects_unauthorized: settings.disconnect_on_unauthorized,
     });
-    let sessions = Arc::new(mqtt::Sessions::new(&broker));
+    let sessions = Arc::new(mqtt::Sessions::new(&broker, settings.sys_interval_s.saturating_mul(1000)));
     let server = Arc::new(Server {
         authenticator: Authenticator::new(Arc::clone(&broker), config.loopback_users.clone())?,
         broker,

@@ -7,6 +7,7 @@ import mqtt.publishing
 import mqtt.retained
 import mqtt.sessions
 import mqtt.subscribing
+import mqtt.sys_topics
 import mqtt.websocket
 import mqtt.wills
 import mqtt.late  # it begins what waits for time

@@ -10,7 +10,9 @@ use crate::{
     packet::{Connect, Qos, Version, kind},
     properties::{Allowed, Value as Property, id, put, put_section},
     sessions::{self, Carried, Claimed, Key},
+    sys::Sys,
     topic,
+    traffic::Kind as Traffic,
     will::Will,
     wire::{self, Malformed, Reader},
 };
@@ -158,7 +160,7 @@ impl MqttConnection {
         let is_unsaid = matches!(reason, Reason::MalformedPacket | Reason::ProtocolError | Reason::TopicNameInvalid);
         let is_silent = is_unsaid && self.version != Version::V5;
         if !is_silent {
-            self.outgoing.lock().output.buffer().extend_from_slice(&packet(kind::CONNACK << 4, &body));
+            self.say(&packet(kind::CONNACK << 4, &body));
         }
         self.phase = Phase::Finished(HangUp::Broker);
         self.phase_ends = Some(now.plus(CLOSE_MS));
@@ -239,6 +241,11 @@ impl MqttConnection {
             state.subscriptions = subscriptions;
             without
         };
+        self.counts.add(Traffic::Connections, 1);
+        let watches = self.outgoing.lock().subscriptions.iter().any(|(filter, _)| Sys::has(filter));
+        if watches {
+            self.sessions.watch_sys(self.number, &self.outgoing);
+        }
         // Nothing may come before CONNACK: so far nobody sends anything here.
         self.respond(safe, connack);
         for packet_id in released {
@@ -262,7 +269,9 @@ impl MqttConnection {
         }
         for (whole, one) in opening.shared {
             let Some((group, filter)) = topic::shared(&whole) else { continue };
-            if let Ok(queue) = self.broker.queue(&caller, &message::shared_name(group, filter)) {
+            let queue = self.broker.queue(&caller, &message::shared_name(group, filter));
+            let has_own = one.options.qos < Qos::ExactlyOnce || self.open_own(&caller).is_ok();
+            if let (Ok(queue), true) = (queue, has_own) {
                 let _ = self.attach_shared(&caller, &whole, queue, one);
             }
         }

@@ -16,6 +16,7 @@ use crate::{
     packet::{Publish, Qos, Version, kind},
     properties::id,
     topic,
+    traffic::Kind as Traffic,
     wire::Malformed,
 };
 
@@ -130,6 +131,8 @@ impl MqttConnection {
         if payload.len() as u64 > self.broker.settings.message_bytes_max {
             return Err(Malformed { reason: Reason::PacketTooLarge, problem: "the message is larger than is allowed" });
         }
+        self.counts.add(Traffic::PublishesReceived, 1);
+        self.counts.add(Traffic::PayloadReceived, payload.len());
         let topic = self.resolve(publish)?;
         let is_known = self.received_ids.contains(&packet_id);
         if qos > Qos::AtMostOnce && !is_known {

@@ -13,6 +13,7 @@ use crate::{
     message::{self, Stored},
     packet::Qos,
     subscriptions::Subscription,
+    sys::{self, Sys},
     topic,
 };
 
@@ -32,6 +33,9 @@ impl MqttConnection {
     /// Has a subscription get what is retained.
     pub(super) fn want_retained(&mut self, filter: &str, subscription: Subscription) {
         self.cursors.retain(|cursor| *cursor.filter != *filter);
+        if Sys::has(filter) {
+            return sys::send(&self.outgoing, &self.sessions.sys_values(), self.broker.now(), Some(filter));
+        }
         self.cursors.push_back(Cursor { filter: filter.into(), subscription, behind: None });
     }
 

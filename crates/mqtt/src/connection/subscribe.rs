@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use broker::{
     BindingRequest, Consumer, ConsumerKey, DURABLE_ONLY, End, Millis, Name, Outlet, Position, QueueDeclaration,
-    QueueInfo, Refusal, Settlement, Start, Table, Value, broker::Caller, publish::Batch,
+    QueueInfo, Refusal, Start, Table, Value, broker::Caller, publish::Batch,
 };
 
-use super::{MqttConnection, ack_filters, settle};
+use super::{MqttConnection, ack_filters};
 use crate::{
     EXCHANGE,
     mapping::Reason,
@@ -18,6 +18,7 @@ use crate::{
     outgoing::{DIRECT, OWN, Source},
     packet::{Filter, Qos, Subscribe, Unsubscribe, Version, kind},
     subscriptions::Subscription,
+    sys::Sys,
     topic,
 };
 
@@ -94,6 +95,9 @@ impl MqttConnection {
         if by_queue_before == Some(!by_queue) {
             self.unbind(caller, &self.plain_name(!by_queue), filter);
         }
+        if Sys::has(filter) {
+            self.sessions.watch_sys(self.number, &self.outgoing);
+        }
         if one.options.retain_handling == 0 || (one.options.retain_handling == 1 && before.is_none()) {
             self.want_retained(filter, one);
         }
@@ -133,7 +137,7 @@ impl MqttConnection {
     }
 
     /// Makes the session's queue, if it is not there, and consumes from it.
-    fn open_own(&mut self, caller: &Caller) -> Result<(), Refusal> {
+    pub(super) fn open_own(&mut self, caller: &Caller) -> Result<(), Refusal> {
         if self.outgoing.lock().source(OWN).is_some() {
             return Ok(());
         }
@@ -212,6 +216,10 @@ impl MqttConnection {
             }
             known
         };
+        if one.options.qos == Qos::ExactlyOnce {
+            // By it comes what nobody else of the group may get any more.
+            self.open_own(caller)?;
+        }
         if known.is_some() {
             return Ok(Position(0));
         }
@@ -238,7 +246,11 @@ impl MqttConnection {
         one: Subscription,
     ) -> Result<(), Refusal> {
         let source = Source { queue: Arc::clone(&queue), consumer: None, shared: Some((whole.into(), one)) };
-        let key = self.outgoing.lock().add_shared(source);
+        let key = {
+            let mut state = self.outgoing.lock();
+            state.forget_left();
+            state.add_shared(source)
+        };
         self.attach(caller, key, &queue)?;
         self.sessions.join_group(caller.vhost.name(), &queue.name, self.number);
         Ok(())
@@ -285,25 +297,14 @@ impl MqttConnection {
             (key, state.attachment(key))
         };
         attachment.iter().for_each(|attachment| self.broker.cancel(&caller, attachment));
-        // What the client has not acknowledged goes to somebody else.
-        let mut batch = Batch::default();
+        // What has been sent is sent to its end (MQTT-3.10.4-5).
+        self.settle_done();
         {
-            let mut guard = self.outgoing.lock();
-            let state = &mut *guard;
-            let (mine, others) =
-                std::mem::take(&mut state.in_flight).into_iter().partition(|(_, one)| one.source == key);
-            state.in_flight = others;
-            let mine: Vec<_> = Vec::from_iter::<std::collections::BTreeMap<_, _>>(mine);
-            for (_, one) in &mine {
-                self.credit.give(one.counted.into());
-                if !one.released {
-                    settle(state, &mut batch, key, Settlement::Requeue, (one.slot, one.record));
-                }
+            let mut state = self.outgoing.lock();
+            if let Some(source) = state.source_mut(key) {
+                source.shared = None;
             }
-            state.remove_source(key);
-        }
-        if !batch.is_empty() {
-            self.broker.apply(&mut batch);
+            state.forget_left();
         }
         self.sessions.leave_group(caller.vhost.name(), whole, self.number);
         Reason::Success
