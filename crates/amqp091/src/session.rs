@@ -535,7 +535,7 @@ impl Session for AmqpSession {
 
     fn reply(&mut self, reply: Reply, now: Millis) {
         self.request = None;
-        let Reply::Login(login) = reply;
+        let Reply::Login(login) = reply else { return };
         self.logged_in(login, now);
     }
 

@@ -38,7 +38,7 @@ pub use crate::{
     queue::{Consumer, ConsumerId, Credit, Filter, RetainedPage, Settlement, Start},
     refusal::{Refusal, Resource},
     selector::Selector,
-    session::{Credentials, Login, Millis, Peer, Reply, Request, Session, SessionId},
+    session::{Credentials, Login, Millis, Peer, Reply, Request, SaslOutcome, SaslResponse, Session, SessionId},
     topology::{
         Binding, DURABLE_ONLY, Destination, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo,
         QueueKind, QueueType, Vhost,

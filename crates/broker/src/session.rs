@@ -67,6 +67,8 @@ impl fmt::Debug for Credentials {
 pub enum Request {
     /// To have credentials checked; answered by [`Reply::Login`].
     Authenticate(Credentials),
+    /// To have a client answered that logs in by SCRAM-SHA-256; answered by [`Reply::Sasl`].
+    Sasl(SaslResponse),
     /// Nothing new: the last one is being answered.
     Pending,
 }
@@ -80,11 +82,44 @@ pub enum Login {
     Refused,
 }
 
+/// What a client says in a login of several steps (RFC 4422).
+#[derive(Clone, PartialEq, Eq)]
+pub enum SaslResponse {
+    /// At first.
+    First(Vec<u8>),
+    /// To the last challenge.
+    Next(Vec<u8>),
+}
+
+impl fmt::Debug for SaslResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SaslResponse")
+    }
+}
+
+/// What comes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SaslOutcome {
+    /// The client is to answer this.
+    Challenge(Vec<u8>),
+    /// It is this user.
+    Accepted {
+        /// The user.
+        user: Name,
+        /// What shows the client that it has come to the right broker.
+        proof: Vec<u8>,
+    },
+    /// It is not.
+    Refused,
+}
+
 /// The answer to a [`Request`].
 #[derive(Debug)]
 pub enum Reply {
     /// The answer to [`Request::Authenticate`].
     Login(Login),
+    /// The answer to [`Request::Sasl`].
+    Sasl(SaslOutcome),
 }
 
 /// Whether a session wants more input.

@@ -5,6 +5,7 @@
 //! it is safe waits in a queue of responses.
 
 mod acknowledge;
+mod auth;
 mod connect;
 mod publish;
 mod retained;
@@ -25,6 +26,7 @@ use broker::{
 };
 
 use self::{
+    auth::Auth,
     connect::{Candidate, Opening},
     publish::Told,
     retained::Cursor,
@@ -116,6 +118,7 @@ pub struct MqttConnection {
     /// Seconds that the session stays after the connection.
     expiry_s: u32,
     will: Option<Will>,
+    auth: Auth,
     keep_alive_ms: u64,
     packet_max: usize,
     /// The client's receive maximum, and what of it is used.
@@ -159,6 +162,8 @@ enum Phase {
     Connect,
     /// Waits for who checks credentials.
     Login(Box<Candidate>),
+    /// Waits for the client to prove who it is.
+    Challenge(Box<Candidate>),
     /// Waits for the session, which another connection has.
     Claim(Box<Candidate>),
     Open,
@@ -210,6 +215,7 @@ impl MqttConnection {
             number: 0,
             expiry_s: 0,
             will: None,
+            auth: Auth::default(),
             keep_alive_ms: 0,
             packet_max: usize::try_from(packet_max).unwrap_or(usize::MAX),
             credit: Arc::default(),
@@ -268,13 +274,20 @@ impl MqttConnection {
         batch: &mut Batch<'i>,
         now: Millis,
     ) -> Result<Option<usize>, Malformed> {
-        match self.phase {
+        let len_max = match self.phase {
             Phase::Connect => return self.connect_packet(input, now),
-            Phase::Open => {}
+            Phase::Challenge(_) => CONNECT_BYTES,
+            Phase::Open => self.packet_max,
             Phase::Login(_) | Phase::Claim(_) | Phase::Finished(_) => return Ok(Some(input.len())),
+        };
+        let Some(frame) = wire::frame(input, len_max)? else { return Ok(None) };
+        let packet = Packet::read(&frame, self.version)?;
+        if let Phase::Challenge(_) = self.phase
+            && !matches!(packet, Packet::Auth(_) | Packet::Disconnect(_))
+        {
+            return Err(Malformed::protocol("the client has not proved yet who it is"));
         }
-        let Some(frame) = wire::frame(input, self.packet_max)? else { return Ok(None) };
-        match Packet::read(&frame, self.version)? {
+        match packet {
             Packet::Publish(publish) => {
                 if self.must_wait() {
                     return Ok(None);
@@ -298,8 +311,9 @@ impl MqttConnection {
                 self.apply(batch);
                 self.disconnect(&note, now)?;
             }
-            Packet::Auth(_) => {
-                return Err(Malformed::protocol("no authentication is under way"));
+            Packet::Auth(note) => {
+                self.apply(batch);
+                self.auth(&note)?;
             }
         }
         Ok(Some(frame.len))
@@ -443,7 +457,7 @@ impl MqttConnection {
     /// A packet could not be right: the client is told, if its version can be, and let go.
     fn refuse(&mut self, malformed: Malformed, now: Millis) {
         self.problem = Some(malformed.problem);
-        if let Phase::Connect = self.phase {
+        if let Phase::Connect | Phase::Challenge(_) = self.phase {
             return self.refuse_connect(malformed.reason, now);
         }
         self.close(malformed.reason, now);
@@ -531,7 +545,7 @@ impl MqttConnection {
 
     fn paused(&self) -> bool {
         let waits = self.congested || self.request.is_some() || self.opening.is_some();
-        waits || !matches!(self.phase, Phase::Connect | Phase::Open) || self.finished().is_some()
+        waits || !matches!(self.phase, Phase::Connect | Phase::Challenge(_) | Phase::Open) || self.finished().is_some()
     }
 
     /// The session's queue, or that of a shared subscription, was deleted: without it the session is not what the client
@@ -690,8 +704,10 @@ impl Session for MqttConnection {
 
     fn reply(&mut self, reply: Reply, now: Millis) {
         self.request = None;
-        let Reply::Login(login) = reply;
-        self.logged_in(login, now);
+        match reply {
+            Reply::Login(login) => self.logged_in(login, now),
+            Reply::Sasl(outcome) => self.answer_auth(outcome, now),
+        }
     }
 
     fn shut_down(&mut self, now: Millis) {

@@ -1,5 +1,5 @@
 //! Passwords: hashed with argon2id, checked once and then remembered by a keyed digest, so that many connections of one
-//! user cost little. RabbitMQ's own hashes are accepted as they are.
+//! user cost little. RabbitMQ's own hashes are accepted as they are, and so are the keys of SCRAM-SHA-256.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -9,9 +9,11 @@ use argon2::{
     password_hash::{PasswordHash, PasswordHasher, SaltString},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use broker::{Broker, Credentials, Login};
+use broker::{Broker, Credentials, Login, SaslOutcome, SaslResponse};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256, Sha512};
+
+use crate::scram;
 
 /// Users remembered at most.
 const REMEMBERED_MAX: usize = 10_000;
@@ -37,14 +39,7 @@ impl Authenticator {
     /// The outcome, if it can be told without work: by memory, or because there is nothing to check.
     pub fn quick(&self, credentials: &Credentials, peer: IpAddr) -> Option<Login> {
         let user = credentials.user().as_str();
-        let Some(hash) = self.broker.identity.password_hash(user) else {
-            tracing::warn!(user, %peer, "login refused: no such user");
-            return Some(Login::Refused);
-        };
-        if !peer.is_loopback() && self.loopback_users.iter().any(|name| name == user) {
-            tracing::warn!(user, %peer, "login refused: this user may only connect from this machine");
-            return Some(Login::Refused);
-        }
+        let Some(hash) = self.hash_of(user, peer) else { return Some(Login::Refused) };
         match credentials {
             Credentials::Certificate { .. } => Some(Login::Accepted),
             Credentials::Password { password, .. } => {
@@ -54,6 +49,54 @@ impl Authenticator {
                 known.then_some(Login::Accepted)
             }
         }
+    }
+
+    /// The hash of a user's password, if there is such a user and he may connect from there.
+    fn hash_of(&self, user: &str, peer: IpAddr) -> Option<String> {
+        let Some(hash) = self.broker.identity.password_hash(user) else {
+            tracing::warn!(user, %peer, "login refused: no such user");
+            return None;
+        };
+        if !peer.is_loopback() && self.loopback_users.iter().any(|name| name == user) {
+            tracing::warn!(user, %peer, "login refused: this user may only connect from this machine");
+            return None;
+        }
+        Some(hash)
+    }
+
+    /// Answers what a client says in a login of several steps, of which `exchange` keeps what was said before.
+    pub fn step(
+        &self,
+        response: &SaslResponse,
+        peer: IpAddr,
+        exchange: &mut Option<Box<scram::Exchange>>,
+    ) -> SaslOutcome {
+        match response {
+            SaslResponse::First(message) => self.begin(message, peer, exchange).unwrap_or(SaslOutcome::Refused),
+            SaslResponse::Next(message) => {
+                let Some(exchange) = exchange.take() else { return SaslOutcome::Refused };
+                match exchange.finish(message) {
+                    Some(proof) => SaslOutcome::Accepted { user: exchange.user.as_str().into(), proof },
+                    None => {
+                        tracing::warn!(user = exchange.user, %peer, "login refused: wrong proof of the password");
+                        SaslOutcome::Refused
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin(&self, message: &[u8], peer: IpAddr, exchange: &mut Option<Box<scram::Exchange>>) -> Option<SaslOutcome> {
+        let first = scram::First::read(message)?;
+        let hash = self.hash_of(&first.user, peer);
+        let keys = hash.as_deref().and_then(scram::Keys::read);
+        if hash.is_some() && keys.is_none() {
+            let user = first.user.as_str();
+            tracing::warn!(user, %peer, "login refused: this user's password is not kept for {}", scram::MECHANISM);
+        }
+        let (begun, challenge) = scram::Exchange::begin(&first, keys, &random::<18>().ok()?, &self.key);
+        *exchange = Some(Box::new(begun));
+        Some(SaslOutcome::Challenge(challenge))
     }
 
     /// The outcome after a real check, which takes tens of milliseconds and must not run where connections are driven.
@@ -94,11 +137,16 @@ fn argon2() -> anyhow::Result<Argon2<'static>> {
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-/// Hashes a password.
+/// Hashes a password: with argon2id, unless another algorithm is asked for.
 ///
 /// # Errors
-/// If the system has no random numbers.
-pub fn hash(password: &str) -> anyhow::Result<String> {
+/// If there is no such algorithm, or the system has no random numbers.
+pub fn hash(password: &str, algorithm: Option<&str>) -> anyhow::Result<String> {
+    match algorithm {
+        None | Some("argon2id") => {}
+        Some("scram-sha-256") => return Ok(scram::Keys::of(password.as_bytes(), &random::<16>()?).to_string()),
+        Some(other) => bail!("passwords are not hashed with '{other}'; with argon2id and scram-sha-256 they are"),
+    }
     let salt = SaltString::encode_b64(&random::<16>()?).map_err(|error| anyhow::anyhow!("{error}"))?;
     let hash = argon2()?.hash_password(password.as_bytes(), &salt).map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(hash.to_string())
@@ -111,6 +159,10 @@ pub fn hash(password: &str) -> anyhow::Result<String> {
 pub fn import(hash: &str, algorithm: Option<&str>) -> anyhow::Result<String> {
     if hash.starts_with("$argon2") {
         PasswordHash::new(hash).map_err(|error| anyhow::anyhow!("the password hash is not in PHC form: {error}"))?;
+        return Ok(hash.into());
+    }
+    if hash.starts_with(scram::MECHANISM) {
+        scram::Keys::read(hash).context("the password hash is not SCRAM-SHA-256$ITERATIONS:SALT$STORED:SERVER")?;
         return Ok(hash.into());
     }
     let (kind, len) = match algorithm.unwrap_or("rabbit_password_hashing_sha256") {
@@ -131,6 +183,7 @@ pub fn export(hash: &str) -> (&str, &'static str) {
         Some(("rabbit-sha256", encoded)) => (encoded, "rabbit_password_hashing_sha256"),
         Some(("rabbit-sha512", encoded)) => (encoded, "rabbit_password_hashing_sha512"),
         _ if hash.is_empty() => ("", "rabbit_password_hashing_sha256"),
+        _ if hash.starts_with(scram::MECHANISM) => (hash, "scram-sha-256"),
         _ => (hash, "argon2id"),
     }
 }
@@ -145,6 +198,9 @@ fn verify(hash: &str, password: &[u8]) -> bool {
             Sha512::new().chain_update(salt).chain_update(password).finalize().as_slice() == digest
         };
     }
+    if let Some(keys) = scram::Keys::read(hash) {
+        return keys.fit(password);
+    }
     let Ok(parsed) = PasswordHash::new(hash) else { return false };
     argon2().is_ok_and(|argon2| argon2.verify_password(password, &parsed).is_ok())
 }
@@ -155,8 +211,12 @@ mod tests {
 
     #[test]
     fn own_hashes_verify() {
-        let hash = hash("secret").unwrap();
-        assert!(verify(&hash, b"secret") && !verify(&hash, b"Secret") && !verify("", b""));
+        for algorithm in [None, Some("argon2id"), Some("scram-sha-256")] {
+            let hash = hash("secret", algorithm).unwrap();
+            assert!(verify(&hash, b"secret") && !verify(&hash, b"Secret") && !verify("", b""));
+            assert_eq!(import(&hash, Some(export(&hash).1)).unwrap(), hash);
+        }
+        assert!(hash("secret", Some("md5")).is_err());
     }
 
     #[test]

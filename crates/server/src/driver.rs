@@ -14,7 +14,7 @@ use std::{
 };
 
 use broker::{
-    Login, Millis, Outlet, Peer, Reply, Request, Session, limits,
+    Login, Millis, Outlet, Peer, Reply, Request, SaslOutcome, Session, limits,
     outlet::Chunks,
     session::{HangUp, Intake},
 };
@@ -24,7 +24,7 @@ use tokio::{
     time::Sleep,
 };
 
-use crate::{listener::Counted, serve::Server};
+use crate::{listener::Counted, scram, serve::Server};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -115,6 +115,8 @@ struct Driver<S> {
     timer_at: Option<Millis>,
     rest_until: Option<Millis>,
     login: Option<JoinHandle<Login>>,
+    /// A login of several steps.
+    exchange: Option<Box<scram::Exchange>>,
     /// Given back once the client has logged in.
     before_login: Option<Counted>,
     /// Until when input is dropped, once the last word has been written.
@@ -144,6 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             timer_at: None,
             rest_until: None,
             login: None,
+            exchange: None,
             before_login: Some(before_login),
             linger_until: None,
             server,
@@ -183,29 +186,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Has credentials checked where it does not hold up connections.
     fn poll_login(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
-        if let Some(Request::Authenticate(credentials)) = self.session.request() {
-            match self.server.authenticator.quick(&credentials, self.peer.address) {
-                Some(login) => self.session_login(login, now),
+        let address = self.peer.address;
+        match self.session.request() {
+            Some(Request::Authenticate(credentials)) => match self.server.authenticator.quick(&credentials, address) {
+                Some(login) => self.tell_login(Reply::Login(login), login == Login::Accepted, now),
                 None => {
-                    let (server, address) = (Arc::clone(&self.server), self.peer.address);
+                    let server = Arc::clone(&self.server);
                     let check = move || server.authenticator.check(&credentials, address);
                     self.login = Some(tokio::task::spawn_blocking(check));
                 }
+            },
+            Some(Request::Sasl(response)) => {
+                let outcome = self.server.authenticator.step(&response, address, &mut self.exchange);
+                let is_accepted = matches!(outcome, SaslOutcome::Accepted { .. });
+                self.tell_login(Reply::Sasl(outcome), is_accepted, now);
+                return true;
             }
+            Some(Request::Pending) | None => {}
         }
         let Some(login) = &mut self.login else { return false };
         let Poll::Ready(outcome) = Pin::new(login).poll(cx) else { return false };
         self.login = None;
-        self.session_login(outcome.unwrap_or(Login::Refused), now);
+        let login = outcome.unwrap_or(Login::Refused);
+        self.tell_login(Reply::Login(login), login == Login::Accepted, now);
         true
     }
 
-    fn session_login(&mut self, login: Login, now: Millis) {
-        if login == Login::Accepted {
+    fn tell_login(&mut self, reply: Reply, is_accepted: bool, now: Millis) {
+        if is_accepted {
             self.before_login = None;
         }
         self.left_is_ready = true;
-        self.session.reply(Reply::Login(login), now);
+        self.session.reply(reply, now);
     }
 
     /// Writes what waits. Returns whether anything went out.

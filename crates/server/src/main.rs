@@ -12,6 +12,7 @@ mod durability;
 mod keys;
 mod listener;
 mod resources;
+mod scram;
 mod serve;
 mod telemetry;
 mod timer;

@@ -223,7 +223,7 @@ fn default_user() -> anyhow::Result<User> {
     let all = || pattern(".*");
     let permissions = Permissions { configure: all()?, write: all()?, read: all()? };
     Ok(User {
-        password_hash: auth::hash("guest")?,
+        password_hash: auth::hash("guest", None)?,
         tags: vec!["administrator".into()],
         permissions: [("/".into(), permissions)].into(),
         ..User::default()
@@ -233,7 +233,7 @@ fn default_user() -> anyhow::Result<User> {
 fn make_user(user: &config::User) -> anyhow::Result<User> {
     let password_hash = match (&user.password, &user.password_hash) {
         (Some(_), Some(_)) => anyhow::bail!("has both a password and a password_hash"),
-        (Some(password), None) => auth::hash(password)?,
+        (Some(password), None) => auth::hash(password, user.hashing_algorithm.as_deref())?,
         (None, Some(hash)) => auth::import(hash, user.hashing_algorithm.as_deref())?,
         (None, None) => String::new(),
     };

@@ -1,5 +1,6 @@
 """paho-mqtt, and a small client of our own, against the broker in MQTT_URI."""
 
+import mqtt.authentication
 import mqtt.connecting
 import mqtt.interworking
 import mqtt.malformed

@@ -2,7 +2,7 @@
 
 use broker::{Credentials, Login, Millis, Name, Position, Request, broker::Caller, session::HangUp};
 
-use super::{CLOSE_MS, CONNECT_BYTES, MqttConnection, Phase, packet};
+use super::{CLOSE_MS, CONNECT_BYTES, MqttConnection, Phase, auth::put_auth, packet};
 use crate::{
     mapping::Reason,
     message,
@@ -21,8 +21,10 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Candidate {
     clean_start: bool,
-    user: Name,
+    pub(super) user: Name,
     vhost: Name,
+    /// What shows a client that has proved who it is that the broker knows it.
+    pub(super) proof: Option<Vec<u8>>,
     /// Whether the broker made the client identifier.
     is_assigned: bool,
     /// Seconds, if they are not what the client asked for.
@@ -73,9 +75,6 @@ impl MqttConnection {
 
     fn connect(&mut self, connect: &Connect<'_>) -> Result<(), Reason> {
         let properties = &connect.properties;
-        if properties.text(id::AUTHENTICATION_METHOD).is_some() {
-            return Err(Reason::BadAuthenticationMethod);
-        }
         let is_assigned = connect.client_id.is_empty();
         if is_assigned
             && (connect.version == Version::V31 || (connect.version == Version::V311 && !connect.clean_start))
@@ -93,9 +92,13 @@ impl MqttConnection {
         let is_longer = most > 0 && (connect.keep_alive_s == 0 || connect.keep_alive_s > most);
         let keep_alive_s = if is_longer { most } else { connect.keep_alive_s };
         self.keep_alive_ms = u64::from(keep_alive_s) * 1000;
-        let (vhost, credentials) = self.credentials(connect)?;
-        let user = credentials.user().clone();
-        self.user = Some(user.clone());
+        let method = properties.text(id::AUTHENTICATION_METHOD);
+        let (vhost, credentials) = match method {
+            Some(_) => (self.vhost_and_user(connect.user).0, None),
+            None => self.credentials(connect).map(|(vhost, credentials)| (vhost, Some(credentials)))?,
+        };
+        self.user = credentials.as_ref().map(|credentials| credentials.user().clone());
+        let user = self.user.clone().unwrap_or_else(|| "".into());
         let will = connect.will.as_ref().map(|will| {
             let mut forwarded = Vec::new();
             will.properties.put_those(Allowed::FORWARDED, &mut forwarded);
@@ -118,6 +121,7 @@ impl MqttConnection {
             clean_start: connect.clean_start,
             user,
             vhost,
+            proof: None,
             is_assigned,
             keep_alive_s: is_longer.then_some(keep_alive_s),
             receive_maximum,
@@ -126,27 +130,39 @@ impl MqttConnection {
             will,
             caller: None,
         };
-        self.phase = Phase::Login(Box::new(candidate));
-        self.request = Some(Request::Authenticate(credentials));
+        let candidate = Box::new(candidate);
+        if let Some(credentials) = credentials {
+            self.phase = Phase::Login(candidate);
+            self.request = Some(Request::Authenticate(credentials));
+        } else if let Some(method) = method {
+            self.begin_auth(method, properties.binary(id::AUTHENTICATION_DATA))?;
+            self.phase = Phase::Challenge(candidate);
+        }
         Ok(())
     }
 
-    /// Who the client says it is. A user name may begin with a vhost and a colon, as RabbitMQ has it.
+    /// A user name may begin with a vhost and a colon, as RabbitMQ has it.
+    fn vhost_and_user<'c>(&self, user: Option<&'c str>) -> (Name, &'c str) {
+        let user = user.unwrap_or_default();
+        match user.rsplit_once(':') {
+            Some((vhost, user)) => (vhost.into(), user),
+            None => (self.settings.vhost.clone(), user),
+        }
+    }
+
+    /// Who the client says it is.
     fn credentials(&self, connect: &Connect<'_>) -> Result<(Name, Credentials), Reason> {
         let usual = || self.settings.vhost.clone();
-        let Some(user) = connect.user else {
+        if connect.user.is_none() {
             if let Some(user) = self.peer.certificate_name.clone() {
                 return Ok((usual(), Credentials::Certificate { user }));
             }
             let user = self.settings.anonymous_user.clone().ok_or(Reason::NotAuthorized)?;
             return Ok((usual(), Credentials::Certificate { user }));
-        };
+        }
         let password = connect.password.filter(|password| !password.is_empty());
         let password = password.ok_or(Reason::BadUserNameOrPassword)?.to_vec();
-        let (vhost, user) = match user.rsplit_once(':') {
-            Some((vhost, user)) => (vhost.into(), user),
-            None => (usual(), user),
-        };
+        let (vhost, user) = self.vhost_and_user(connect.user);
         Ok((vhost, Credentials::Password { user: user.into(), password }))
     }
 
@@ -169,12 +185,17 @@ impl MqttConnection {
     /// Whether the credentials are good is known.
     pub(super) fn logged_in(&mut self, login: Login, now: Millis) {
         let waiting = Phase::Finished(HangUp::Broker);
-        let Phase::Login(mut candidate) = std::mem::replace(&mut self.phase, waiting) else { return };
+        let Phase::Login(candidate) = std::mem::replace(&mut self.phase, waiting) else { return };
         if login == Login::Refused {
             let reason =
                 if self.version == Version::V5 { Reason::BadUserNameOrPassword } else { Reason::NotAuthorized };
             return self.refuse_connect(reason, now);
         }
+        self.enter(candidate, now);
+    }
+
+    /// Lets a client in whose user is known.
+    pub(super) fn enter(&mut self, mut candidate: Box<Candidate>, now: Millis) {
         match self.broker.enter(self.id, &candidate.user, &candidate.vhost) {
             Ok(caller) => {
                 candidate.caller = Some(caller.named(&self.client_id));
@@ -298,6 +319,9 @@ impl MqttConnection {
             }
             if candidate.is_assigned {
                 put(&mut properties, id::ASSIGNED_CLIENT_ID, Property::Text(&self.client_id));
+            }
+            if let Some(proof) = &candidate.proof {
+                put_auth(&mut properties, Some(proof));
             }
             put_section(&mut body, &properties);
         }

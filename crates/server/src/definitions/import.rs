@@ -80,7 +80,7 @@ fn user(broker: &Broker, item: &Json) -> anyhow::Result<()> {
     let password_hash = match (item["password_hash"].as_str(), item["password"].as_str()) {
         (Some(""), _) | (None, None) => String::new(),
         (Some(hash), _) => auth::import(hash, item["hashing_algorithm"].as_str())?,
-        (None, Some(password)) => auth::hash(password)?,
+        (None, Some(password)) => auth::hash(password, item["hashing_algorithm"].as_str())?,
     };
     let tags = match &item["tags"] {
         Json::Array(tags) => tags.iter().filter_map(Json::as_str).map(Name::from).collect(),
