@@ -69,6 +69,9 @@ pub trait Outlet: Send + Sync + fmt::Debug {
     fn pending_bytes(&self) -> usize;
 }
 
+/// Capacity of a written buffer that is kept however little it is used.
+const SPARE_BYTES: usize = 4096;
+
 /// Bytes on their way to a socket, in order.
 #[derive(Debug, Default)]
 pub struct Chunks {
@@ -189,7 +192,11 @@ impl Output {
             chunks.push(chunk);
         }
         self.sealed_len = 0;
-        let spare = std::mem::take(&mut chunks.spare);
+        let mut spare = std::mem::take(&mut chunks.spare);
+        // A connection that has become quiet does not keep what it needed under load.
+        if spare.capacity() > SPARE_BYTES && spare.capacity() / 8 > self.open.len() {
+            spare = Vec::new();
+        }
         chunks.push(std::mem::replace(&mut self.open, spare).into());
         true
     }

@@ -3,6 +3,8 @@
 //! Numbers of several sources go by the smallest, as in RabbitMQ; of everything else the argument goes before the
 //! operator's policy, and that before the policy.
 
+use std::sync::{Arc, LazyLock};
+
 use crate::{
     topology::QueueType,
     value::{Name, Table, Value},
@@ -177,7 +179,15 @@ impl<'a> Sources<'a> {
     }
 }
 
+/// The rules of queues to which none apply.
+static NONE: LazyLock<Arc<Rules>> = LazyLock::new(Arc::default);
+
 impl Rules {
+    /// Rules to be shared: most queues have none, and those all have the same.
+    pub fn shared(rules: Self) -> Arc<Self> {
+        if rules == **NONE { Arc::clone(&NONE) } else { Arc::new(rules) }
+    }
+
     /// The rules of a queue of this type with these arguments, under a policy and an operator's policy.
     pub fn new(kind: QueueType, arguments: &Table, policy: Option<&Table>, operator: Option<&Table>) -> Self {
         let sources = Sources { arguments, policies: [policy, operator] };

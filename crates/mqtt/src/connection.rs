@@ -117,7 +117,7 @@ pub struct MqttConnection {
     number: u64,
     /// Seconds that the session stays after the connection.
     expiry_s: u32,
-    will: Option<Will>,
+    will: Option<Box<Will>>,
     auth: Auth,
     keep_alive_ms: u64,
     packet_max: usize,
@@ -140,7 +140,7 @@ pub struct MqttConnection {
     /// Subscriptions that wait for retained messages.
     cursors: VecDeque<Cursor>,
     /// What waits for the client to know that it is connected.
-    opening: Option<Opening>,
+    opening: Option<Box<Opening>>,
     /// What was wrong with the client's packets, for the log.
     problem: Option<&'static str>,
     request: Option<Request>,
@@ -493,7 +493,7 @@ impl MqttConnection {
         self.cursors.clear();
         self.broker.close_session(&caller);
         self.sessions.traffic.add(&mut self.outgoing.lock().counts);
-        let will = self.will.take().filter(|_| with_will);
+        let will = self.will.take().filter(|_| with_will).map(|will| *will);
         let key = (caller.vhost.name().clone(), self.client_id.clone());
         self.sessions.leave(&key, self.number, Leaving { expiry_s: self.expiry_s, carried, will }, now);
     }

@@ -34,7 +34,10 @@ pub const OWN: ConsumerKey = ConsumerKey(1);
 const SHARED: u64 = 2;
 
 /// Bytes of waiting output above which messages without acknowledgement are dropped.
-const DROP_ABOVE: usize = limits::OUTPUT_BYTES_HIGH;
+const DROP_ABOVE: usize = 8 * 1024 * 1024;
+
+/// The same while memory or disk run out.
+const DROP_ABOVE_IN_NEED: usize = limits::OUTPUT_BYTES_HIGH;
 
 /// The output of a connection.
 #[derive(Debug)]
@@ -52,9 +55,8 @@ pub struct State {
     pub version: Version,
     /// Largest packet that the client takes, in bytes.
     pub packet_max: usize,
-    /// Topic aliases that the client takes.
-    pub alias_max: u16,
-    aliases: HashMap<Box<str>, u16>,
+    /// Topic aliases, if the client takes any.
+    pub aliases: Option<Box<Aliases>>,
     /// The number of the session, by which its own messages are known.
     pub number: u64,
     /// Whether what is sent with quality of service 2 has to be written down first.
@@ -85,6 +87,26 @@ pub struct State {
     pub cancelled: Vec<ConsumerKey>,
     /// Whether somebody else has taken the session over.
     pub is_taken_over: bool,
+}
+
+/// Numbers that stand for topics (section 3.3.2.3.4): each topic gets the next one, until there are no more.
+#[derive(Debug, Default)]
+pub struct Aliases {
+    max: u16,
+    numbers: HashMap<Box<str>, u16>,
+}
+
+impl Aliases {
+    /// Of a client that takes so many.
+    pub fn new(max: u16) -> Self {
+        Self { max, numbers: HashMap::new() }
+    }
+
+    /// The alias of a topic, and whether the client knows it.
+    fn of(&self, topic: &str) -> Option<(u16, bool)> {
+        let known = self.numbers.get(topic).map(|alias| (*alias, true));
+        known.or_else(|| (self.numbers.len() < self.max.into()).then_some((self.numbers.len() as u16 + 1, false)))
+    }
 }
 
 /// What a session consumes from.
@@ -186,8 +208,7 @@ impl Outgoing {
             output: Output::default(),
             version: Version::V311,
             packet_max: usize::MAX,
-            alias_max: 0,
-            aliases: HashMap::new(),
+            aliases: None,
             number: 0,
             is_persistent: false,
             subscriptions: Subscriptions::default(),
@@ -339,11 +360,8 @@ impl State {
             properties_len += if expiry.is_some() { 5 } else { 0 };
             properties_len += ids.iter().map(|id| 1 + varint_len(*id as usize)).sum::<usize>();
             // What waits to be written down could be overtaken by a packet that needs the alias.
-            if into.is_none() && self.alias_max > 0 {
-                alias = self.aliases.get(topic).map(|alias| (*alias, true));
-                if alias.is_none() && self.aliases.len() < self.alias_max.into() {
-                    alias = Some((self.aliases.len() as u16 + 1, false));
-                }
+            if into.is_none() {
+                alias = self.aliases.as_ref().and_then(|aliases| aliases.of(topic));
                 properties_len += if alias.is_some() { 3 } else { 0 };
             }
         }
@@ -355,7 +373,7 @@ impl State {
             return false;
         }
         if let Some((alias, false)) = alias {
-            self.aliases.insert(topic.into(), alias);
+            self.aliases.get_or_insert_default().numbers.insert(topic.into(), alias);
         }
         self.counts.add(Kind::PacketsSent, 1);
         self.counts.add(Kind::PublishesSent, 1);
@@ -437,7 +455,7 @@ impl State {
             self.done.extend(is_held.then_some(done));
             return;
         };
-        if !is_held && self.output.len() > DROP_ABOVE {
+        if !is_held && self.is_full() {
             self.counts.add(Kind::PublishesDropped, 1);
             return;
         }
@@ -490,6 +508,12 @@ impl State {
             let in_flight = InFlight { source: consumer, slot, record, counted, qos, released: false };
             self.in_flight.insert(packet_id, in_flight);
         }
+    }
+
+    /// Whether the client is too slow for more that nobody has to acknowledge.
+    fn is_full(&self) -> bool {
+        let len = self.output.len();
+        len > DROP_ABOVE || (len > DROP_ABOVE_IN_NEED && self.broker.alarms().any())
     }
 
     /// Has a message of a shared subscription become the session's own.

@@ -73,7 +73,7 @@ struct Entry {
     expiry_s: u32,
     connection: Option<Arc<Outgoing>>,
     /// What the session left, while it has no connection.
-    carried: Carried,
+    carried: Option<Box<Carried>>,
     /// When it ends, if nobody comes.
     ends: Option<Millis>,
     /// What is published, and when, if nobody comes.
@@ -111,7 +111,7 @@ pub struct Sessions {
 impl Entry {
     fn of(kept: Kept) -> Self {
         let Kept { number, user, version, expiry_s, ends } = kept;
-        let (connection, carried, will, waiting) = (None, Carried::default(), None, Vec::new());
+        let (connection, carried, will, waiting) = (None, None, None, Vec::new());
         Self { number, user, version, expiry_s, connection, carried, ends, will, has_noted_will: false, waiting }
     }
 
@@ -129,7 +129,7 @@ impl Entry {
 
     /// Puts back what was noted down.
     fn restore(&mut self, detail: Detail, now: Millis) {
-        let carried = &mut self.carried;
+        let carried = self.carried.get_or_insert_default();
         match detail {
             Detail::Subscription(filter, one) if topic::shared(&filter).is_some() => {
                 carried.shared.insert(filter, one);
@@ -156,7 +156,8 @@ impl Entry {
 
     /// Whether the session's queue should be there.
     fn has_queue(&self) -> bool {
-        self.carried.subscriptions.iter().any(|(_, one)| one.options.qos > Qos::AtMostOnce)
+        let mut subscriptions = self.carried.iter().flat_map(|carried| carried.subscriptions.iter());
+        subscriptions.any(|(_, one)| one.options.qos > Qos::AtMostOnce)
     }
 
     fn due(&self) -> Option<Millis> {
@@ -212,7 +213,7 @@ impl Sessions {
                 entry.ends = Some(now);
             }
             due.extend(entry.due().map(|at| (at, key.clone())));
-            for filter in entry.carried.shared.keys() {
+            for filter in entry.carried.iter().flat_map(|carried| carried.shared.keys()) {
                 if let Some((group, filter)) = topic::shared(filter) {
                     let group = (vhost.clone(), message::shared_name(group, filter));
                     groups.entry(group).or_default().insert(entry.number);
@@ -266,7 +267,10 @@ impl Sessions {
             entry.ends = None;
             if goes_on {
                 (entry.connection, entry.version) = (Some(Arc::clone(outgoing)), version);
-                return Some(Claimed { number: entry.number, carried: Some(std::mem::take(&mut entry.carried)) });
+                return Some(Claimed {
+                    number: entry.number,
+                    carried: Some(*entry.carried.take().unwrap_or_default()),
+                });
             }
             over = entries.remove(key).map(|entry| (entry, will));
         }
@@ -277,7 +281,7 @@ impl Sessions {
             version,
             expiry_s: 0,
             connection: Some(Arc::clone(outgoing)),
-            carried: Carried::default(),
+            carried: None,
             ends: None,
             will: None,
             has_noted_will: false,
@@ -318,7 +322,7 @@ impl Sessions {
         let waiting = std::mem::take(&mut entry.waiting);
         let Leaving { expiry_s, carried, will } = leaving;
         let mut batch = Batch::default();
-        entry.carried = carried;
+        entry.carried = Some(Box::new(carried));
         if expiry_s == 0 {
             let over = entries.remove(key);
             drop(registry);
@@ -352,6 +356,7 @@ impl Sessions {
         will.iter().for_each(|will| will.publish(&self.broker, key, &mut batch));
         entry.note_will(&mut batch, None);
         let Entry { number, carried, expiry_s, .. } = entry;
+        let carried = carried.unwrap_or_default();
         for filter in carried.shared.keys() {
             self.leave_group(vhost, filter, number);
         }
@@ -475,7 +480,8 @@ impl Sessions {
             shared_subscriptions: registry.groups.values().map(BTreeSet::len).sum(),
             ..Census::default()
         };
-        let without = registry.entries.values().map(|entry| entry.carried.subscriptions.len()).sum::<usize>();
+        let without = registry.entries.values().filter_map(|entry| entry.carried.as_ref());
+        let without = without.map(|carried| carried.subscriptions.len()).sum::<usize>();
         let connections: Vec<_> = registry.entries.values().filter_map(|entry| entry.connection.clone()).collect();
         drop(registry);
         let with = connections.iter().map(|connection| connection.lock().subscriptions.len()).sum::<usize>();

@@ -1,6 +1,6 @@
 //! The subscriptions of a session: which of them a message is for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::{
     packet::{Options, Qos},
@@ -50,7 +50,8 @@ const FEW: usize = 8;
 /// Subscriptions by filter.
 #[derive(Clone, Debug, Default)]
 pub struct Subscriptions {
-    by_filter: BTreeMap<Box<str>, Subscription>,
+    /// In the order of their filters.
+    by_filter: Vec<(Box<str>, Subscription)>,
     /// The same by levels, if they are many.
     tree: Option<Box<Node>>,
 }
@@ -79,12 +80,27 @@ impl Subscriptions {
 
     /// The one with a filter.
     pub fn get(&self, filter: &str) -> Option<&Subscription> {
-        self.by_filter.get(filter)
+        let at = self.place(filter).ok()?;
+        Some(&self.by_filter[at].1)
+    }
+
+    fn place(&self, filter: &str) -> Result<usize, usize> {
+        self.by_filter.binary_search_by(|(other, _)| (**other).cmp(filter))
     }
 
     /// Adds one. Returns the one that had the filter before.
     pub fn insert(&mut self, filter: &str, one: Subscription) -> Option<Subscription> {
-        let before = self.by_filter.insert(filter.into(), one);
+        let before = match self.place(filter) {
+            Ok(at) => Some(std::mem::replace(&mut self.by_filter[at].1, one)),
+            Err(at) => {
+                if self.by_filter.is_empty() {
+                    // Most sessions have one subscription.
+                    self.by_filter.reserve_exact(1);
+                }
+                self.by_filter.insert(at, (filter.into(), one));
+                None
+            }
+        };
         if let Some(tree) = &mut self.tree {
             tree.insert(filter, one);
         } else if self.by_filter.len() > FEW {
@@ -97,7 +113,8 @@ impl Subscriptions {
 
     /// Removes one. Returns it if it was there.
     pub fn remove(&mut self, filter: &str) -> Option<Subscription> {
-        let removed = self.by_filter.remove(filter)?;
+        let at = self.place(filter).ok()?;
+        let (_, removed) = self.by_filter.remove(at);
         if self.by_filter.len() <= FEW {
             self.tree = None;
         } else if let Some(tree) = &mut self.tree {

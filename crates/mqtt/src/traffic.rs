@@ -32,12 +32,13 @@ const KINDS: usize = Kind::Connections as usize + 1;
 
 /// Counts of one connection since it last added them up.
 #[derive(Debug, Default)]
-pub struct Counts([u64; KINDS]);
+pub struct Counts([u32; KINDS]);
 
 impl Counts {
     /// Counts something.
     pub fn add(&mut self, kind: Kind, number: usize) {
-        self.0[kind as usize] += number as u64;
+        let count = &mut self.0[kind as usize];
+        *count = count.saturating_add(u32::try_from(number).unwrap_or(u32::MAX));
     }
 }
 
@@ -50,7 +51,7 @@ impl Totals {
     pub fn add(&self, counts: &mut Counts) {
         for (total, count) in self.0.iter().zip(&mut counts.0) {
             if *count > 0 {
-                total.fetch_add(std::mem::take(count), Ordering::Relaxed);
+                total.fetch_add(std::mem::take(count).into(), Ordering::Relaxed);
             }
         }
     }

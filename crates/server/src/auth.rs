@@ -1,7 +1,7 @@
 //! Passwords: hashed with argon2id, checked once and then remembered by a keyed digest, so that many connections of one
 //! user cost little. RabbitMQ's own hashes are accepted as they are, and so are the keys of SCRAM-SHA-256.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, num::NonZero, sync::Arc};
 
 use anyhow::{Context, bail};
 use argon2::{
@@ -12,6 +12,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use broker::{Broker, Credentials, Login, SaslOutcome, SaslResponse};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256, Sha512};
+use tokio::sync::Semaphore;
 
 use crate::scram;
 
@@ -25,6 +26,8 @@ pub struct Authenticator {
     /// By user: the hash that was checked, and the digest of the password that passed.
     remembered: Mutex<HashMap<String, (String, [u8; 32])>>,
     key: [u8; 32],
+    /// As many checks run at once as there are cores: each takes tens of milliseconds of one, and megabytes.
+    turns: Semaphore,
 }
 
 impl Authenticator {
@@ -33,7 +36,8 @@ impl Authenticator {
     /// # Errors
     /// If the system has no random numbers.
     pub fn new(broker: Arc<Broker>, loopback_users: Vec<String>) -> anyhow::Result<Self> {
-        Ok(Self { broker, loopback_users, remembered: Mutex::default(), key: random()? })
+        let turns = Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get));
+        Ok(Self { broker, loopback_users, remembered: Mutex::default(), key: random()?, turns })
     }
 
     /// The outcome, if it can be told without work: by memory, or because there is nothing to check.
@@ -99,8 +103,20 @@ impl Authenticator {
         Some(SaslOutcome::Challenge(challenge))
     }
 
-    /// The outcome after a real check, which takes tens of milliseconds and must not run where connections are driven.
-    pub fn check(&self, credentials: &Credentials, peer: IpAddr) -> Login {
+    /// The outcome after a real check, when it is its turn.
+    pub async fn check_in_turn(self: Arc<Self>, credentials: Credentials, peer: IpAddr) -> Login {
+        let Ok(_turn) = self.turns.acquire().await else { return Login::Refused };
+        // Another connection of the same user may have passed in the meantime.
+        if let Some(login) = self.quick(&credentials, peer) {
+            return login;
+        }
+        let authenticator = Arc::clone(&self);
+        let check = move || authenticator.check(&credentials, peer);
+        tokio::task::spawn_blocking(check).await.unwrap_or(Login::Refused)
+    }
+
+    /// The outcome after a real check, which must not run where connections are driven.
+    fn check(&self, credentials: &Credentials, peer: IpAddr) -> Login {
         let Credentials::Password { user, password } = credentials else { return Login::Accepted };
         let hash = self.broker.identity.password_hash(user).unwrap_or_default();
         if !verify(&hash, password) {

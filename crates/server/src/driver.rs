@@ -7,14 +7,14 @@ use std::{
     cell::RefCell,
     future::Future,
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use broker::{
-    Login, Millis, Outlet, Peer, Reply, Request, SaslOutcome, Session, limits,
+    Login, Millis, Outlet, Reply, Request, SaslOutcome, Session, limits,
     outlet::Chunks,
     session::{HangUp, Intake},
 };
@@ -24,7 +24,11 @@ use tokio::{
     time::Sleep,
 };
 
-use crate::{listener::Counted, scram, serve::Server};
+use crate::{
+    listener::{Arrival, Counted},
+    scram,
+    serve::Server,
+};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -63,44 +67,17 @@ enum Ended {
     Failed(io::Error),
 }
 
-/// Drives a connection to its end.
-pub async fn run<S>(
-    stream: S,
-    address: SocketAddr,
-    peer: Peer,
-    session: Box<dyn Session>,
-    server: &Arc<Server>,
-    before_login: Counted,
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut driver = Driver::new(stream, session, peer, Arc::clone(server), before_login);
-    tracing::debug!(peer = %address, "connected");
-    let mut shutdown = server.shutdown.subscribe();
-    let mut shutting_down = Box::pin(shutdown.wait_for(|down| *down));
-    let mut told = false;
-    let ended = std::future::poll_fn(|cx| {
-        if !told && shutting_down.as_mut().poll(cx).is_ready() {
-            told = true;
-            driver.session.shut_down(driver.server.clock.now());
-        }
-        driver.poll(cx)
-    })
-    .await;
-    let who = driver.session.describe();
-    match ended {
-        Ended::InOrder => tracing::info!(peer = %address, "closed: {who}"),
-        Ended::ByPeer => tracing::info!(peer = %address, "closed by the client without goodbye: {who}"),
-        Ended::NotTaking => tracing::warn!(peer = %address, "closed, the client reads nothing: {who}"),
-        Ended::Failed(error) => tracing::info!(peer = %address, %error, "connection lost: {who}"),
-    }
-}
-
-struct Driver<S> {
+/// Drives one connection.
+pub struct Driver<S> {
     stream: S,
     session: Box<dyn Session>,
     outlet: Arc<dyn Outlet>,
-    peer: Peer,
+    address: SocketAddr,
+    /// The same without port, and without what IPv6 makes of IPv4.
+    peer: IpAddr,
+    /// Ends when the broker shuts down; none once the session knows.
+    shutdown: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    _connection: Counted,
     server: Arc<Server>,
     /// Input that the session has not used.
     left: Vec<u8>,
@@ -123,6 +100,28 @@ struct Driver<S> {
     linger_until: Option<Millis>,
 }
 
+/// Drives the connection to its end.
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if this.shutdown.as_mut().is_some_and(|shutdown| shutdown.as_mut().poll(cx).is_ready()) {
+            this.shutdown = None;
+            this.session.shut_down(this.server.clock.now());
+        }
+        let ended = ready!(this.drive(cx));
+        let (who, peer) = (this.session.describe(), this.address);
+        match ended {
+            Ended::InOrder => tracing::info!(%peer, "closed: {who}"),
+            Ended::ByPeer => tracing::info!(%peer, "closed by the client without goodbye: {who}"),
+            Ended::NotTaking => tracing::warn!(%peer, "closed, the client reads nothing: {who}"),
+            Ended::Failed(error) => tracing::info!(%peer, %error, "connection lost: {who}"),
+        }
+        Poll::Ready(())
+    }
+}
+
 /// However a connection ends, in order, by a panic, or with the whole process: what its client held goes back.
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
@@ -131,12 +130,20 @@ impl<S> Drop for Driver<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    fn new(stream: S, session: Box<dyn Session>, peer: Peer, server: Arc<Server>, before_login: Counted) -> Self {
+    /// A connection that has just come.
+    pub fn new(stream: S, session: Box<dyn Session>, arrival: Arrival, server: &Arc<Server>) -> Self {
+        let Arrival { address, peer, connection, before_login, .. } = arrival;
+        tracing::debug!(peer = %address, "connected");
+        let mut shutdown = server.shutdown.subscribe();
+        let shutdown = async move { drop(shutdown.wait_for(|down| *down).await) };
         Self {
             stream,
             outlet: session.outlet(),
             session,
-            peer,
+            address,
+            peer: peer.address,
+            shutdown: Some(Box::pin(shutdown)),
+            _connection: connection,
             left: Vec::new(),
             left_is_ready: false,
             chunks: Chunks::default(),
@@ -149,11 +156,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             exchange: None,
             before_login: Some(before_login),
             linger_until: None,
-            server,
+            server: Arc::clone(server),
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         for _ in 0..ROUNDS {
             let now = self.server.clock.now();
             let mut busy = self.poll_login(cx, now);
@@ -186,14 +193,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Has credentials checked where it does not hold up connections.
     fn poll_login(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
-        let address = self.peer.address;
+        let address = self.peer;
         match self.session.request() {
             Some(Request::Authenticate(credentials)) => match self.server.authenticator.quick(&credentials, address) {
                 Some(login) => self.tell_login(Reply::Login(login), login == Login::Accepted, now),
                 None => {
-                    let server = Arc::clone(&self.server);
-                    let check = move || server.authenticator.check(&credentials, address);
-                    self.login = Some(tokio::task::spawn_blocking(check));
+                    let authenticator = Arc::clone(&self.server.authenticator);
+                    self.login = Some(tokio::spawn(authenticator.check_in_turn(credentials, address)));
                 }
             },
             Some(Request::Sasl(response)) => {

@@ -11,7 +11,7 @@ use std::{
 
 use amqp091::AmqpSession;
 use anyhow::Context;
-use broker::{Name, Peer, Session};
+use broker::{Peer, Session};
 use mqtt::MqttConnection;
 use socket2::{Domain, Socket, Type};
 use tokio::{
@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{driver, serve::Server, tls, websocket};
+use crate::{driver::Driver, serve::Server, tls, websocket};
 
 /// Connections that the system keeps until they are taken in.
 const BACKLOG: i32 = 1024;
@@ -128,55 +128,78 @@ fn take_in(
         return;
     };
     let _ = stream.set_nodelay(true);
+    let peer = Peer { address: address.ip().to_canonical(), encrypted: false, certificate_name: None };
+    let arrival = Arrival { address, protocol, peer, connection, before_login };
+    // What a handshake needs is no longer needed afterwards, so that it has a task of its own.
     let server = Arc::clone(server);
-    tokio::spawn(async move {
-        let ip = address.ip().to_canonical();
-        match acceptor {
-            None => {
-                let peer = Peer { address: ip, encrypted: false, certificate_name: None };
-                drive(stream, address, protocol, peer, &server, before_login).await;
-            }
-            Some(acceptor) => {
-                let within = Duration::from_millis(server.config.limits.handshake_ms);
-                match tokio::time::timeout(within, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => {
-                        let certificates = stream.get_ref().1.peer_certificates();
-                        let name: Option<Name> = certificates.and_then(|list| tls::common_name(list.first()?));
-                        let peer = Peer { address: ip, encrypted: true, certificate_name: name };
-                        drive(stream, address, protocol, peer, &server, before_login).await;
-                    }
-                    Ok(Err(error)) => tracing::warn!(peer = %address, %error, "TLS handshake failed"),
-                    Err(_) => tracing::warn!(peer = %address, "TLS handshake took too long"),
-                }
-            }
-        }
-        drop(connection);
-    });
+    match (acceptor, protocol) {
+        (None, Protocol::MqttOverWebSocket) => drop(tokio::spawn(upgrade(stream, arrival, server))),
+        (None, _) => drive(stream, arrival, &server),
+        (Some(acceptor), _) => drop(tokio::spawn(encrypt(stream, acceptor, arrival, server))),
+    }
 }
 
-/// Drives a connection to its end, whatever lies between its protocol and its bytes.
-async fn drive<S>(
-    stream: S,
-    address: SocketAddr,
-    protocol: Protocol,
-    peer: Peer,
-    server: &Arc<Server>,
-    before_login: Counted,
-) where
-    S: AsyncRead + AsyncWrite + Unpin,
+/// A connection that has just come.
+pub struct Arrival {
+    /// Where from.
+    pub address: SocketAddr,
+    /// What the client speaks.
+    pub protocol: Protocol,
+    /// What is known of the client.
+    pub peer: Peer,
+    /// Held as long as the connection lasts.
+    pub connection: Counted,
+    /// Held until the client has logged in.
+    pub before_login: Counted,
+}
+
+/// Has a connection driven to its end.
+fn drive<S>(stream: S, arrival: Arrival, server: &Arc<Server>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Protocol::MqttOverWebSocket = protocol else {
-        let session = session(protocol, server, &peer);
-        return driver::run(stream, address, peer, session, server, before_login).await;
-    };
+    let session = session(arrival.protocol, server, &arrival.peer);
+    tokio::spawn(Driver::new(stream, session, arrival, server));
+}
+
+/// A connection whose bytes do not lie bare on the wire. One in a box costs the others, which are more, no memory.
+trait Wrapped: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wrapped for S {}
+
+type Wrapping = Box<dyn Wrapped>;
+
+/// Does the handshake of TLS.
+async fn encrypt(stream: TcpStream, acceptor: TlsAcceptor, mut arrival: Arrival, server: Arc<Server>) {
+    let within = Duration::from_millis(server.config.limits.handshake_ms);
+    let address = arrival.address;
+    match tokio::time::timeout(within, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let certificates = stream.get_ref().1.peer_certificates();
+            arrival.peer.certificate_name = certificates.and_then(|list| tls::common_name(list.first()?));
+            arrival.peer.encrypted = true;
+            let stream: Wrapping = Box::new(stream);
+            match arrival.protocol {
+                Protocol::MqttOverWebSocket => upgrade(stream, arrival, server).await,
+                Protocol::Amqp | Protocol::Mqtt => drive(stream, arrival, &server),
+            }
+        }
+        Ok(Err(error)) => tracing::warn!(peer = %address, %error, "TLS handshake failed"),
+        Err(_) => tracing::warn!(peer = %address, "TLS handshake took too long"),
+    }
+}
+
+/// Does the handshake of WebSocket.
+async fn upgrade<S>(stream: S, arrival: Arrival, server: Arc<Server>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let origins = server.config.websocket.origins.clone();
     let terms = websocket::Terms { paths: MQTT_PATHS, protocols: MQTT_PROTOCOLS, origins };
     let within = Duration::from_millis(server.config.limits.handshake_ms);
+    let address = arrival.address;
     match tokio::time::timeout(within, websocket::accept(stream, &terms)).await {
-        Ok(Ok(stream)) => {
-            let session = session(protocol, server, &peer);
-            driver::run(stream, address, peer, session, server, before_login).await;
-        }
+        Ok(Ok(stream)) => drive::<Wrapping>(Box::new(stream), arrival, &server),
         Ok(Err(error)) => tracing::warn!(peer = %address, %error, "no WebSocket connection"),
         Err(_) => tracing::warn!(peer = %address, "WebSocket handshake took too long"),
     }

@@ -50,7 +50,7 @@ pub struct Server {
     /// The MQTT sessions.
     pub sessions: Arc<mqtt::Sessions>,
     /// Checks credentials.
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
     /// The time.
     pub clock: Clock,
     /// Becomes true when the broker stops.
@@ -104,7 +104,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     });
     let sessions = Arc::new(mqtt::Sessions::new(&broker, settings.sys_interval_s.saturating_mul(1000)));
     let server = Arc::new(Server {
-        authenticator: Authenticator::new(Arc::clone(&broker), config.loopback_users.clone())?,
+        authenticator: Arc::new(Authenticator::new(Arc::clone(&broker), config.loopback_users.clone())?),
         broker,
         store,
         pager,

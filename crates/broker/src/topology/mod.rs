@@ -158,7 +158,6 @@ pub enum QueueKind {
 impl QueueInfo {
     /// A queue of a type, with nothing but a name.
     pub(crate) fn new(id: QueueId, vhost: Name, name: Name, queue_type: QueueType) -> Self {
-        let rules = Rules::new(queue_type, &Table::default(), None, None);
         Self {
             id,
             vhost,
@@ -171,7 +170,7 @@ impl QueueInfo {
             queue_type,
             kind: QueueKind::Queue,
             past: None,
-            rules: RwLock::new(Arc::new(rules)),
+            rules: RwLock::new(Rules::shared(Rules::new(queue_type, &Table::default(), None, None))),
             is_traced: AtomicBool::new(false),
             is_timed: AtomicBool::new(false),
             slot: AtomicU32::new(0),
@@ -228,29 +227,43 @@ impl QueueInfo {
     }
 }
 
-/// Destinations with the number of bindings that lead to each.
+/// Destinations with the number of bindings that lead to each. Most sets have one; that one needs no tree.
 #[derive(Debug, Default)]
-pub struct DestinationSet(BTreeMap<Destination, u32>);
+pub struct DestinationSet {
+    first: Option<(Destination, u32)>,
+    others: BTreeMap<Destination, u32>,
+}
 
 impl DestinationSet {
     fn insert(&mut self, destination: Destination) {
-        *self.0.entry(destination).or_default() += 1;
+        match &mut self.first {
+            Some((first, count)) if *first == destination => *count += 1,
+            None if self.others.is_empty() => self.first = Some((destination, 1)),
+            _ => *self.others.entry(destination).or_default() += 1,
+        }
     }
 
     fn remove(&mut self, destination: &Destination) {
-        if let Some(count) = self.0.get_mut(destination) {
+        if let Some((first, count)) = &mut self.first
+            && first == destination
+        {
             *count -= 1;
             if *count == 0 {
-                self.0.remove(destination);
+                self.first = None;
+            }
+        } else if let Some(count) = self.others.get_mut(destination) {
+            *count -= 1;
+            if *count == 0 {
+                self.others.remove(destination);
             }
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.first.is_none() && self.others.is_empty()
     }
 
     fn iter(&self) -> impl Iterator<Item = &Destination> {
-        self.0.keys()
+        self.first.iter().map(|(first, _)| first).chain(self.others.keys())
     }
 }

@@ -46,8 +46,8 @@ pub struct VhostState {
     pub metadata: Table,
     /// Every binding, under the exchange that it leads from.
     by_source: BTreeMap<Name, BTreeMap<BindingId, Bound>>,
-    /// The same, under where they lead.
-    by_destination: BTreeMap<Destination, BTreeSet<(Name, BindingId)>>,
+    /// The same, with where they lead first and their exchange last.
+    by_destination: BTreeSet<(BindingId, Name)>,
 }
 
 /// What tells the bindings of an exchange apart: destination, key, and the arguments as bytes.
@@ -267,7 +267,7 @@ impl VhostState {
             removed.exchanges.push(name.clone());
         }
         for (id, bound) in self.by_source.remove(name).unwrap_or_default() {
-            self.forget_destination(&bound.binding.destination, &(name.clone(), id));
+            self.by_destination.remove(&(id, name.clone()));
             removed.add(bound);
         }
         self.remove_bindings_to(&Destination::Exchange(name.clone()), removed);
@@ -284,8 +284,12 @@ impl VhostState {
     }
 
     fn remove_bindings_to(&mut self, destination: &Destination, removed: &mut Removed) {
-        for (source, id) in self.by_destination.remove(destination).unwrap_or_default() {
-            self.remove_binding_from(&source, &id, removed);
+        let first = ((destination.clone(), Name::from(""), Vec::new()), Name::from(""));
+        let is_to = |(id, _): &&(BindingId, Name)| id.0 == *destination;
+        let bindings: Vec<_> = self.by_destination.range(first..).take_while(is_to).cloned().collect();
+        for entry in bindings {
+            self.by_destination.remove(&entry);
+            self.remove_binding_from(&entry.1, &entry.0, removed);
         }
     }
 
@@ -303,15 +307,6 @@ impl VhostState {
         removed.add(bound);
         if unused {
             self.remove_exchange_into(source, removed);
-        }
-    }
-
-    fn forget_destination(&mut self, destination: &Destination, entry: &(Name, BindingId)) {
-        if let Some(set) = self.by_destination.get_mut(destination) {
-            set.remove(entry);
-            if set.is_empty() {
-                self.by_destination.remove(destination);
-            }
         }
     }
 
@@ -335,8 +330,7 @@ impl VhostState {
         }
         exchange.insert(&id, &binding, queue.map(|queue| &**queue))?;
         let history = exchange.history().map(|history| history.messages()).unwrap_or_default();
-        let place = (binding.source.clone(), id.clone());
-        self.by_destination.entry(binding.destination.clone()).or_default().insert(place);
+        self.by_destination.insert((id.clone(), binding.source.clone()));
         self.by_source.entry(binding.source.clone()).or_default().insert(id, Bound { binding, durable });
         Ok(Added { is_new: true, durable, history })
     }
@@ -345,7 +339,7 @@ impl VhostState {
     pub fn unbind(&mut self, binding: &Binding) -> Removed {
         let mut removed = Removed::default();
         let id = binding.id();
-        self.forget_destination(&binding.destination, &(binding.source.clone(), id.clone()));
+        self.by_destination.remove(&(id.clone(), binding.source.clone()));
         self.remove_binding_from(&binding.source, &id, &mut removed);
         removed
     }

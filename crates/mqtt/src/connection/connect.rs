@@ -6,7 +6,7 @@ use super::{CLOSE_MS, CONNECT_BYTES, MqttConnection, Phase, auth::put_auth, pack
 use crate::{
     mapping::Reason,
     message,
-    outgoing::{InFlight, OWN},
+    outgoing::{Aliases, InFlight, OWN},
     packet::{Connect, Qos, Version, kind},
     properties::{Allowed, Value as Property, id, put, put_section},
     sessions::{self, Carried, Claimed, Key},
@@ -225,7 +225,7 @@ impl MqttConnection {
         let is_present = claimed.carried.is_some();
         let Carried { subscriptions, shared, received, released, promised } = claimed.carried.unwrap_or_default();
         let connack = self.connack(is_present, &candidate);
-        self.will = candidate.will.map(|will| Will {
+        let will = candidate.will.map(|will| Will {
             user: candidate.user,
             properties: Will::stored(will.qos, will.retain, claimed.number, &will.forwarded),
             topic: will.topic,
@@ -235,14 +235,16 @@ impl MqttConnection {
             delay_s: will.delay_s,
             payload: will.payload,
         });
-        let safe = self.sessions.keep(key, self.expiry_s, self.will.as_ref());
+        self.will = will.map(Box::new);
+        let safe = self.sessions.keep(key, self.expiry_s, self.will.as_deref());
         self.received_ids = received;
         self.credit.set(candidate.receive_maximum.into(), released.len() as u32);
         let without: Vec<Box<str>> = {
             let mut state = self.outgoing.lock();
             state.version = self.version;
             state.packet_max = candidate.packet_max;
-            state.alias_max = candidate.alias_max;
+            let max = candidate.alias_max;
+            state.aliases = (max > 0).then(|| Box::new(Aliases::new(max)));
             state.number = claimed.number;
             state.is_persistent = self.is_persistent();
             state.promised = promised;
@@ -272,7 +274,7 @@ impl MqttConnection {
         for packet_id in released {
             self.respond(Position(0), super::ack(kind::PUBREL, self.version, packet_id, Reason::Success));
         }
-        self.opening = Some(Opening { without, shared: shared.into_iter().collect() });
+        self.opening = Some(Box::new(Opening { without, shared: shared.into_iter().collect() }));
         self.tell();
         self.open();
     }
