@@ -90,6 +90,9 @@ const BATCH_OPERATIONS: usize = 1024;
 /// Rounds of settling after which others get their turn.
 const ROUNDS: usize = 64;
 
+/// Bytes of a packet that show that its client is there.
+const PROGRESS_BYTES: usize = 1024;
+
 /// Milliseconds that a client has to take what it is told last.
 const CLOSE_MS: u64 = 5_000;
 
@@ -142,7 +145,10 @@ pub struct MqttConnection {
     lagging: Option<u64>,
     /// Wakes the connection's own task.
     waker: Option<Waker>,
+    /// When a packet has come, or a good part of one.
     received: Millis,
+    /// Bytes of a packet that had come by then.
+    unused: usize,
     /// When the phase must be over.
     phase_ends: Option<Millis>,
 }
@@ -223,6 +229,7 @@ impl MqttConnection {
             lagging: None,
             waker: None,
             received: now,
+            unused: 0,
         }
     }
 
@@ -556,8 +563,13 @@ fn ack_filters(kind: u8, version: Version, packet_id: u16, reasons: &[u8]) -> Ve
 impl Session for MqttConnection {
     fn receive(&mut self, input: &[u8], now: Millis) -> usize {
         self.broker.set_time(now);
-        self.received = now;
-        self.take_packets(input, now)
+        let used = self.take_packets(input, now);
+        // Some bytes are no packet (MQTT-3.1.2-22), though a large one may take its time.
+        if used > 0 || input.len() >= self.unused + PROGRESS_BYTES {
+            self.received = now;
+            self.unused = input.len() - used;
+        }
+        used
     }
 
     fn poll(&mut self, now: Millis, waker: &Waker) {
