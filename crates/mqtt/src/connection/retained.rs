@@ -81,6 +81,9 @@ impl MqttConnection {
         for retained in messages {
             let view = retained.view();
             let Some(stored) = Stored::read(view.properties) else { continue };
+            if subscription.options.no_local && stored.publisher == self.number {
+                continue;
+            }
             let qos = stored.qos.min(subscription.options.qos);
             if let (true, Some(own)) = (qos > Qos::AtMostOnce, &own) {
                 let properties = Stored { only_for: Some(filter), ..stored }.bytes();
