@@ -318,6 +318,7 @@ impl MqttConnection {
             self.lagging = Some(resumed);
         }
         let persistent = self.is_persistent();
+        let mut refused = Batch::default();
         for Published { token, position, is_refused } in batch.published() {
             let Some(told) = Told::of_token(token) else { continue };
             // An exactly-once publish is complete with the note of its identifier.
@@ -329,9 +330,17 @@ impl MqttConnection {
                 }
             } else if told.qos == Qos::AtLeastOnce {
                 self.unanswered -= 1;
-            } else if told.qos == Qos::ExactlyOnce {
-                self.received_ids.remove(&told.packet_id);
             }
+            if is_refused && told.qos == Qos::ExactlyOnce {
+                // What comes next under this identifier is another message (MQTT-4.3.3-9).
+                self.received_ids.remove(&told.packet_id);
+                if persistent {
+                    sessions::note_received(&mut refused, self.number, told.packet_id, false);
+                }
+            }
+        }
+        if !refused.is_empty() {
+            self.broker.apply(&mut refused);
         }
         for bytes in std::mem::take(&mut self.pending) {
             self.respond(applied.position, bytes);

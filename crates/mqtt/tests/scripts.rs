@@ -8,7 +8,7 @@
 //! Lines without a client: `wait 1.5` (seconds pass), `lose a` (its connection is gone without a word), `restart` (the broker is
 //! gone, another one finds what was safe), `commit by hand` and `commit` (when what is written is safe), `alarm memory` and
 //! `alarm off`, `shut down`, `delete q` (an operator deletes a queue), `amqp a.b "x"` (somebody publishes by another
-//! protocol), `queues` (lines with `-` are the queues there are), and `settings receive-maximum=2 …` for connections that
+//! protocol), `full q a.b` (somebody has a queue for a routing key that takes one message), `queues` (lines with `-` are the queues there are), and `settings receive-maximum=2 …` for connections that
 //! come after it. What CONNACK always tells of the broker's limits is left out, unless the script has set them.
 //!
 //! With `UPDATE_SCRIPTS=1` in the environment the answers are written anew.
@@ -20,7 +20,7 @@ mod common;
 use std::{fmt::Write, fs, path::Path, sync::Arc};
 
 use broker::{
-    Alarms, DeleteRule, Facts, Origin, Session, Table, Value,
+    Alarms, BindingRequest, DeleteRule, End, Facts, Origin, QueueDeclaration, Session, Table, Value,
     publish::{Batch, Body},
 };
 use mqtt::packet::Version;
@@ -97,6 +97,7 @@ impl Script {
                 let operator = world.broker.operator("/").unwrap();
                 world.broker.delete_queue(&operator, queue, DeleteRule::default()).unwrap();
             }
+            ("full", what) => declare_small_queue(world, what),
             ("amqp", what) => publish_by_another_protocol(world, what),
             ("queues", _) => self.queues(),
             ("settings", what) => self.set(what),
@@ -163,6 +164,17 @@ fn without_limits(line: &str) -> String {
     let limits = ["receive-maximum=", "topic-alias-maximum=", "maximum-packet-size="];
     let words = line.split(' ').filter(|word| !limits.iter().any(|limit| word.starts_with(limit)));
     words.collect::<Vec<_>>().join(" ")
+}
+
+fn declare_small_queue(world: &World, what: &str) {
+    let (queue, key) = what.split_once(' ').unwrap();
+    let operator = world.broker.operator("/").unwrap();
+    let limits = [("x-max-length", Value::I32(1)), ("x-overflow", Value::from("reject-publish"))];
+    let arguments = Table(limits.into_iter().map(|(name, value)| (name.into(), value)).collect());
+    let declaration = QueueDeclaration { durable: true, exclusive: false, auto_delete: false, arguments };
+    world.broker.declare_queue(&operator, queue, declaration).unwrap();
+    let (source, destination) = (mqtt::EXCHANGE, End::Queue(queue));
+    world.broker.bind(&operator, BindingRequest { source, destination, key, arguments: Table::default() }).unwrap();
 }
 
 struct NoFacts;
