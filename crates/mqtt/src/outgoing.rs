@@ -19,6 +19,7 @@ use crate::{
     packet::{Qos, Version, kind},
     properties::{Value as Property, id, put, section_len},
     subscriptions::{Interest, Subscription, Subscriptions},
+    topic,
     wire::{put_text, put_varint, varint_len},
 };
 
@@ -281,8 +282,9 @@ impl State {
             return self.subscriptions.get(filter).map(Interest::of);
         }
         if key.0 >= SHARED {
-            let (_, subscription) = self.source(key)?.shared.as_ref()?;
-            return Some(Interest::of(subscription));
+            let (whole, subscription) = self.source(key)?.shared.as_ref()?;
+            let (_, filter) = topic::shared(whole)?;
+            return topic::matches(filter, topic).then(|| Interest::of(subscription));
         }
         let interest = self.subscriptions.interest(topic, is_own)?;
         // Who subscribed in several ways gets one copy: from the queue, or past it, if one of them asked for acknowledgement.
