@@ -460,6 +460,9 @@ impl Sessions {
     /// Publishes a will, if its client may.
     fn publish_will(&self, will: &Will) {
         let Will { caller, topic, qos, retain, expiry_s, properties, payload, .. } = will;
+        if topic::is_of_broker(topic) {
+            return;
+        }
         let keys = topic::keys(topic);
         let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
         let Ok(mut route) = self.broker.route(caller, EXCHANGE, &keys, &Published(properties)) else { return };

@@ -7,6 +7,11 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty() && !text.contains(['+', '#', '\0'])
 }
 
+/// Whether a topic is the broker's own, which clients only read.
+pub fn is_of_broker(name: &str) -> bool {
+    name.starts_with("$SYS/")
+}
+
 /// Whether a string may be a topic filter: wildcards have a level to themselves, and `#` is the last (MQTT-4.7.1-1 to 3).
 pub fn is_filter(text: &str) -> bool {
     let mut levels = text.split('/').peekable();

@@ -236,7 +236,7 @@ impl MqttConnection {
             self.last_route = Some((topic.into(), Arc::clone(route)));
             return Ok(Arc::clone(route));
         }
-        if topic.starts_with("$SYS/") {
+        if topic::is_of_broker(topic) {
             return Err(Reason::NotAuthorized);
         }
         let keys = topic::keys(topic);
