@@ -386,8 +386,12 @@ impl State {
         let is_held = delivery.queue.is_some();
         let done = Done { source: consumer, slot, record, counted };
         let (forwarded, stored) = self.forwarded(message);
+        let place = if record == Position(0) { Place::Slot(slot) } else { Place::Record(record.0) };
+        let promised = if consumer == OWN { self.promised.remove(&place) } else { None };
         let topic = message::topic_of(message);
         let interest = topic.as_ref().and_then(|topic| self.interest(consumer, topic, &stored));
+        // What has begun is completed, whatever the client has unsubscribed since (MQTT-3.10.4-3).
+        let interest = interest.or(promised.map(|_| Interest::default()));
         let (Some(topic), Some(interest)) = (topic, interest) else {
             self.done.extend(is_held.then_some(done));
             return;
@@ -396,8 +400,6 @@ impl State {
             self.dropped += 1;
             return;
         }
-        let place = if record == Position(0) { Place::Slot(slot) } else { Place::Record(record.0) };
-        let promised = if consumer == OWN { self.promised.remove(&place) } else { None };
         let qos = promised.map_or(stored.qos.min(interest.qos), |(_, qos)| qos);
         let packet_id = match (qos, promised) {
             (Qos::AtMostOnce, _) => Some(0),
