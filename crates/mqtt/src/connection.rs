@@ -127,6 +127,8 @@ pub struct MqttConnection {
     last_route: Option<(Box<str>, Arc<Route>)>,
     /// Publishes with quality of service 2 that the client has not released.
     received_ids: BTreeSet<u16>,
+    /// How many of them there were when the connection began: its receive maximum does not count them (section 4.9).
+    received_before: usize,
     /// Publishes with quality of service 1 that the client has not been told of.
     unanswered: usize,
     /// What the client is told once something is safe.
@@ -218,6 +220,7 @@ impl MqttConnection {
             routes: HashMap::new(),
             last_route: None,
             received_ids: BTreeSet::new(),
+            received_before: 0,
             unanswered: 0,
             responses: VecDeque::new(),
             pending: Vec::new(),

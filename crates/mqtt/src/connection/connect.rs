@@ -213,6 +213,7 @@ impl MqttConnection {
             delay_s: will.delay_s,
             payload: will.payload,
         });
+        self.received_before = received.len();
         self.received_ids = received;
         self.credit.set(candidate.receive_maximum.into(), released.len() as u32);
         let without: Vec<Box<str>> = {

@@ -189,7 +189,7 @@ impl MqttConnection {
 
     /// Refuses a publish more than the client was told that it may have unacknowledged (MQTT-3.3.4-9).
     fn check_receive_maximum(&mut self, batch: &mut Batch<'_>) -> Result<(), Malformed> {
-        let maximum = usize::from(self.settings.receive_maximum);
+        let maximum = usize::from(self.settings.receive_maximum) + self.received_before;
         if self.version != Version::V5 || self.received_ids.len() + self.unanswered < maximum {
             return Ok(());
         }
