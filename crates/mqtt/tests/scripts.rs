@@ -25,7 +25,7 @@ use broker::{
 };
 use mqtt::packet::Version;
 
-use self::common::{World, log::ScriptLog, packets};
+use self::common::{MESSAGE_BYTES, World, log::ScriptLog, packets};
 
 #[test]
 fn scripts_get_the_answers_that_they_name() {
@@ -67,7 +67,7 @@ struct Script {
 }
 
 fn run(text: &str) -> String {
-    let world = World::new(Arc::new(ScriptLog::default()), mqtt::Settings::default());
+    let world = World::new(Arc::new(ScriptLog::default()), mqtt::Settings::default(), MESSAGE_BYTES);
     let mut script = Script { world, shows_limits: false, out: String::new() };
     for line in text.lines().filter(|line| !is_answer(line)) {
         writeln!(script.out, "{line}").unwrap();

@@ -138,6 +138,7 @@ impl MqttConnection {
             // It has come before; what the client missed is only that it was told so.
             self.apply(batch);
             self.respond(broker::Position(0), ack(kind::PUBREC, self.version, packet_id, Reason::Success));
+            self.tell();
             return Ok(());
         }
         let head = heads.get(qos, publish.retain);

@@ -19,7 +19,7 @@ use mqtt::{MqttConnection, Sessions, packet::Version};
 
 use self::log::ScriptLog;
 
-/// Largest message, in bytes.
+/// Largest message, in bytes, if nothing else is said.
 pub const MESSAGE_BYTES: u64 = 1000;
 
 /// Everything there is.
@@ -43,9 +43,9 @@ pub struct Client {
 }
 
 impl World {
-    pub fn new(log: Arc<ScriptLog>, settings: mqtt::Settings) -> Self {
+    pub fn new(log: Arc<ScriptLog>, settings: mqtt::Settings, message_bytes_max: u64) -> Self {
         let now = Millis(1_000_000);
-        let broker_settings = Settings { message_bytes_max: MESSAGE_BYTES, seed: 7, ..Settings::default() };
+        let broker_settings = Settings { message_bytes_max, seed: 7, ..Settings::default() };
         let broker = Arc::new(Broker::new(broker_settings, log.clone(), log.recovered(), now).unwrap());
         broker.add_codec(mqtt::ORIGIN, Arc::new(mqtt::message::PropertyCodec));
         broker.add_vhost(&"/".into());
@@ -68,7 +68,7 @@ impl World {
         self.clients.clear();
         let (now, settings) = (self.now, mqtt::Settings::clone(&self.settings));
         self.log.crash();
-        *self = Self::new(Arc::clone(&self.log), settings);
+        *self = Self::new(Arc::clone(&self.log), settings, self.broker.settings.message_bytes_max);
         self.wait(now.0 - self.now.0);
     }
 
