@@ -18,6 +18,9 @@ pub const LAGGING_MESSAGES: usize = 1024;
 /// Consumers that one queue may have.
 pub const CONSUMERS_PER_QUEUE: usize = 1 << 20;
 
+/// Levels of a topic filter, as many words as a binding key of 255 bytes can have: each is a node in an index.
+pub const TOPIC_LEVELS: usize = 128;
+
 /// How deep tables and arrays may nest in a header or an argument.
 pub const TABLE_DEPTH: usize = 32;
 

@@ -96,6 +96,9 @@ const BATCH_OPERATIONS: usize = 1024;
 /// Rounds of settling after which others get their turn.
 const ROUNDS: usize = 64;
 
+/// Bytes of a packet that show that its client is there.
+const PROGRESS_BYTES: usize = 1024;
+
 /// Milliseconds that a client has to take what it is told last.
 const CLOSE_MS: u64 = 5_000;
 
@@ -131,6 +134,8 @@ pub struct MqttConnection {
     last_route: Option<(Box<str>, Arc<Route>)>,
     /// Publishes with quality of service 2 that the client has not released.
     received_ids: BTreeSet<u16>,
+    /// How many of them there were when the connection began: its receive maximum does not count them (section 4.9).
+    received_before: usize,
     /// Publishes with quality of service 1 that the client has not been told of.
     unanswered: usize,
     /// What the client is told once something is safe.
@@ -151,7 +156,10 @@ pub struct MqttConnection {
     counts: Counts,
     /// Wakes the connection's own task.
     waker: Option<Waker>,
+    /// When a packet has come, or a good part of one.
     received: Millis,
+    /// Bytes of a packet that had come by then.
+    unused: usize,
     /// When the phase must be over.
     phase_ends: Option<Millis>,
 }
@@ -224,6 +232,7 @@ impl MqttConnection {
             routes: HashMap::new(),
             last_route: None,
             received_ids: BTreeSet::new(),
+            received_before: 0,
             unanswered: 0,
             responses: VecDeque::new(),
             pending: Vec::new(),
@@ -236,6 +245,7 @@ impl MqttConnection {
             counts: Counts::default(),
             waker: None,
             received: now,
+            unused: 0,
         }
     }
 
@@ -292,6 +302,8 @@ impl MqttConnection {
                 if self.must_wait() {
                     return Ok(None);
                 }
+                self.counts.add(Traffic::PublishesReceived, 1);
+                self.counts.add(Traffic::PayloadReceived, publish.payload.len());
                 self.publish(&publish, heads, batch, now)?;
             }
             Packet::PubAck(ack) => self.puback(ack, batch),
@@ -337,6 +349,7 @@ impl MqttConnection {
             self.lagging = Some(resumed);
         }
         let persistent = self.is_persistent();
+        let mut refused = Batch::default();
         for Published { token, position, is_refused } in batch.published() {
             let Some(told) = Told::of_token(token) else { continue };
             // An exactly-once publish is complete with the note of its identifier.
@@ -348,9 +361,17 @@ impl MqttConnection {
                 }
             } else if told.qos == Qos::AtLeastOnce {
                 self.unanswered -= 1;
-            } else if told.qos == Qos::ExactlyOnce {
-                self.received_ids.remove(&told.packet_id);
             }
+            if is_refused && told.qos == Qos::ExactlyOnce {
+                // What comes next under this identifier is another message (MQTT-4.3.3-9).
+                self.received_ids.remove(&told.packet_id);
+                if persistent {
+                    notes::received(&mut refused, self.number, told.packet_id, false);
+                }
+            }
+        }
+        if !refused.is_empty() {
+            self.broker.apply(&mut refused);
         }
         for bytes in std::mem::take(&mut self.pending) {
             self.respond(applied.position, bytes);
@@ -607,8 +628,13 @@ fn ack_filters(kind: u8, version: Version, packet_id: u16, reasons: &[u8]) -> Ve
 impl Session for MqttConnection {
     fn receive(&mut self, input: &[u8], now: Millis) -> usize {
         self.broker.set_time(now);
-        self.received = now;
-        self.take_packets(input, now)
+        let used = self.take_packets(input, now);
+        // Some bytes are no packet (MQTT-3.1.2-22), though a large one may take its time.
+        if used > 0 || input.len() >= self.unused + PROGRESS_BYTES {
+            self.received = now;
+            self.unused = input.len() - used;
+        }
+        used
     }
 
     fn poll(&mut self, now: Millis, waker: &Waker) {

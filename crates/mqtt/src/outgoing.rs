@@ -342,8 +342,9 @@ impl State {
             return Some(one.unwrap_or(Interest { qos: stored.qos, ..Interest::default() }));
         }
         if key.0 >= SHARED {
-            let (_, subscription) = self.source(key)?.shared.as_ref()?;
-            return Some(Interest::of(subscription));
+            let (whole, subscription) = self.source(key)?.shared.as_ref()?;
+            let (_, filter) = topic::shared(whole)?;
+            return topic::matches(filter, topic).then(|| Interest::of(subscription));
         }
         let interest = self.subscriptions.interest(topic, is_own)?;
         // Who subscribed in several ways gets one copy: from the queue, or past it, if one of them asked for acknowledgement.
@@ -445,12 +446,12 @@ impl State {
         let is_held = delivery.queue.is_some();
         let done = Done { source: consumer, slot, record, counted };
         let (forwarded, stored) = self.forwarded(message);
-        let topic = message::topic_of(message);
         let place = if record == Position(0) { Place::Slot(slot) } else { Place::Record(record.0) };
         let promised = if consumer == OWN { self.promised.remove(&place) } else { None };
+        let topic = message::topic_of(message);
         // What has been sent once is sent to its end, whatever became of the subscription (MQTT-3.10.4-5).
-        let again = || promised.map(|(_, qos)| Interest { qos, ..Interest::default() });
-        let interest = topic.as_ref().and_then(|topic| self.interest(consumer, topic, &stored).or_else(again));
+        let again = || promised.map(|_| Interest::default());
+        let interest = topic.as_ref().and_then(|topic| self.interest(consumer, topic, &stored)).or_else(again);
         let (Some(topic), Some(interest)) = (topic, interest) else {
             self.done.extend(is_held.then_some(done));
             return;

@@ -16,11 +16,9 @@ use crate::{
     message::Stored,
     outgoing::Outgoing,
     packet::Qos,
+    topic,
     traffic::{Kind, Totals},
 };
-
-/// What their filters begin with; no wildcard stands for it.
-const PREFIX: &str = "$SYS/";
 
 /// The loads, each of a counter, as an average per minute.
 const LOADS: [(&str, Kind); 9] = [
@@ -89,11 +87,6 @@ impl Sys {
         }
     }
 
-    /// Whether a filter is of such topics.
-    pub fn has(filter: &str) -> bool {
-        filter.starts_with(PREFIX)
-    }
-
     /// A session wants to be told.
     pub fn watch(&mut self, number: u64, outgoing: &Arc<Outgoing>) {
         if self.interval_ms > 0 {
@@ -144,7 +137,10 @@ impl Sys {
     /// All topics.
     pub fn values(&self, now: Millis, totals: &Totals, census: &Census) -> BTreeMap<String, String> {
         let mut values = BTreeMap::new();
-        let mut put = |name: &str, value: String| values.insert(format!("{PREFIX}broker/{name}"), value);
+        if self.interval_ms == 0 {
+            return values;
+        }
+        let mut put = |name: &str, value: String| values.insert(format!("$SYS/broker/{name}"), value);
         put("version", format!("roadstead version {}", env!("CARGO_PKG_VERSION")));
         put("uptime", format!("{} seconds", now.0.saturating_sub(self.started.0) / 1000));
         let Census { connected, disconnected, connected_max, expired, subscriptions, shared_subscriptions, retained } =
@@ -201,8 +197,7 @@ pub fn send(outgoing: &Outgoing, values: &BTreeMap<String, String>, now: Millis,
     let mut state = outgoing.lock();
     for (topic, value) in values {
         let interest = state.subscriptions.interest(topic, false);
-        let Some(interest) =
-            interest.filter(|_| retained_for.is_none_or(|filter| crate::topic::matches(filter, topic)))
+        let Some(interest) = interest.filter(|_| retained_for.is_none_or(|filter| topic::matches(filter, topic)))
         else {
             continue;
         };

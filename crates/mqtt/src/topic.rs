@@ -2,15 +2,24 @@
 
 use std::borrow::Cow;
 
+use broker::limits;
+
 /// Whether a string may be a topic name: not empty, and without wildcards (MQTT-4.7.1-1, MQTT-4.7.3-1).
 pub fn is_name(text: &str) -> bool {
     !text.is_empty() && !text.contains(['+', '#', '\0'])
 }
 
-/// Whether a string may be a topic filter: wildcards have a level to themselves, and `#` is the last (MQTT-4.7.1-1 to 3).
+/// Whether a topic is the broker's own, which clients only read.
+pub fn is_of_broker(name: &str) -> bool {
+    name.starts_with("$SYS/")
+}
+
+/// Whether a string may be a topic filter: wildcards have a level to themselves, and `#` is the last (MQTT-4.7.1-1 to 3). There
+/// are not too many levels.
 pub fn is_filter(text: &str) -> bool {
     let mut levels = text.split('/').peekable();
     let mut is_valid = !text.is_empty() && !text.contains('\0');
+    is_valid &= text.split('/').nth(limits::TOPIC_LEVELS).is_none();
     while let Some(level) = levels.next() {
         is_valid &= match level {
             "+" => true,

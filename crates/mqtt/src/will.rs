@@ -46,8 +46,11 @@ impl Will {
         bytes
     }
 
-    /// Adds the will of a session to a batch, if its user may publish it.
+    /// Adds the will of a session to a batch, if its user may publish it: no will speaks for the broker.
     pub fn publish<'b>(&'b self, broker: &Broker, (vhost, client_id): &Key, batch: &mut Batch<'b>) {
+        if topic::is_of_broker(&self.topic) {
+            return;
+        }
         let keys = topic::keys(&self.topic);
         let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
         let Ok(caller) = broker.on_behalf_of(&self.user, vhost) else { return };

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::{Aftermath, Queue, Wanted};
 use crate::{
+    limits,
     log::{Load, Position, Purpose},
     message::{Draft, Message},
     session::Millis,
@@ -25,7 +26,7 @@ pub(super) struct Retained {
     unseen: Option<(Position, Position)>,
 }
 
-/// What a look at retained messages found.
+/// What a look at retained messages found: about as much as a connection's output takes at a time.
 #[derive(Debug, Default)]
 pub struct RetainedPage {
     /// Messages, in the order of their topics.
@@ -85,14 +86,16 @@ impl Retained {
         let from = behind.map_or(Bound::Included(prefix), Bound::Excluded);
         let topics = self.topics.range::<str, _>((from, Bound::Unbounded));
         let belongs = |topic: &str| if is_exact { topic == prefix } else { topic.starts_with(prefix) };
+        let mut bytes = 0;
         for (count, (topic, (_, message))) in topics.take_while(|(topic, _)| belongs(topic)).enumerate() {
-            if count == TOPICS_AT_ONCE {
+            if count == TOPICS_AT_ONCE || bytes > limits::OUTPUT_BYTES_LOW {
                 return (page, over);
             }
             page.next = Some(topic.clone());
             if message.traits().due.is_some_and(|due| due <= now) {
                 over.push(topic.clone());
             } else if wants(topic) {
+                bytes += message.memory_bytes();
                 page.messages.push(Arc::clone(message));
             }
         }

@@ -10,7 +10,6 @@ use crate::{
     packet::{Connect, Qos, Version, kind},
     properties::{Allowed, Value as Property, id, put, put_section},
     sessions::{self, Carried, Claimed, Key},
-    sys::Sys,
     topic,
     traffic::Kind as Traffic,
     will::Will,
@@ -237,6 +236,7 @@ impl MqttConnection {
         });
         self.will = will.map(Box::new);
         let safe = self.sessions.keep(key, self.expiry_s, self.will.as_deref());
+        self.received_before = received.len();
         self.received_ids = received;
         self.credit.set(candidate.receive_maximum.into(), released.len() as u32);
         let without: Vec<Box<str>> = {
@@ -265,7 +265,7 @@ impl MqttConnection {
             without
         };
         self.counts.add(Traffic::Connections, 1);
-        let watches = self.outgoing.lock().subscriptions.iter().any(|(filter, _)| Sys::has(filter));
+        let watches = self.outgoing.lock().subscriptions.iter().any(|(filter, _)| topic::is_of_broker(filter));
         if watches {
             self.sessions.watch_sys(self.number, &self.outgoing);
         }

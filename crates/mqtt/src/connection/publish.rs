@@ -16,7 +16,6 @@ use crate::{
     packet::{Publish, Qos, Version, kind},
     properties::id,
     topic,
-    traffic::Kind as Traffic,
     wire::Malformed,
 };
 
@@ -131,8 +130,6 @@ impl MqttConnection {
         if payload.len() as u64 > self.broker.settings.message_bytes_max {
             return Err(Malformed { reason: Reason::PacketTooLarge, problem: "the message is larger than is allowed" });
         }
-        self.counts.add(Traffic::PublishesReceived, 1);
-        self.counts.add(Traffic::PayloadReceived, payload.len());
         let topic = self.resolve(publish)?;
         let is_known = self.received_ids.contains(&packet_id);
         if qos > Qos::AtMostOnce && !is_known {
@@ -142,6 +139,7 @@ impl MqttConnection {
             // It has come before; what the client missed is only that it was told so.
             self.apply(batch);
             self.respond(broker::Position(0), ack(kind::PUBREC, self.version, packet_id, Reason::Success));
+            self.tell();
             return Ok(());
         }
         let head = heads.get(qos, publish.retain);
@@ -193,7 +191,7 @@ impl MqttConnection {
 
     /// Refuses a publish more than the client was told that it may have unacknowledged (MQTT-3.3.4-9).
     fn check_receive_maximum(&mut self, batch: &mut Batch<'_>) -> Result<(), Malformed> {
-        let maximum = usize::from(self.settings.receive_maximum);
+        let maximum = usize::from(self.settings.receive_maximum) + self.received_before;
         if self.version != Version::V5 || self.received_ids.len() + self.unanswered < maximum {
             return Ok(());
         }
@@ -240,7 +238,7 @@ impl MqttConnection {
             self.last_route = Some((topic.into(), Arc::clone(route)));
             return Ok(Arc::clone(route));
         }
-        if topic.starts_with("$SYS/") {
+        if topic::is_of_broker(topic) {
             return Err(Reason::NotAuthorized);
         }
         let keys = topic::keys(topic);

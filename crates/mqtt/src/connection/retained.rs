@@ -13,8 +13,7 @@ use crate::{
     message::{self, Stored},
     packet::Qos,
     subscriptions::Subscription,
-    sys::{self, Sys},
-    topic,
+    sys, topic,
 };
 
 /// A subscription that gets retained messages.
@@ -33,7 +32,7 @@ impl MqttConnection {
     /// Has a subscription get what is retained.
     pub(super) fn want_retained(&mut self, filter: &str, subscription: Subscription) {
         self.cursors.retain(|cursor| *cursor.filter != *filter);
-        if Sys::has(filter) {
+        if topic::is_of_broker(filter) {
             return sys::send(&self.outgoing, &self.sessions.sys_values(), self.broker.now(), Some(filter));
         }
         self.cursors.push_back(Cursor { filter: filter.into(), subscription, behind: None });
@@ -85,6 +84,9 @@ impl MqttConnection {
         for retained in messages {
             let view = retained.view();
             let Some(stored) = Stored::read(view.properties) else { continue };
+            if subscription.options.no_local && stored.publisher == self.number {
+                continue;
+            }
             let qos = stored.qos.min(subscription.options.qos);
             if let (true, Some(own)) = (qos > Qos::AtMostOnce, &own) {
                 let properties = Stored { only_for: Some(filter), ..stored }.bytes();

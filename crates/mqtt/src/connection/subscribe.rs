@@ -18,7 +18,6 @@ use crate::{
     outgoing::{DIRECT, OWN, Source},
     packet::{Filter, Qos, Subscribe, Unsubscribe, Version, kind},
     subscriptions::Subscription,
-    sys::Sys,
     topic,
 };
 
@@ -95,7 +94,7 @@ impl MqttConnection {
         if by_queue_before == Some(!by_queue) {
             self.unbind(caller, &self.plain_name(!by_queue), filter);
         }
-        if Sys::has(filter) {
+        if topic::is_of_broker(filter) {
             self.sessions.watch_sys(self.number, &self.outgoing);
         }
         if one.options.retain_handling == 0 || (one.options.retain_handling == 1 && before.is_none()) {
