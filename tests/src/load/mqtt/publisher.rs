@@ -54,8 +54,12 @@ pub(super) fn publish(client: &mut Client, habit: &Habit) {
 }
 
 fn publish_one(client: &mut Client, connection: &mut Connection, habit: &Habit) {
-    let topic = habit.topics[client.random.below(habit.topics.len())];
-    let qos = habit.least_qos + client.random.below(usize::from(habit.most_qos - habit.least_qos) + 1) as u8;
+    let place = client.random.below(habit.topics.len());
+    let topic = habit.topics[place];
+    let choices = usize::from(habit.most_qos - habit.least_qos) + 1;
+    // Messages of different quality of service have no order when they are sent again, and only the last is retained.
+    let choice = if habit.retain { place % choices } else { client.random.below(choices) };
+    let qos = habit.least_qos + choice as u8;
     let clears = habit.retain && topic != super::KEPT && client.random.one_in(CLEAR_ONE_IN);
     send(client, connection, (topic, qos), habit.retain, clears);
 }
