@@ -27,6 +27,8 @@ const A: &str = "crash/a";
 const C: &str = "crash/b/c";
 const D: &str = "crash/b/d";
 const BELOW_B: &str = "crash/b/+";
+/// Each message comes to one of those who subscribe.
+const SHARED: &str = "$share/group/crash/a";
 /// Retained messages, which nobody gets but by asking for them; now and then they are cleared.
 const STATES: &str = "state/+";
 /// Always retained, and the last that an onlooker gets.
@@ -49,7 +51,7 @@ const fn subscriber(filter: &'static str, qos: u8) -> subscriber::Habit {
 }
 
 /// Each with its version. Its place is its number as a publisher.
-const ROLES: [(Version, Role); 14] = [
+const ROLES: [(Version, Role); 16] = [
     (Version::V5, Role::Publisher(publisher(&[A, C], 1, 1))),
     (Version::V311, Role::Publisher(publisher(&[A, D], 2, 2))),
     (Version::V5, Role::Publisher(publisher(&[C, D, A], 1, 2))),
@@ -60,6 +62,8 @@ const ROLES: [(Version, Role); 14] = [
     (Version::V311, Role::Subscriber(subscriber(A, 2))),
     (Version::V5, Role::Subscriber(subscriber::Habit { sleeps: true, ..subscriber(BELOW_B, 2) })),
     (Version::V5, Role::Subscriber(subscriber::Habit { sleeps: true, ..subscriber(A, 1) })),
+    (Version::V5, Role::Subscriber(subscriber(SHARED, 2))),
+    (Version::V311, Role::Subscriber(subscriber(SHARED, 2))),
     // These subscribe while everything is going on, and may be told of it or not.
     (Version::V5, Role::Subscriber(subscriber::Habit { since: 2, ..subscriber(BELOW_B, 2) })),
     (Version::V311, Role::Subscriber(subscriber::Habit { since: 4, ..subscriber(D, 2) })),

@@ -6,6 +6,9 @@ use super::super::{Kind, Violation};
 use super::{Counts, Event, What};
 use crate::checker::MessageId;
 
+/// How the filter of a shared subscription begins.
+const SHARE: &str = "$share/";
+
 pub struct Message<'a> {
     pub publish: &'a Event,
     pub topic: &'static str,
@@ -22,8 +25,10 @@ pub struct Subscription<'a> {
     pub since: Option<&'a Event>,
 }
 
+/// A client, or all that share a subscription.
 #[derive(Default)]
 pub struct Subscriber<'a> {
+    pub is_shared: bool,
     pub subscriptions: Vec<Subscription<'a>>,
     pub arrivals: BTreeMap<MessageId, Vec<&'a Event>>,
     pub withheld: BTreeMap<MessageId, Vec<&'a Event>>,
@@ -47,6 +52,8 @@ pub struct Look<'a> {
 pub struct Book<'a> {
     pub messages: BTreeMap<MessageId, Message<'a>>,
     pub subscribers: BTreeMap<&'a str, Subscriber<'a>>,
+    /// By client: the subscription that it shares.
+    shared: BTreeMap<&'a str, &'static str>,
     pub looks: Vec<Look<'a>>,
     /// Clients that were told that they have a session.
     sessions: BTreeSet<&'a str>,
@@ -84,21 +91,29 @@ impl<'a> Book<'a> {
             What::Dropped => return Err((Kind::Session, "the connection was closed for no reason")),
             What::Unexpected { .. } => return Err((Kind::Confirm, "an answer belongs to nothing")),
             What::Subscribe { filter, qos } => {
-                let subscriptions = &mut self.subscribers.entry(&event.client).or_default().subscriptions;
+                let shared = filter.strip_prefix(SHARE).and_then(|rest| rest.split_once('/'));
+                if shared.is_some() {
+                    self.shared.insert(&event.client, filter);
+                }
+                let filter = shared.map_or(*filter, |(_, filter)| filter);
+                let subscriber = self.subscriber(event);
+                subscriber.is_shared = shared.is_some();
+                let subscriptions = &mut subscriber.subscriptions;
                 // A client that got no answer asks again.
-                if subscriptions.iter().all(|one| one.filter != *filter) {
+                if subscriptions.iter().all(|one| one.filter != filter) {
                     subscriptions.push(Subscription { filter, qos: *qos, since: None });
                 }
             }
             What::Subscribed { filter } => {
-                let subscriptions = &mut self.subscribers.entry(&event.client).or_default().subscriptions;
-                subscriptions.iter_mut().filter(|one| one.filter == *filter).for_each(|one| one.since = Some(event));
+                let subscriptions = self.subscriber(event).subscriptions.iter_mut();
+                let known = subscriptions.filter(|one| filter.ends_with(one.filter));
+                known.for_each(|one| one.since = one.since.or(Some(event)));
             }
             What::Arrived { message, topic, .. } => return self.arrive(event, *message, topic),
             What::Withheld { message, .. } => {
                 self.counts.withheld += 1;
                 if let Some(message) = message {
-                    let subscriber = self.subscribers.entry(&event.client).or_default();
+                    let subscriber = self.subscriber(event);
                     subscriber.withheld.entry(*message).or_default().push(event);
                 }
             }
@@ -117,6 +132,11 @@ impl<'a> Book<'a> {
             }
         }
         Ok(())
+    }
+
+    fn subscriber(&mut self, event: &'a Event) -> &mut Subscriber<'a> {
+        let client = &*event.client;
+        self.subscribers.entry(self.shared.get(client).copied().unwrap_or(client)).or_default()
     }
 
     fn answer(&mut self, event: &'a Event, message: MessageId) -> Result<(), (Kind, &'static str)> {
@@ -140,16 +160,17 @@ impl<'a> Book<'a> {
 
     fn arrive(&mut self, event: &'a Event, message: MessageId, topic: &str) -> Result<(), (Kind, &'static str)> {
         self.counts.arrivals += 1;
-        let subscriber = self.subscribers.entry(&event.client).or_default();
-        if subscriber.subscription(topic).is_none() {
+        if self.subscriber(event).subscription(topic).is_none() {
             return Err((Kind::Phantom, "it came to somebody who had not subscribed"));
         }
         if self.messages.get(&message).is_none_or(|message| message.topic != topic) {
             return Err((Kind::Phantom, "it was never published there"));
         }
+        let subscriber = self.subscriber(event);
         let arrivals = subscriber.arrivals.entry(message).or_default();
-        self.counts.repeats += usize::from(!arrivals.is_empty());
+        let is_repeat = !arrivals.is_empty();
         arrivals.push(event);
+        self.counts.repeats += usize::from(is_repeat);
         Ok(())
     }
 
@@ -164,7 +185,16 @@ impl<'a> Book<'a> {
                 let qos = subscription.qos.min(message.qos);
                 let is_in_time = subscription.since.is_some_and(|since| since.at < message.publish.at);
                 let is_promised = message.answer.is_some() && is_in_time;
-                Some(Copy { subscriber: name, id: *id, message, qos, is_promised, arrivals, withheld })
+                Some(Copy {
+                    subscriber: name,
+                    is_shared: subscriber.is_shared,
+                    id: *id,
+                    message,
+                    qos,
+                    is_promised,
+                    arrivals,
+                    withheld,
+                })
             })
         })
     }
@@ -185,6 +215,7 @@ impl<'a> Book<'a> {
 /// What became of a message for one subscriber.
 pub struct Copy<'b, 'a> {
     pub subscriber: &'b str,
+    pub is_shared: bool,
     pub id: MessageId,
     pub message: &'b Message<'a>,
     pub qos: u8,

@@ -138,6 +138,21 @@ fn exactly_once_is_not_twice() {
 }
 
 #[test]
+fn one_of_those_who_share_a_subscription_gets_a_message() {
+    let filter = "$share/group/a/b";
+    let member = |script: Script, client| {
+        script.note(client, What::Subscribe { filter, qos: 2 }).note(client, What::Subscribed { filter })
+    };
+    let arrive = |script: Script, client, sequence| {
+        script.note(client, What::Arrived { topic: TOPIC.to_owned(), message: id(sequence), qos: 2, packet_id: 1 })
+    };
+    let published = || member(member(Script::default(), "one"), "two").publish(1, 2).publish(2, 2).answer(1).answer(2);
+    arrive(arrive(published(), "one", 2), "two", 1).passes();
+    arrive(published(), "one", 2).breaks(Kind::Lost);
+    arrive(arrive(arrive(published(), "one", 1), "two", 1), "two", 2).breaks(Kind::Doubled);
+}
+
+#[test]
 fn what_nobody_published_is_a_phantom() {
     subscribed(1).arrive(1, 1).breaks(Kind::Phantom);
     subscribed(1).publish(1, 1).arrive(1, 0).breaks(Kind::Phantom);
