@@ -25,8 +25,9 @@ const STDERR_LINES_SHOWN: usize = 150;
 /// Checks that fail because the broker lacks a feature, and the feature that each waits for. Once a check passes in every
 /// suite that has it, the tests fail until it is off the list.
 const NOT_YET: [(&str, &str); 0] = [];
+
 /// The tests below that run a suite.
-const SUITES: usize = 14;
+const SUITES: usize = 15;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -101,6 +102,13 @@ fn mqtt_js_in_a_browser() {
         return skip("mqtt_js_in_a_browser", "chromium isn't installed");
     }
     node_suite("mqtt_js_in_a_browser", "mqtt_browser_suite.js", "mqtt");
+}
+
+#[test]
+fn rumqttc() {
+    let program = root().join("target/clients/rust/debug/rumqttc-suite");
+    let command = Command::new(&program);
+    run("rumqttc", &[program], command);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! SIGKILL under load, again and again: nothing that was promised is lost, and a broker that lies is found out.
 
+mod mqtt;
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

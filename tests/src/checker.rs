@@ -1,12 +1,14 @@
 //! Judges what clients saw of a broker that was killed again and again. It knows nothing of the broker but its promises.
 //!
 //! Clients write a [`history`] with a [`Recorder`]; [`check`] reads it and names every broken promise. The history must
-//! end with a drain that acknowledges whatever is left, because only then "not delivered" means "lost".
+//! end with a drain that acknowledges whatever is left, because only then "not delivered" means "lost". What MQTT
+//! promises has a history and rules of its own, in [`mqtt`].
 
 mod body;
 mod book;
 mod history;
 mod moves;
+pub mod mqtt;
 mod rules;
 mod streams;
 #[cfg(test)]
@@ -42,6 +44,10 @@ pub enum Kind {
     Confirm,
     /// A part of a transaction took effect, and another part did not.
     Transaction,
+    /// The broker has forgotten a session, or closed a connection for no reason.
+    Session,
+    /// A retained message is an older one than it must be, or none, or one that was never there.
+    Retained,
     /// The test saw too little of something to prove anything.
     Vacuous,
 }
@@ -99,12 +105,12 @@ pub struct Counts {
 }
 
 /// The verdict on a history.
-pub struct Verdict {
-    pub counts: Counts,
+pub struct Verdict<C = Counts> {
+    pub counts: C,
     pub violations: Vec<Violation>,
 }
 
-impl Verdict {
+impl<C: fmt::Debug> Verdict<C> {
     pub fn has(&self, kind: Kind) -> bool {
         self.violations.iter().any(|violation| violation.kind == kind)
     }
@@ -119,7 +125,7 @@ impl Verdict {
             .chunk_by(|a, b| a.kind == b.kind)
             .flat_map(|alike| alike.iter().take(SHOWN_PER_KIND).map(ToString::to_string))
             .collect();
-        let (count, counts) = (violations.len(), self.counts);
+        let (count, counts) = (violations.len(), &self.counts);
         assert!(count == 0, "{count} broken promises in {counts:?}; the first of each kind:\n\n{}", shown.join("\n\n"));
     }
 }

@@ -5,6 +5,7 @@
 
 mod consumer;
 mod fates;
+mod mqtt;
 mod publisher;
 mod random;
 mod reader;
@@ -21,6 +22,7 @@ use crate::checker::{Clock, Event, MessageId, Recorder, Sent, Terms, What, Wishe
 use crate::raw::{self, Address, Connection, Fields, Happening, method};
 use crate::server::Server;
 pub use fates::FATES;
+pub use mqtt::MqttLoad;
 pub use random::Random;
 pub use work::WORK;
 

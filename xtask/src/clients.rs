@@ -27,8 +27,8 @@ enum Outcome {
 
 type SetUp = fn() -> Result<Outcome>;
 
-const LANGUAGES: [(&str, SetUp); 6] =
-    [("python", python), ("node", node), ("browser", browser), ("go", go), ("java", java), ("c", c)];
+const LANGUAGES: [(&str, SetUp); 7] =
+    [("python", python), ("node", node), ("browser", browser), ("go", go), ("java", java), ("rust", rust), ("c", c)];
 
 /// Sets up every client for which the machine has the toolchain. With `CI=true` it must have all.
 pub fn set_up() -> Result {
@@ -98,6 +98,13 @@ fn java() -> Result<Outcome> {
     let arguments = ["-q", "-B", "-f", "tests/clients/java/pom.xml", "compile", "dependency:copy-dependencies"];
     let inputs = ["tests/clients/java/pom.xml", "tests/clients/java/src/main/java/roadstead"];
     once("target/clients/java", &inputs, &version, || shell::run_online("mvn", &arguments))
+}
+
+/// Cargo itself knows what is up to date.
+fn rust() -> Result<Outcome> {
+    let place = ["--manifest-path", "tests/clients/rust/Cargo.toml", "--target-dir", "target/clients/rust"];
+    shell::run_online("cargo", &[&["build", "--quiet", "--locked"][..], &place].concat())?;
+    Ok(Outcome::Ready)
 }
 
 fn browser() -> Result<Outcome> {

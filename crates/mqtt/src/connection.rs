@@ -522,6 +522,8 @@ impl MqttConnection {
     /// Gives deliveries back to their queues, and takes out what the next connection of the session has to know.
     fn carried(&mut self) -> Carried {
         let mut batch = Batch::default();
+        let own = self.outgoing.lock().source(OWN).map(|source| Arc::clone(&source.queue));
+        let nothing_waits = own.is_some_and(|queue| self.broker.counts(&queue).ready == 0);
         let mut guard = self.outgoing.lock();
         let state = &mut *guard;
         let mut carried = Carried { received: std::mem::take(&mut self.received_ids), ..Carried::default() };
@@ -545,9 +547,11 @@ impl MqttConnection {
                 carried.promised.insert(place, (packet_id, qos));
             }
         }
-        // What was sent before and has not come again is gone for good.
-        for (packet_id, qos) in std::mem::take(&mut state.promised).into_values() {
-            if qos == Qos::ExactlyOnce && self.expiry_s > 0 {
+        // What was sent before and has not come again is gone for good, if there was time for it to come.
+        for (place, (packet_id, qos)) in std::mem::take(&mut state.promised) {
+            if !nothing_waits {
+                carried.promised.insert(place, (packet_id, qos));
+            } else if qos == Qos::ExactlyOnce && self.expiry_s > 0 {
                 notes::complete(&mut batch, self.number, packet_id);
             }
         }

@@ -137,17 +137,17 @@ pub enum What {
 
 /// `at` orders the events of all clients: what one client does because of what another did has the higher number.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct Event<W = What> {
     pub at: u64,
     /// Milliseconds since 1970.
     pub ms: u64,
     /// The broker's run, between two kills.
     pub run: u32,
     pub client: Arc<str>,
-    pub what: What,
+    pub what: W,
 }
 
-impl fmt::Display for Event {
+impl<W: fmt::Debug> fmt::Display for Event<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { at, ms, run, client, what } = self;
         write!(f, "#{at} run {run} at {}.{:03} s {client}: {what:?}", ms / 1000 % 10_000, ms % 1000)
@@ -169,19 +169,19 @@ impl Clock {
 }
 
 /// One client's part of the history.
-pub struct Recorder {
+pub struct Recorder<W = What> {
     clock: Clock,
     client: Arc<str>,
     run: u32,
-    events: Vec<Event>,
+    events: Vec<Event<W>>,
 }
 
-impl Recorder {
+impl<W> Recorder<W> {
     pub fn new(clock: &Clock, client: &str, run: u32) -> Self {
         Self { clock: clock.clone(), client: client.into(), run, events: Vec::new() }
     }
 
-    pub fn note(&mut self, what: What) {
+    pub fn note(&mut self, what: W) {
         let (at, client) = (self.clock.tick(), Arc::clone(&self.client));
         let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         self.events.push(Event { at, ms, run: self.run, client, what });
@@ -191,7 +191,7 @@ impl Recorder {
         self.clock.transaction()
     }
 
-    pub fn into_events(self) -> Vec<Event> {
+    pub fn into_events(self) -> Vec<Event<W>> {
         self.events
     }
 }

@@ -10,7 +10,7 @@ mod fields;
 pub mod method;
 mod value;
 
-pub use bytes::{Reader, Writer};
+pub use bytes::{Malformed, Reader, Writer};
 pub use connection::{
     Address, BODY, Connection, FRAME_END, Frame, HEADER, HEARTBEAT, METHOD, PATIENCE, PROTOCOL_HEADER,
 };

@@ -15,8 +15,9 @@ pub fn check(files: &[Text]) -> Vec<Finding> {
 /// The names of the workspace's crates: each is called as its folder.
 fn members(files: &[Text]) -> impl Iterator<Item = &str> {
     let folders = files.iter().filter_map(|file| file.path.strip_suffix("/Cargo.toml"));
-    // Fuzz targets are a workspace of their own.
-    folders.filter(|folder| *folder != "fuzz").filter_map(|folder| folder.rsplit('/').next())
+    // Fuzz targets and suites of clients are workspaces of their own.
+    let is_apart = |folder: &&str| *folder == "fuzz" || folder.starts_with("tests/clients/");
+    folders.filter(move |folder| !is_apart(folder)).filter_map(|folder| folder.rsplit('/').next())
 }
 
 /// What stands in backticks in the first column.
@@ -44,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_crate_needs_a_row_of_the_right_table() {
-        assert!(findings(&["crates/a", "crates/b", "tests", "fuzz"]).is_empty());
+        assert!(findings(&["crates/a", "crates/b", "tests", "fuzz", "tests/clients/x"]).is_empty());
         assert_eq!(findings(&["crates/x", "crates/c", "crates/later"]).len(), 3);
         assert!(check(&[]).is_empty());
     }
