@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use broker::{Codec, Facts, MessageView, Name, QueueInfo, Table, Value};
+use broker::{Codec, DURABLE_ONLY, Facts, MessageView, Name, QueueInfo, Table, Value};
 
 use crate::{
     ORIGIN,
@@ -214,6 +214,11 @@ const SHARED: &str = "x-mqtt-shared";
 /// The arguments of the queue of a shared subscription.
 pub fn shared_arguments() -> Table {
     Table(vec![(SHARED.into(), Value::Bool(true))])
+}
+
+/// Whether a queue comes and goes with sessions: it is one's own, or that of a shared subscription.
+pub fn is_of_sessions(queue: &QueueInfo) -> bool {
+    is_shared(queue) || queue.arguments.get(DURABLE_ONLY).is_some()
 }
 
 /// Whether a queue is that of a shared subscription.

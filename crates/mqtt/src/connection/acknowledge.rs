@@ -116,7 +116,7 @@ impl MqttConnection {
             self.expiry_s = expiry_s.min(self.settings.session_expiry_s_max);
         }
         self.end(note.reason != Reason::Success as u8, now);
-        self.phase = Phase::Finished(HangUp::Client);
+        self.phase = Phase::Finished(HangUp::Broker);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The broker's definitions as JSON.
 
-use broker::{Broker, Destination, Policy, PolicyKind, Table, Value, topology::VhostState};
+use broker::{Broker, Destination, Policy, PolicyKind, QueueInfo, Table, Value, topology::VhostState};
 use serde_json::{Map, Value as Json, json};
 
 use crate::auth;
@@ -144,9 +144,13 @@ fn policies(vhost: &str, state: &VhostState, kind: PolicyKind) -> Vec<Json> {
     state.policies.iter(kind).map(|(name, policy)| json(name, policy)).collect()
 }
 
+/// Whether somebody has declared a queue for others to use too.
+fn is_defined(queue: &QueueInfo) -> bool {
+    queue.owner.is_none() && queue.is_ordinary() && !mqtt::message::is_of_sessions(queue)
+}
+
 fn queues(vhost: &str, state: &VhostState) -> Vec<Json> {
-    let shared = state.queues().filter(|queue| queue.owner.is_none() && queue.is_ordinary());
-    let mut queues: Vec<_> = shared.collect();
+    let mut queues: Vec<_> = state.queues().filter(|queue| is_defined(queue)).collect();
     queues.sort_by(|a, b| a.name.cmp(&b.name));
     let json = queues.into_iter().map(|queue| {
         json!({
@@ -184,7 +188,7 @@ fn bindings(vhost: &str, state: &VhostState) -> Vec<Json> {
         let (destination, kind) = match &binding.destination {
             Destination::Exchange(name) => (name.clone(), "exchange"),
             Destination::Queue(id) => match state.queue_by_id(*id) {
-                Some(queue) if queue.owner.is_none() => (queue.name.clone(), "queue"),
+                Some(queue) if is_defined(queue) => (queue.name.clone(), "queue"),
                 // A binding of a queue that nobody else could declare says nothing to anybody else.
                 Some(_) | None => continue,
             },
