@@ -405,7 +405,10 @@ impl MqttConnection {
             outgoing.output.buffer().extend_from_slice(&response.bytes);
             outgoing.counts.add(Traffic::PacketsSent, 1);
             match response.kind {
-                Kind::Message => outgoing.held_back -= 1,
+                Kind::Message => {
+                    outgoing.held_back -= 1;
+                    outgoing.held_bytes -= response.bytes.len();
+                }
                 Kind::PubAck => self.unanswered -= 1,
                 Kind::Other => {}
             }
@@ -418,6 +421,7 @@ impl MqttConnection {
             let (done, moved, unwritten) = {
                 let mut state = self.outgoing.lock();
                 let moved = std::mem::take(&mut state.moved);
+                state.held_bytes -= moved.iter().map(|one| one.message.view().payload.len()).sum::<usize>();
                 (std::mem::take(&mut state.done), moved, std::mem::take(&mut state.unwritten))
             };
             if done.is_empty() && moved.is_empty() && unwritten.is_empty() {

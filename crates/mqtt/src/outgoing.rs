@@ -79,6 +79,8 @@ pub struct State {
     pub unwritten: VecDeque<Unwritten>,
     /// How many of these have not been sent, wherever they are by now.
     pub held_back: usize,
+    /// Their bytes, and those of what is being moved.
+    pub held_bytes: usize,
     /// What was sent.
     pub counts: Counts,
     /// Consumers that got no more because the client is slow.
@@ -220,6 +222,7 @@ impl Outgoing {
             moved: Vec::new(),
             unwritten: VecDeque::new(),
             held_back: 0,
+            held_bytes: 0,
             counts: Counts::default(),
             pressed: Vec::new(),
             cancelled: Vec::new(),
@@ -498,8 +501,9 @@ impl State {
             Some(mut packet) => {
                 packet.extend_from_slice(message.payload);
                 let note = writes_down.then_some((packet_id, record));
-                self.unwritten.push_back(Unwritten { note, packet });
                 self.held_back += 1;
+                self.held_bytes += packet.len();
+                self.unwritten.push_back(Unwritten { note, packet });
             }
             None => self.output.payload(message.payload, message.block),
         }
@@ -523,12 +527,13 @@ impl State {
         let properties = Stored { only_for: Some(filter), ..*stored }.bytes();
         let view = MessageView { properties: &properties, origin: ORIGIN, ..*message };
         let message = Message::copy_of(&view);
+        self.held_bytes += message.view().payload.len();
         self.moved.push(Moved { done, message });
     }
 
     /// Bytes that wait, to be sent or to be written down.
     fn pending(&self) -> usize {
-        self.output.len() + self.unwritten.iter().map(|one| one.packet.len()).sum::<usize>()
+        self.output.len() + self.held_bytes
     }
 }
 
