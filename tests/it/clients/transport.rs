@@ -45,6 +45,12 @@ name = "limited"
 password = "secret"
 permissions = [{ vhost = "/", configure = '^roadstead\.own', write = '^(roadstead\.own|amq\.topic$)', read = '^roadstead\.own' }]
 topic_permissions = [{ vhost = "/", exchange = "amq.topic", write = '^{username}\.', read = ".*" }]
+
+[[users]]
+name = "device"
+password = "secret"
+permissions = [{ vhost = "/", configure = ".*", write = ".*", read = ".*" }]
+topic_permissions = [{ vhost = "/", exchange = "amq.topic", write = '^{client_id}\.', read = '^{client_id}\.' }]
 "#;
 
 /// The checks that need a server that is configured in another way than for all the others.
@@ -98,6 +104,11 @@ fn users() {
     suite("users", "users_suite.py", &[], "", "127.0.0.1");
 }
 
+#[test]
+fn mqtt_access() {
+    suite("mqtt_access", "mqtt_access_suite.py", &[], "", "127.0.0.1");
+}
+
 /// Runs checks of a suite, or all, against a server with users and certificates.
 fn suite(name: &str, script: &str, checks: &[&str], tls: &str, address: &str) {
     let (interpreter, mut command) = python_command(script);
@@ -114,7 +125,16 @@ fn suite(name: &str, script: &str, checks: &[&str], tls: &str, address: &str) {
     );
     let mut server = Server::builder().config(config).bind(&[address]).start();
     command.args(checks).env("CERTIFICATES", certificates.path());
-    command.env("AMQPS_PORT", server.port_of("amqps").to_string());
+    let listeners = [
+        ("AMQPS_PORT", "amqps"),
+        ("MQTT_PORT", "mqtt"),
+        ("MQTTS_PORT", "mqtts"),
+        ("MQTT_WSS_PORT", "mqtt-wss"),
+        ("WSS_PORT", "wss"),
+    ];
+    for (variable, listener) in listeners {
+        command.env(variable, server.port_of(listener).to_string());
+    }
     let report = Report::of(name, command, &mut server);
     let missing = (!checks.is_empty() && report.outcome.passed != checks.len())
         .then(|| format!("{} of {} checks passed", report.outcome.passed, checks.len()));
