@@ -78,6 +78,21 @@ fn publish(topic: &[u8], properties: &[u8]) -> Vec<u8> {
     packet(0x30, &body)
 }
 
+/// Strings that are none, wherever there are strings.
+fn bad_strings() -> [(&'static str, Vec<u8>); 9] {
+    [
+        ("U+0000 in a topic", publish(b"a\0b", b"")),
+        ("half a surrogate pair", publish(b"\xed\xa0\x80", b"")),
+        ("no UTF-8", publish(b"\xff", b"")),
+        ("a slash that is longer than it need be", publish(b"\xc0\xaf", b"")),
+        ("a response topic that is no UTF-8", publish(b"a", b"\x08\0\x01\xff")),
+        ("a content type that is no UTF-8", publish(b"a", b"\x03\0\x01\xff")),
+        ("a user property that is no UTF-8", publish(b"a", b"\x26\0\x01a\0\x01\xff")),
+        ("a filter to unsubscribe that is no UTF-8", packet(0xa2, b"\0\x01\0\0\x01\xff")),
+        ("a filter that is no UTF-8", packet(0x82, b"\0\x01\0\0\x01\xff\0")),
+    ]
+}
+
 /// What a client sends that has connected with MQTT 5, and why it is let go.
 fn faults() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let malformed = "malformed-packet";
@@ -100,10 +115,6 @@ fn faults() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("packet identifier 0 in PUBREL", v5("PUBREL id=0"), protocol),
         ("a plus sign in a topic", publish(b"a/+", b""), "topic-name-invalid"),
         ("a hash sign in a topic", publish(b"a#", b""), "topic-name-invalid"),
-        ("U+0000 in a topic", publish(b"a\0b", b""), malformed),
-        ("half a surrogate pair", publish(b"\xed\xa0\x80", b""), malformed),
-        ("no UTF-8", publish(b"\xff", b""), malformed),
-        ("a slash that is longer than it need be", publish(b"\xc0\xaf", b""), malformed),
         ("neither topic nor alias", publish(b"", b""), protocol),
         ("alias 0", v5("PUBLISH a \"x\" topic-alias=0"), "topic-alias-invalid"),
         ("an alias beyond the maximum", v5("PUBLISH a \"x\" topic-alias=65"), "topic-alias-invalid"),
@@ -125,7 +136,6 @@ fn faults() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("retain handling 3", v5("SUBSCRIBE id=1 a handling=3"), protocol),
         ("reserved bits in SUBSCRIBE", v5("SUBSCRIBE id=1 a handling=4"), malformed),
         ("a filter without options", packet(0x82, b"\0\x01\0\0\x01a"), malformed),
-        ("a filter that is no UTF-8", packet(0x82, b"\0\x01\0\0\x01\xff\0"), malformed),
         ("no local for a shared subscription", v5("SUBSCRIBE id=1 $share/g/a no-local"), protocol),
         ("subscription identifier 0", v5("SUBSCRIBE id=1 a subscription-identifier=0"), protocol),
         ("bytes behind PINGREQ", v5("raw c0 01 00"), malformed),
@@ -135,7 +145,7 @@ fn faults() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("AUTH that nobody asked for", v5("AUTH reason=continue-authentication"), protocol),
         ("a message that is too large", v5("PUBLISH a \"x\"*1001"), "packet-too-large"),
     ];
-    let flags: [(&'static str, u8); 8] = [
+    let flags: [(&'static str, u8); 9] = [
         ("flags of PUBACK", 0x41),
         ("flags of PUBREC", 0x52),
         ("flags of PUBREL", 0x60),
@@ -143,8 +153,10 @@ fn faults() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("flags of SUBSCRIBE", 0x80),
         ("flags of UNSUBSCRIBE", 0xa0),
         ("flags of PINGREQ", 0xc1),
+        ("flags of DISCONNECT", 0xe1),
         ("flags of AUTH", 0xf1),
     ];
+    faults.extend(bad_strings().map(|(what, bytes)| (what, bytes, malformed)));
     faults.extend(flags.map(|(what, first)| (what, packet(first, b"\0\x01"), malformed)));
     faults
 }
@@ -217,6 +229,11 @@ fn faults_in_connect_are_told_in_connack() {
         ("the reserved flag", connect(0x03, b"", b"\0\x01a"), "malformed-packet"),
         ("a user name that is not there", connect(0x82, b"", b"\0\x01a"), "malformed-packet"),
         ("a user name that is not announced", connect(0x02, b"", b"\0\x01a\0\x05guest"), "malformed-packet"),
+        ("a user name that is no UTF-8", connect(0x82, b"", b"\0\x01a\0\x01\xff"), "malformed-packet"),
+        ("a password that is not there", connect(0xc2, b"", b"\0\x01a\0\x01u"), "malformed-packet"),
+        ("a password that is not announced", connect(0x82, b"", b"\0\x01a\0\x01u\0\x01p"), "malformed-packet"),
+        ("a will's topic that is no UTF-8", connect(0x06, b"", b"\0\x01a\0\0\x01\xff\0\x01x"), "malformed-packet"),
+        ("a will that is not there", connect(0x06, b"", b"\0\x01a"), "malformed-packet"),
         ("a client identifier that is no UTF-8", connect(0x02, b"", b"\0\x01\xff"), "malformed-packet"),
         ("a client identifier with U+0000", connect(0x02, b"", b"\0\x01\0"), "malformed-packet"),
         ("receive maximum 0", connect(0x02, &[0x21, 0, 0], b"\0\x01a"), "protocol-error"),
