@@ -381,7 +381,7 @@ impl MqttConnection {
         for _ in 0..ROUNDS {
             let (done, unwritten) = {
                 let mut state = self.outgoing.lock();
-                (std::mem::take(&mut state.done), std::mem::take(&mut state.unwritten))
+                (std::mem::take(&mut state.done), state.take_unwritten())
             };
             if done.is_empty() && unwritten.is_empty() {
                 return;
@@ -475,7 +475,7 @@ impl MqttConnection {
         let mut guard = self.outgoing.lock();
         let state = &mut *guard;
         let mut carried = Carried { received: std::mem::take(&mut self.received_ids), ..Carried::default() };
-        let unwritten = state.unwritten.drain(..).filter_map(|one| one.note);
+        let unwritten = state.take_unwritten().into_iter().filter_map(|one| one.note);
         let unwritten: BTreeSet<u16> = unwritten.map(|(packet_id, _)| packet_id).collect();
         for done in std::mem::take(&mut state.done) {
             settle(state, &mut batch, done.source, Settlement::Accept, (done.slot, done.record));

@@ -71,7 +71,9 @@ pub struct State {
     /// Deliveries that are to be settled though the client has not acknowledged them.
     pub done: Vec<Done>,
     /// Publishes that are to be written down before they are sent, and those behind them.
-    pub unwritten: VecDeque<Unwritten>,
+    unwritten: VecDeque<Unwritten>,
+    /// Bytes of these.
+    unwritten_bytes: usize,
     /// How many of these have not been sent, wherever they are by now.
     pub held_back: usize,
     /// Messages that were dropped because the client is slow.
@@ -177,6 +179,7 @@ impl Outgoing {
             last_id: 0,
             done: Vec::new(),
             unwritten: VecDeque::new(),
+            unwritten_bytes: 0,
             held_back: 0,
             dropped: 0,
             pressed: Vec::new(),
@@ -432,6 +435,7 @@ impl State {
             Some(mut packet) => {
                 packet.extend_from_slice(message.payload);
                 let note = writes_down.then_some((packet_id, record));
+                self.unwritten_bytes += packet.len();
                 self.unwritten.push_back(Unwritten { note, packet });
                 self.held_back += 1;
             }
@@ -445,9 +449,15 @@ impl State {
         }
     }
 
+    /// Takes what is to be written down.
+    pub fn take_unwritten(&mut self) -> VecDeque<Unwritten> {
+        self.unwritten_bytes = 0;
+        std::mem::take(&mut self.unwritten)
+    }
+
     /// Bytes that wait, to be sent or to be written down.
     fn pending(&self) -> usize {
-        self.output.len() + self.unwritten.iter().map(|one| one.packet.len()).sum::<usize>()
+        self.output.len() + self.unwritten_bytes
     }
 }
 
