@@ -289,7 +289,7 @@ impl MqttConnection {
             }
             Packet::Unsubscribe(unsubscribe) => {
                 self.apply(batch);
-                self.unsubscribe(&unsubscribe);
+                self.unsubscribe(&unsubscribe, now);
             }
             Packet::PingReq => self.outgoing.lock().output.buffer().extend_from_slice(&[kind::PINGRESP << 4, 0]),
             Packet::Disconnect(note) => {

@@ -172,6 +172,9 @@ impl MqttConnection {
                 if self.version == Version::V5 { Reason::BadUserNameOrPassword } else { Reason::NotAuthorized };
             return self.refuse_connect(reason, now);
         }
+        if self.connack(false, &candidate).len() > candidate.packet_max {
+            return self.refuse_connect(Reason::PacketTooLarge, now);
+        }
         match self.broker.enter(self.id, &candidate.user, &candidate.vhost) {
             Ok(caller) => {
                 candidate.caller = Some(caller.named(&self.client_id));
