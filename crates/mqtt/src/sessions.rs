@@ -95,6 +95,8 @@ struct Entry {
     user: Name,
     version: Version,
     expiry_s: u32,
+    /// Whether it was ever to outlive a connection, so that it has notes and a durable queue.
+    is_durable: bool,
     connection: Option<Arc<Outgoing>>,
     /// What the session left, while it has no connection.
     carried: Carried,
@@ -216,7 +218,7 @@ impl Entry {
         let ends = (ends != 0).then_some(Millis(ends));
         let user = value.text().ok()?.into();
         let (connection, carried, will, waiting) = (None, Carried::default(), None, Vec::new());
-        Some(Self { number, user, version, expiry_s, connection, carried, ends, will, waiting })
+        Some(Self { number, user, version, expiry_s, is_durable: true, connection, carried, ends, will, waiting })
     }
 
     fn due(&self) -> Option<Millis> {
@@ -299,7 +301,8 @@ impl Sessions {
                 due.remove(&(at, key.clone()));
             }
             // The will of a session that goes on is not published (MQTT-3.1.3-9); that of one that ends is.
-            let goes_on = !clean_start && entry.user == caller.user;
+            let is_over = entry.ends.is_some_and(|ends| ends <= self.broker.now());
+            let goes_on = !clean_start && entry.user == caller.user && !is_over;
             let will = entry.will.take().filter(|_| !goes_on);
             entry.ends = None;
             if goes_on {
@@ -314,6 +317,7 @@ impl Sessions {
             user: caller.user.clone(),
             version,
             expiry_s: 0,
+            is_durable: false,
             connection: Some(Arc::clone(outgoing)),
             carried: Carried::default(),
             ends: None,
@@ -334,11 +338,10 @@ impl Sessions {
         let mut batch = Batch::default();
         let mut registry = self.registry.lock();
         let Some(entry) = registry.entries.get_mut(key) else { return Position(0) };
-        let was_kept = std::mem::replace(&mut entry.expiry_s, expiry_s) > 0;
-        if expiry_s > 0 {
+        entry.expiry_s = expiry_s;
+        entry.is_durable |= expiry_s > 0;
+        if entry.is_durable {
             entry.note(&mut batch, key);
-        } else if was_kept {
-            batch.note(ORIGIN, &note::session(key), None);
         }
         drop(registry);
         if batch.is_empty() { Position(0) } else { self.broker.apply(&mut batch).position }
@@ -384,11 +387,11 @@ impl Sessions {
     /// Forgets a session: its queue, its part in shared subscriptions, and what was noted of it.
     fn end(&self, key: &Key, entry: Entry) {
         let (vhost, client_id) = key;
-        let Entry { number, carried, expiry_s, .. } = entry;
+        let Entry { number, carried, is_durable, .. } = entry;
         for filter in carried.shared.keys() {
             self.leave_group(vhost, filter, number);
         }
-        if expiry_s == 0 {
+        if !is_durable {
             return;
         }
         if let Ok(operator) = self.broker.operator(vhost) {
