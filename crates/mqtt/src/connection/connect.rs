@@ -223,7 +223,7 @@ impl MqttConnection {
             let mut state = self.outgoing.lock();
             state.version = self.version;
             state.packet_max = candidate.packet_max;
-            state.alias_max = candidate.alias_max;
+            state.alias_max = candidate.alias_max.min(self.settings.topic_alias_maximum);
             state.number = claimed.number;
             state.is_persistent = self.is_persistent();
             state.promised = promised;
