@@ -410,6 +410,38 @@ fn retained_messages_wait_for_the_client() {
     assert_eq!(published, 3000, "all of them come in the end");
 }
 
+/// Nor is what is retained copied to the queue of a client that acknowledges nothing, however often it asks.
+#[test]
+fn retained_messages_wait_for_acknowledgements() {
+    const RETAINED: usize = 5000;
+    let mut world = world();
+    world.send("pub", &v5("CONNECT clean"));
+    for number in 0..RETAINED {
+        world.send("pub", &v5(&format!("PUBLISH retained/{number} \"x\" retain qos=1 id=1")));
+    }
+    world.send("bad", &v5("CONNECT clean receive-maximum=10"));
+    for _ in 0..3 {
+        world.send("bad", &v5("SUBSCRIBE id=1 # qos=1"));
+    }
+    let vhost = world.broker.vhost("/").unwrap();
+    let queues: Vec<_> = vhost.read().queues().cloned().collect();
+    let ready = |world: &World| queues.iter().map(|queue| world.broker.counts(queue).ready).sum::<usize>();
+    assert!((1000..3000).contains(&ready(&world)), "{} messages wait", ready(&world));
+    let mut published = 0;
+    loop {
+        let lines = packets::decode(&world.take("bad").0, Version::V5);
+        let ids: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("PUBLISH")?.split(" id=").nth(1)).collect();
+        if ids.is_empty() {
+            break;
+        }
+        published += ids.len();
+        let acks: Vec<u8> =
+            ids.iter().flat_map(|id| v5(&format!("PUBACK id={}", id.split(' ').next().unwrap()))).collect();
+        world.send("bad", &acks);
+    }
+    assert!((RETAINED..2 * RETAINED).contains(&published), "all of them come in the end, and some twice: {published}");
+}
+
 /// Time for a packet that comes byte by byte.
 fn time_of_bytes(bytes: &[u8]) -> Duration {
     let mut world = world_of(1 << 20);
