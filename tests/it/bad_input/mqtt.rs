@@ -177,8 +177,10 @@ fn time_of_bytes(server: &Server, len: usize) -> Duration {
 #[test]
 fn a_packet_in_a_hundred_thousand_pieces_costs_linear_time() {
     let server = start(&[]);
-    let few = (0..2).map(|_| time_of_bytes(&server, 25_000)).min().expect("there are two");
-    let many = time_of_bytes(&server, 100_000);
+    // Turn by turn, so that whatever else the machine does disturbs both.
+    let times = (0..3).map(|_| (time_of_bytes(&server, 25_000), time_of_bytes(&server, 100_000)));
+    let quickest = times.reduce(|quickest, next| (quickest.0.min(next.0), quickest.1.min(next.1)));
+    let (few, many) = quickest.expect("there are three");
     println!("{few:?} for 25,000 pieces, {many:?} for 100,000");
     assert!(many < few * 10, "{few:?} for 25,000 pieces, {many:?} for 100,000");
     assert_serves(&server, "a packet in pieces");
