@@ -23,13 +23,12 @@ struct World {
 fuzz_target!(|data: &[u8]| {
     let Some((&[first, second], data)) = data.split_first_chunk() else { return };
     let world = world();
-    let version = [Version::V31, Version::V311, Version::V5, Version::V5][usize::from(first & 3)];
     let mut other = Client::new(&world, Millis(0));
-    other.send(&connect(Version::V5, "other"), Millis(0));
+    other.send(&connect(OTHER, "other"), Millis(0));
     other.send(&[0x82, 7, 0, 1, 0, 0, 1, b'#', 2], Millis(0));
     let mut client = Client::new(&world, Millis(0));
     if first & 4 == 0 {
-        client.send(&connect(version, "client"), Millis(0));
+        client.send(&connect(first, "client"), Millis(0));
     }
     let piece = 1 + usize::from(first >> 3) * 7;
     let mut now = Millis(0);
@@ -40,10 +39,10 @@ fuzz_target!(|data: &[u8]| {
         other.send(&[], now);
         world.sessions.catch_up(Waker::noop());
         if client.connection.finished().is_some() {
-            // The next connection finds the session as it was left.
+            // The next connection finds the session as it was left, and may ask for another.
             client.connection.disconnected(now);
             client = Client::new(&world, now);
-            client.send(&connect(version, "client"), now);
+            client.send(&connect(bytes[0], "client"), now);
         }
     }
     client.connection.disconnected(now);
@@ -100,13 +99,19 @@ impl Client {
     }
 }
 
-fn connect(version: Version, client_id: &str) -> Vec<u8> {
+/// A CONNECT of MQTT 5 for a session that stays.
+const OTHER: u8 = 2;
+
+/// CONNECT with a will, a user name and a password. The bits of `how` are the version, whether the session begins anew, and
+/// whether it ends with the connection.
+fn connect(how: u8, client_id: &str) -> Vec<u8> {
+    let version = [Version::V31, Version::V311, Version::V5, Version::V5][usize::from(how & 3)];
+    let (clean, expiry_s) = (how >> 3 & 2, if how & 0x20 == 0 { 200 } else { 0 });
     let mut body = Vec::new();
     wire::put_text(&mut body, if version == Version::V31 { "MQIsdp" } else { "MQTT" });
-    // With a will, a user name and a password, and a session that goes on.
-    body.extend_from_slice(&[version as u8, 0b1100_1100, 0, 60]);
+    body.extend_from_slice(&[version as u8, 0b1100_1100 | clean, 0, 60]);
     if version == Version::V5 {
-        body.extend_from_slice(&[11, 0x11, 0, 0, 0, 200, 0x21, 0, 3, 0x22, 0, 2]);
+        body.extend_from_slice(&[11, 0x11, 0, 0, 0, expiry_s, 0x21, 0, 3, 0x22, 0, 2]);
     }
     wire::put_text(&mut body, client_id);
     if version == Version::V5 {

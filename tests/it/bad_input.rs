@@ -3,6 +3,8 @@
 
 mod floods;
 mod frames;
+mod mqtt;
+mod websocket;
 
 use std::fs;
 use std::time::{Duration, Instant};

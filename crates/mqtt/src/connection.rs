@@ -60,7 +60,7 @@ pub struct Settings {
     /// Seconds that a client may be silent at most, whatever keep alive it asks for; 0 for any time. Clients of MQTT 5 are
     /// told so.
     pub keep_alive_s_max: u16,
-    /// Topic aliases that a client may use.
+    /// Topic aliases that a client may use, and that are used towards it if it allows as many.
     pub topic_alias_maximum: u16,
     /// Seconds that a session may outlive its connection at most.
     pub session_expiry_s_max: u32,
@@ -316,7 +316,7 @@ impl MqttConnection {
             }
             Packet::Unsubscribe(unsubscribe) => {
                 self.apply(batch);
-                self.unsubscribe(&unsubscribe);
+                self.unsubscribe(&unsubscribe, now);
             }
             Packet::PingReq => self.say(&[kind::PINGRESP << 4, 0]),
             Packet::Disconnect(note) => {

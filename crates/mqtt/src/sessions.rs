@@ -71,6 +71,8 @@ struct Entry {
     user: Name,
     version: Version,
     expiry_s: u32,
+    /// Whether it was ever to outlive a connection, so that it has notes and a durable queue.
+    is_durable: bool,
     connection: Option<Arc<Outgoing>>,
     /// What the session left, while it has no connection.
     carried: Option<Box<Carried>>,
@@ -112,7 +114,8 @@ impl Entry {
     fn of(kept: Kept) -> Self {
         let Kept { number, user, version, expiry_s, ends } = kept;
         let (connection, carried, will, waiting) = (None, None, None, Vec::new());
-        Self { number, user, version, expiry_s, connection, carried, ends, will, has_noted_will: false, waiting }
+        let (is_durable, has_noted_will) = (true, false);
+        Self { number, user, version, expiry_s, is_durable, connection, carried, ends, will, has_noted_will, waiting }
     }
 
     fn note(&self, batch: &mut Batch<'_>, key: &Key) {
@@ -262,7 +265,8 @@ impl Sessions {
                 due.remove(&(at, key.clone()));
             }
             // The will of a session that goes on is not published (MQTT-3.1.3-9); that of one that ends is.
-            let goes_on = !clean_start && entry.user == caller.user;
+            let is_over = entry.ends.is_some_and(|ends| ends <= self.broker.now());
+            let goes_on = !clean_start && entry.user == caller.user && !is_over;
             let will = entry.will.take().filter(|_| !goes_on);
             entry.ends = None;
             if goes_on {
@@ -280,6 +284,7 @@ impl Sessions {
             user: caller.user.clone(),
             version,
             expiry_s: 0,
+            is_durable: false,
             connection: Some(Arc::clone(outgoing)),
             carried: None,
             ends: None,
@@ -300,13 +305,12 @@ impl Sessions {
         let mut batch = Batch::default();
         let mut registry = self.registry.lock();
         let Some(entry) = registry.entries.get_mut(key) else { return Position(0) };
-        let was_kept = std::mem::replace(&mut entry.expiry_s, expiry_s) > 0;
-        if expiry_s > 0 {
+        entry.expiry_s = expiry_s;
+        entry.is_durable |= expiry_s > 0;
+        if entry.is_durable {
             entry.note(&mut batch, key);
-        } else if was_kept {
-            notes::session(&mut batch, key, None);
         }
-        entry.note_will(&mut batch, will.filter(|_| expiry_s > 0).map(|will| (None, will)));
+        entry.note_will(&mut batch, will.filter(|_| entry.is_durable).map(|will| (None, will)));
         drop(registry);
         if batch.is_empty() { Position(0) } else { self.broker.apply(&mut batch).position }
     }
@@ -355,12 +359,12 @@ impl Sessions {
         let mut batch = Batch::default();
         will.iter().for_each(|will| will.publish(&self.broker, key, &mut batch));
         entry.note_will(&mut batch, None);
-        let Entry { number, carried, expiry_s, .. } = entry;
+        let Entry { number, carried, is_durable, .. } = entry;
         let carried = carried.unwrap_or_default();
         for filter in carried.shared.keys() {
             self.leave_group(vhost, filter, number);
         }
-        if expiry_s == 0 {
+        if !is_durable {
             if !batch.is_empty() {
                 self.broker.apply(&mut batch);
             }

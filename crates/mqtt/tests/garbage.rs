@@ -78,6 +78,21 @@ fn publish(topic: &[u8], properties: &[u8]) -> Vec<u8> {
     packet(0x30, &body)
 }
 
+/// Strings that are none, wherever there are strings.
+fn bad_strings() -> [(&'static str, Vec<u8>); 9] {
+    [
+        ("U+0000 in a topic", publish(b"a\0b", b"")),
+        ("half a surrogate pair", publish(b"\xed\xa0\x80", b"")),
+        ("no UTF-8", publish(b"\xff", b"")),
+        ("a slash that is longer than it need be", publish(b"\xc0\xaf", b"")),
+        ("a response topic that is no UTF-8", publish(b"a", b"\x08\0\x01\xff")),
+        ("a content type that is no UTF-8", publish(b"a", b"\x03\0\x01\xff")),
+        ("a user property that is no UTF-8", publish(b"a", b"\x26\0\x01a\0\x01\xff")),
+        ("a filter to unsubscribe that is no UTF-8", packet(0xa2, b"\0\x01\0\0\x01\xff")),
+        ("a filter that is no UTF-8", packet(0x82, b"\0\x01\0\0\x01\xff\0")),
+    ]
+}
+
 /// What a client sends that has connected with MQTT 5, and why it is let go.
 fn faults() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let malformed = "malformed-packet";
@@ -100,10 +115,6 @@ fn faults() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("packet identifier 0 in PUBREL", v5("PUBREL id=0"), protocol),
         ("a plus sign in a topic", publish(b"a/+", b""), "topic-name-invalid"),
         ("a hash sign in a topic", publish(b"a#", b""), "topic-name-invalid"),
-        ("U+0000 in a topic", publish(b"a\0b", b""), malformed),
-        ("half a surrogate pair", publish(b"\xed\xa0\x80", b""), malformed),
-        ("no UTF-8", publish(b"\xff", b""), malformed),
-        ("a slash that is longer than it need be", publish(b"\xc0\xaf", b""), malformed),
         ("neither topic nor alias", publish(b"", b""), protocol),
         ("alias 0", v5("PUBLISH a \"x\" topic-alias=0"), "topic-alias-invalid"),
         ("an alias beyond the maximum", v5("PUBLISH a \"x\" topic-alias=65"), "topic-alias-invalid"),
@@ -125,7 +136,6 @@ fn faults() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("retain handling 3", v5("SUBSCRIBE id=1 a handling=3"), protocol),
         ("reserved bits in SUBSCRIBE", v5("SUBSCRIBE id=1 a handling=4"), malformed),
         ("a filter without options", packet(0x82, b"\0\x01\0\0\x01a"), malformed),
-        ("a filter that is no UTF-8", packet(0x82, b"\0\x01\0\0\x01\xff\0"), malformed),
         ("no local for a shared subscription", v5("SUBSCRIBE id=1 $share/g/a no-local"), protocol),
         ("subscription identifier 0", v5("SUBSCRIBE id=1 a subscription-identifier=0"), protocol),
         ("bytes behind PINGREQ", v5("raw c0 01 00"), malformed),
@@ -135,7 +145,7 @@ fn faults() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("AUTH that nobody asked for", v5("AUTH reason=continue-authentication"), protocol),
         ("a message that is too large", v5("PUBLISH a \"x\"*1001"), "packet-too-large"),
     ];
-    let flags: [(&'static str, u8); 8] = [
+    let flags: [(&'static str, u8); 9] = [
         ("flags of PUBACK", 0x41),
         ("flags of PUBREC", 0x52),
         ("flags of PUBREL", 0x60),
@@ -143,8 +153,10 @@ fn faults() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("flags of SUBSCRIBE", 0x80),
         ("flags of UNSUBSCRIBE", 0xa0),
         ("flags of PINGREQ", 0xc1),
+        ("flags of DISCONNECT", 0xe1),
         ("flags of AUTH", 0xf1),
     ];
+    faults.extend(bad_strings().map(|(what, bytes)| (what, bytes, malformed)));
     faults.extend(flags.map(|(what, first)| (what, packet(first, b"\0\x01"), malformed)));
     faults
 }
@@ -217,6 +229,11 @@ fn faults_in_connect_are_told_in_connack() {
         ("the reserved flag", connect(0x03, b"", b"\0\x01a"), "malformed-packet"),
         ("a user name that is not there", connect(0x82, b"", b"\0\x01a"), "malformed-packet"),
         ("a user name that is not announced", connect(0x02, b"", b"\0\x01a\0\x05guest"), "malformed-packet"),
+        ("a user name that is no UTF-8", connect(0x82, b"", b"\0\x01a\0\x01\xff"), "malformed-packet"),
+        ("a password that is not there", connect(0xc2, b"", b"\0\x01a\0\x01u"), "malformed-packet"),
+        ("a password that is not announced", connect(0x82, b"", b"\0\x01a\0\x01u\0\x01p"), "malformed-packet"),
+        ("a will's topic that is no UTF-8", connect(0x06, b"", b"\0\x01a\0\0\x01\xff\0\x01x"), "malformed-packet"),
+        ("a will that is not there", connect(0x06, b"", b"\0\x01a"), "malformed-packet"),
         ("a client identifier that is no UTF-8", connect(0x02, b"", b"\0\x01\xff"), "malformed-packet"),
         ("a client identifier with U+0000", connect(0x02, b"", b"\0\x01\0"), "malformed-packet"),
         ("receive maximum 0", connect(0x02, &[0x21, 0, 0], b"\0\x01a"), "protocol-error"),
@@ -394,6 +411,38 @@ fn retained_messages_wait_for_the_client() {
     assert_eq!(published, 3000, "all of them come in the end");
 }
 
+/// Nor is what is retained copied to the queue of a client that acknowledges nothing, however often it asks.
+#[test]
+fn retained_messages_wait_for_acknowledgements() {
+    const RETAINED: usize = 5000;
+    let mut world = world();
+    world.send("pub", &v5("CONNECT clean"));
+    for number in 0..RETAINED {
+        world.send("pub", &v5(&format!("PUBLISH retained/{number} \"x\" retain qos=1 id=1")));
+    }
+    world.send("bad", &v5("CONNECT clean receive-maximum=10"));
+    for _ in 0..3 {
+        world.send("bad", &v5("SUBSCRIBE id=1 # qos=1"));
+    }
+    let vhost = world.broker.vhost("/").unwrap();
+    let queues: Vec<_> = vhost.read().queues().cloned().collect();
+    let ready = |world: &World| queues.iter().map(|queue| world.broker.counts(queue).ready).sum::<usize>();
+    assert!((1000..3000).contains(&ready(&world)), "{} messages wait", ready(&world));
+    let mut published = 0;
+    loop {
+        let lines = packets::decode(&world.take("bad").0, Version::V5);
+        let ids: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("PUBLISH")?.split(" id=").nth(1)).collect();
+        if ids.is_empty() {
+            break;
+        }
+        published += ids.len();
+        let acks: Vec<u8> =
+            ids.iter().flat_map(|id| v5(&format!("PUBACK id={}", id.split(' ').next().unwrap()))).collect();
+        world.send("bad", &acks);
+    }
+    assert!((RETAINED..2 * RETAINED).contains(&published), "all of them come in the end, and some twice: {published}");
+}
+
 /// Time for a packet that comes byte by byte.
 fn time_of_bytes(bytes: &[u8]) -> Duration {
     let mut world = world_of(1 << 20);
@@ -412,8 +461,9 @@ fn time_of_bytes(bytes: &[u8]) -> Duration {
 fn a_packet_in_a_hundred_thousand_pieces_costs_linear_time() {
     let packet_of = |len: usize| packet(0x30, &[&b"\0\x01a\0"[..], &vec![b'x'; len]].concat());
     let (few, many) = (packet_of(25_000), packet_of(100_000));
-    let quickest = |bytes: &[u8]| (0..3).map(|_| time_of_bytes(bytes)).min().unwrap();
-    let (few, many) = (quickest(&few), quickest(&many));
+    // Turn by turn, so that whatever else the machine does disturbs both.
+    let times = (0..5).map(|_| (time_of_bytes(&few), time_of_bytes(&many)));
+    let (few, many) = times.reduce(|quickest, next| (quickest.0.min(next.0), quickest.1.min(next.1))).unwrap();
     assert!(many < few * 10, "{few:?} for 25,000 bytes one by one, {many:?} for 100,000");
 }
 

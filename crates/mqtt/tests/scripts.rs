@@ -5,11 +5,17 @@
 //! written is told in `common/packets.rs`; `v3`, `v4` or `v5` is the version that the client speaks from then on. In CONNECT, the
 //! client identifier is the client's name if there is no `id=`, and the user is `guest` if there is no `user=`.
 //!
-//! Lines without a client: `wait 1.5` (seconds pass), `lose a` (its connection is gone without a word), `restart` (the broker is
-//! gone, another one finds what was safe), `commit by hand` and `commit` (when what is written is safe), `alarm memory` and
-//! `alarm off`, `shut down`, `delete q` (an operator deletes a queue), `amqp a.b "x"` (somebody publishes by another
-//! protocol), `full q a.b` (somebody has a queue for a routing key that takes one message), `queues` (lines with `-` are the queues there are), and `settings receive-maximum=2 …` for connections that
-//! come after it. What CONNACK always tells of the broker's limits is left out, unless the script has set them.
+//! Lines without a client:
+//!
+//! - `wait 1.5`: seconds pass. `lose a`: its connection is gone without a word.
+//! - `commit by hand`, then `commit` or `commit one`: when what is written is safe, all of it or what was written first.
+//! - `restart`: the broker is gone, and another one finds what was safe. `shut down`: it goes in order.
+//! - `alarm memory` and `alarm off`; `delete q`: an operator deletes a queue.
+//! - `amqp a.b "x"`: somebody publishes by another protocol. `full q a.b`: he has a queue there that takes one message.
+//! - `queues`: the lines with `-` behind it are the queues that there are.
+//! - `settings receive-maximum=2 …`: for connections that come after it.
+//!
+//! What CONNACK always tells of the broker's limits is left out, unless the script has set them.
 //!
 //! With `UPDATE_SCRIPTS=1` in the environment the answers are written anew.
 
@@ -90,6 +96,7 @@ impl Script {
             ("lose", client) => world.lose(client),
             ("restart", _) => world.restart(),
             ("commit", "by hand") => world.log.commit_by_hand(),
+            ("commit", "one") => assert!(world.log.commit_one(), "everything is safe"),
             ("commit", _) => world.log.commit(),
             ("alarm", what) => world.broker.set_alarms(Alarms { memory: what == "memory", disk: what == "disk" }),
             ("shut", _) => world.clients.values_mut().for_each(|client| client.connection.shut_down(world.now)),

@@ -375,18 +375,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Ends the transport. What the client still sends is dropped until it hangs up, or time is up.
     fn poll_linger(&mut self, cx: &mut Context<'_>, now: Millis, hang_up: HangUp) -> Poll<()> {
         if self.linger_until.is_none() {
-            let until = now.plus(LINGER_MS);
+            // What the transport still holds may take as long as any other write.
+            let patience = if self.is_unflushed { self.server.config.limits.write_timeout_ms } else { LINGER_MS };
+            let until = now.plus(patience);
             self.linger_until = Some(until);
             self.timer.as_mut().reset(self.server.clock.instant(until));
         }
-        let in_time = self.timer.as_mut().poll(cx).is_pending();
+        if self.timer.as_mut().poll(cx).is_ready() {
+            // Even a client that hung up first is told that nothing was cut off, which TLS can tell.
+            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+            return Poll::Ready(());
+        }
         if hang_up == HangUp::Broker {
             let _ = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
         }
-        if in_time {
-            ready!(self.poll_end_of_input(cx));
-        }
-        // Even a client that hung up first is told that nothing was cut off, which TLS can tell.
+        ready!(self.poll_end_of_input(cx));
         Pin::new(&mut self.stream).poll_shutdown(cx).map(|_| ())
     }
 

@@ -31,6 +31,9 @@ const READ_BYTES: usize = 16 * 1024;
 /// Bytes of one frame that is written.
 const FRAME_BYTES: usize = 64 * 1024;
 
+/// Bytes that wait to be written, above which nothing is read: more than one frame, so that only pongs reach it.
+const OUT_BYTES: usize = 2 * FRAME_BYTES;
+
 /// Bytes of a control frame's payload at most (section 5.5).
 const CONTROL_BYTES: u64 = 125;
 
@@ -277,6 +280,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                 let _ = this.poll_write_out(context)?;
                 return Poll::Ready(Ok(()));
             } else {
+                // Whoever does not read pongs has to wait with more pings.
+                if this.out.len() - this.written > OUT_BYTES {
+                    ready!(this.poll_write_out(context))?;
+                }
                 match this.next_frame() {
                     Ok(Some(())) => {
                         let _ = this.poll_write_out(context)?;

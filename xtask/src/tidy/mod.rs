@@ -2,9 +2,10 @@
 //!
 //! `crates` is the table of what each crate may use and mention. Each other submodule has one kind of rule: `manifests`
 //! which crate may use which, `words` what a crate must not mention, `architecture` what ARCHITECTURE.md must tell,
-//! `shape` how long files and functions are, `text` what no file of the repository may contain.
+//! `conformance` what docs/mqtt-conformance.md may name, `shape` how long files and functions are, `text` what no file of the repository may contain.
 
 mod architecture;
+mod conformance;
 mod crates;
 mod manifests;
 mod shape;
@@ -56,6 +57,7 @@ pub fn check(root: &Path) -> Result<(), String> {
     let mut findings: Vec<Finding> = files.iter().flat_map(check_file).collect();
     findings.extend(manifests::check(&files));
     findings.extend(architecture::check(&files));
+    findings.extend(conformance::check(&files));
     if findings.is_empty() {
         return Ok(());
     }

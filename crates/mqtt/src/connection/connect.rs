@@ -195,6 +195,9 @@ impl MqttConnection {
 
     /// Lets a client in whose user is known.
     pub(super) fn enter(&mut self, mut candidate: Box<Candidate>, now: Millis) {
+        if self.connack(false, &candidate).len() > candidate.packet_max {
+            return self.refuse_connect(Reason::PacketTooLarge, now);
+        }
         match self.broker.enter(self.id, &candidate.user, &candidate.vhost) {
             Ok(caller) => {
                 candidate.caller = Some(caller.named(&self.client_id));
@@ -243,7 +246,7 @@ impl MqttConnection {
             let mut state = self.outgoing.lock();
             state.version = self.version;
             state.packet_max = candidate.packet_max;
-            let max = candidate.alias_max;
+            let max = candidate.alias_max.min(self.settings.topic_alias_maximum);
             state.aliases = (max > 0).then(|| Box::new(Aliases::new(max)));
             state.number = claimed.number;
             state.is_persistent = self.is_persistent();

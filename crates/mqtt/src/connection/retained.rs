@@ -11,6 +11,7 @@ use super::{MqttConnection, Phase};
 use crate::{
     EXCHANGE, ORIGIN,
     message::{self, Stored},
+    outgoing::OWN,
     packet::Qos,
     subscriptions::Subscription,
     sys, topic,
@@ -53,6 +54,9 @@ impl MqttConnection {
             if self.outgoing.lock().output.len() > limits::OUTPUT_BYTES_LOW || self.broker.log().congested() {
                 return;
             }
+            if cursor.subscription.options.qos > Qos::AtMostOnce && self.is_behind() {
+                return;
+            }
             let Some(caller) = &self.caller else { return };
             let (prefix, is_exact) = topic::literal_start(&cursor.filter);
             let wants = |name: &str| topic::matches(&cursor.filter, name);
@@ -76,10 +80,16 @@ impl MqttConnection {
         waker.wake_by_ref();
     }
 
+    /// Whether so much waits in the session's queue that what is retained can wait until the client has acknowledged some of it.
+    fn is_behind(&self) -> bool {
+        let own = self.outgoing.lock().source(OWN).map(|source| Arc::clone(&source.queue));
+        own.is_some_and(|queue| self.broker.counts(&queue).ready > limits::LAGGING_MESSAGES)
+    }
+
     /// Without acknowledgement messages go straight to the client; else by the session's queue, like any other.
     fn send_page(&mut self, filter: &str, subscription: Subscription, messages: &[Arc<Message>]) {
         let mut batch = Batch::default();
-        let own = self.outgoing.lock().source(crate::outgoing::OWN).map(|source| Arc::clone(&source.queue));
+        let own = self.outgoing.lock().source(OWN).map(|source| Arc::clone(&source.queue));
         let ids: Vec<u32> = (subscription.id != 0).then_some(subscription.id).into_iter().collect();
         for retained in messages {
             let view = retained.view();

@@ -23,7 +23,7 @@ use crate::{
 
 impl MqttConnection {
     /// Takes a SUBSCRIBE packet.
-    pub(super) fn subscribe(&mut self, subscribe: &Subscribe<'_>, _now: Millis) {
+    pub(super) fn subscribe(&mut self, subscribe: &Subscribe<'_>, now: Millis) {
         let mut safe = Position(0);
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         let mut notes = Batch::default();
@@ -42,9 +42,18 @@ impl MqttConnection {
         if !notes.is_empty() {
             safe = safe.max(self.broker.apply(&mut notes).position);
         }
-        self.respond(safe, ack_filters(kind::SUBACK, self.version, subscribe.packet_id, &reasons));
-        self.tell();
+        self.ack_filters(safe, kind::SUBACK, subscribe.packet_id, &reasons, now);
         self.resume_all();
+    }
+
+    /// Answers with a reason for each filter, if the client takes packets of that size (MQTT-3.1.2-24).
+    fn ack_filters(&mut self, safe: Position, kind: u8, packet_id: u16, reasons: &[u8], now: Millis) {
+        let bytes = ack_filters(kind, self.version, packet_id, reasons);
+        if bytes.len() > self.outgoing.lock().packet_max {
+            return self.close(Reason::PacketTooLarge, now);
+        }
+        self.respond(safe, bytes);
+        self.tell();
     }
 
     /// Has consumers that are new get their first messages.
@@ -256,7 +265,7 @@ impl MqttConnection {
     }
 
     /// Takes an UNSUBSCRIBE packet.
-    pub(super) fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) {
+    pub(super) fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, now: Millis) {
         let mut notes = Batch::default();
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
         for filter in &unsubscribe.filters {
@@ -271,8 +280,7 @@ impl MqttConnection {
             reasons.push(reason as u8);
         }
         let safe = if notes.is_empty() { Position(0) } else { self.broker.apply(&mut notes).position };
-        self.respond(safe, ack_filters(kind::UNSUBACK, self.version, unsubscribe.packet_id, &reasons));
-        self.tell();
+        self.ack_filters(safe, kind::UNSUBACK, unsubscribe.packet_id, &reasons, now);
     }
 
     fn unsubscribe_plain(&mut self, filter: &str) -> Reason {

@@ -1,6 +1,9 @@
 //! A log in memory from which a broker can be started again.
 
-use std::{collections::BTreeMap, task::Waker};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    task::Waker,
+};
 
 use broker::{
     Broker, Durability, Entry, Held, Load, Loaded, Log, Position, Recovered, log::UNTIL_RESTART, queue::Wanted,
@@ -23,6 +26,8 @@ struct State {
     disk: Disk,
     /// What was there at the last commit.
     safe: Disk,
+    /// The last position of each append since then, and what was there after it.
+    unsafe_yet: VecDeque<(u64, Disk)>,
     loads: Vec<Load>,
 }
 
@@ -36,17 +41,21 @@ struct Disk {
 impl ScriptLog {
     /// From now on it commits only when it is told to.
     pub fn commit_by_hand(&self) {
-        self.commit();
-        self.state.lock().by_hand = true;
+        let mut state = self.state.lock();
+        (state.by_hand, state.safe) = (true, state.disk.clone());
     }
 
     /// Commits all that was appended.
     pub fn commit(&self) {
+        while self.commit_one() {}
+    }
+
+    /// Commits what was appended first. Returns whether there was anything.
+    pub fn commit_one(&self) -> bool {
         let mut state = self.state.lock();
-        state.committed = state.last;
-        if state.by_hand {
-            state.safe = state.disk.clone();
-        }
+        let Some((last, disk)) = state.unsafe_yet.pop_front() else { return false };
+        (state.committed, state.safe) = (last, disk);
+        true
     }
 
     /// What is not safe is lost, and from now on everything is safe at once.
@@ -54,6 +63,7 @@ impl ScriptLog {
         let mut state = self.state.lock();
         if std::mem::take(&mut state.by_hand) {
             state.disk = std::mem::take(&mut state.safe);
+            state.unsafe_yet.clear();
         }
         state.loads.clear();
         state.committed = state.last;
@@ -104,7 +114,9 @@ impl Log for ScriptLog {
             state.last += entry.positions();
             state.disk.take(entry, position);
         }
-        if !state.by_hand {
+        if state.by_hand {
+            state.unsafe_yet.push_back((state.last, state.disk.clone()));
+        } else {
             state.committed = state.last;
         }
         Position(first)
