@@ -12,8 +12,8 @@ pub mod packets;
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, task::Waker};
 
 use broker::{
-    Broker, Credentials, Login, Millis, Peer, Permissions, Reply, Request, Session, Settings, User, identity::Pattern,
-    outlet::Chunks, session::Intake,
+    Broker, Credentials, Login, Millis, Peer, Permissions, Reply, Request, SaslOutcome, SaslResponse, Session,
+    Settings, User, identity::Pattern, outlet::Chunks, session::Intake,
 };
 use mqtt::{MqttConnection, Sessions, packet::Version};
 
@@ -44,7 +44,10 @@ pub struct Client {
 
 impl World {
     pub fn new(log: Arc<ScriptLog>, settings: mqtt::Settings, message_bytes_max: u64) -> Self {
-        let now = Millis(1_000_000);
+        Self::at(Millis(1_000_000), log, settings, message_bytes_max)
+    }
+
+    fn at(now: Millis, log: Arc<ScriptLog>, settings: mqtt::Settings, message_bytes_max: u64) -> Self {
         let broker_settings = Settings { message_bytes_max, seed: 7, ..Settings::default() };
         let broker = Arc::new(Broker::new(broker_settings, log.clone(), log.recovered(), now).unwrap());
         broker.add_codec(mqtt::ORIGIN, Arc::new(mqtt::message::PropertyCodec));
@@ -66,10 +69,9 @@ impl World {
     /// The broker stops without a word, and another one starts with what is safe.
     pub fn restart(&mut self) {
         self.clients.clear();
-        let (now, settings) = (self.now, mqtt::Settings::clone(&self.settings));
+        let settings = mqtt::Settings::clone(&self.settings);
         self.log.crash();
-        *self = Self::new(Arc::clone(&self.log), settings, self.broker.settings.message_bytes_max);
-        self.wait(now.0 - self.now.0);
+        *self = Self::at(self.now, Arc::clone(&self.log), settings, self.broker.settings.message_bytes_max);
     }
 
     /// A client of this name. It exists from when it is first asked for on.
@@ -137,10 +139,9 @@ impl Client {
     /// Whether something has happened.
     fn work(&mut self, now: Millis) -> bool {
         self.connection.poll(now, Waker::noop());
-        let request = self.connection.request();
-        if let Some(Request::Authenticate(credentials)) = &request {
-            self.connection.reply(Reply::Login(judge(credentials)), now);
-        }
+        let reply = self.connection.request().as_ref().and_then(judge);
+        let is_asked = reply.is_some();
+        reply.into_iter().for_each(|reply| self.connection.reply(reply, now));
         let mut used = 0;
         if self.connection.intake() != Intake::Paused && !self.left.is_empty() {
             used = self.connection.receive(&self.left, now);
@@ -152,15 +153,24 @@ impl Client {
         chunks.iter().for_each(|chunk| self.got.extend_from_slice(chunk));
         self.connection.drained(now);
         self.connection.caught_up();
-        used > 0 || self.got.len() > got || matches!(request, Some(Request::Authenticate(_)))
+        used > 0 || self.got.len() > got || is_asked
     }
 }
 
-/// Every user has his name for a password.
-fn judge(credentials: &Credentials) -> Login {
-    match credentials {
-        Credentials::Password { user, password } if user.as_bytes() == password => Login::Accepted,
-        Credentials::Password { .. } => Login::Refused,
-        Credentials::Certificate { .. } => Login::Accepted,
-    }
+/// Every user has his name for a password. Who logs in by several steps is asked who he is, and is believed unless he is
+/// `nobody`.
+fn judge(request: &Request) -> Option<Reply> {
+    Some(match request {
+        Request::Authenticate(Credentials::Password { user, password }) if user.as_bytes() != password => {
+            Reply::Login(Login::Refused)
+        }
+        Request::Authenticate(_) => Reply::Login(Login::Accepted),
+        Request::Sasl(SaslResponse::First(_)) => Reply::Sasl(SaslOutcome::Challenge(b"who is it".to_vec())),
+        Request::Sasl(SaslResponse::Next(name)) if name == b"nobody" => Reply::Sasl(SaslOutcome::Refused),
+        Request::Sasl(SaslResponse::Next(name)) => {
+            let user = String::from_utf8_lossy(name).into_owned().into();
+            Reply::Sasl(SaslOutcome::Accepted { user, proof: b"so it is".to_vec() })
+        }
+        Request::Pending => return None,
+    })
 }
