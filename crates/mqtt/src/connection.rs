@@ -349,11 +349,15 @@ impl MqttConnection {
             self.lagging = Some(resumed);
         }
         let persistent = self.is_persistent();
-        let mut refused = Batch::default();
+        let freed = self.free_refused(batch);
         for Published { token, position, is_refused } in batch.published() {
             let Some(told) = Told::of_token(token) else { continue };
             // An exactly-once publish is complete with the note of its identifier.
-            let position = if persistent && told.qos == Qos::ExactlyOnce { applied.position } else { position };
+            let position = match told.qos == Qos::ExactlyOnce {
+                true if is_refused => freed,
+                true if persistent => applied.position,
+                _ => position,
+            };
             if let Some(bytes) = told.packet(self.version, is_refused) {
                 self.respond(position, bytes);
                 if let (Qos::AtLeastOnce, Some(last)) = (told.qos, self.responses.back_mut()) {
@@ -362,16 +366,6 @@ impl MqttConnection {
             } else if told.qos == Qos::AtLeastOnce {
                 self.unanswered -= 1;
             }
-            if is_refused && told.qos == Qos::ExactlyOnce {
-                // What comes next under this identifier is another message (MQTT-4.3.3-9).
-                self.received_ids.remove(&told.packet_id);
-                if persistent {
-                    notes::received(&mut refused, self.number, told.packet_id, false);
-                }
-            }
-        }
-        if !refused.is_empty() {
-            self.broker.apply(&mut refused);
         }
         for bytes in std::mem::take(&mut self.pending) {
             self.respond(applied.position, bytes);
@@ -385,6 +379,20 @@ impl MqttConnection {
         let mut outgoing = self.outgoing.lock();
         outgoing.output.buffer().extend_from_slice(packet);
         outgoing.counts.add(Traffic::PacketsSent, 1);
+    }
+
+    /// Forgets the identifiers of publishes with quality of service 2 that were refused: what comes next under one of them is
+    /// another message (MQTT-4.3.3-9). Returns when that is safe.
+    fn free_refused(&mut self, batch: &Batch<'_>) -> Position {
+        let told = batch.published().filter(|one| one.is_refused).filter_map(|one| Told::of_token(one.token));
+        let mut forgotten = Batch::default();
+        for told in told.filter(|told| told.qos == Qos::ExactlyOnce) {
+            self.received_ids.remove(&told.packet_id);
+            if self.is_persistent() {
+                notes::received(&mut forgotten, self.number, told.packet_id, false);
+            }
+        }
+        if forgotten.is_empty() { Position(0) } else { self.broker.apply(&mut forgotten).position }
     }
 
     /// Tells the client something once a position is safe. What was to be told before comes before.

@@ -13,10 +13,10 @@ use super::{Lengths, ROUNDS, SHAPES, rounds, sabotaged_binary, seed};
 fn enough(rounds: usize) -> Counts {
     Counts {
         kills: rounds,
-        publishes: 200 * rounds,
+        publishes: 100 * rounds,
         answered: 50 * rounds,
-        unanswered_at_kill: 5 * rounds,
-        resent: 2 * rounds,
+        unanswered_at_kill: 2 * rounds,
+        resent: rounds,
         comebacks: 10 * rounds,
         arrivals: 200 * rounds,
         repeats: 5 * rounds,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{CONNECT_LIMIT, Ending, PATIENCE, Random, SLEEPER_RUNS};
 use crate::checker::mqtt::{Event, Notes, What};
@@ -74,6 +74,9 @@ const ROLES: [(Version, Role); 16] = [
 /// Messages that a subscriber of MQTT 5 has unacknowledged at most.
 const RECEIVE_MAXIMUM: u16 = 40;
 
+/// How long all together may take to get what is left.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
 /// The publisher of the messages that say that there are no more before them.
 const LAST: u16 = u16::MAX;
 
@@ -123,7 +126,7 @@ impl MqttLoad {
         Self { seed, run: 0, clock: Clock::default(), members, events: Vec::new() }
     }
 
-    /// Makes the sessions that are there from the beginning, and the queue.
+    /// Makes what is there from the beginning: sessions, the queue, and a retained message.
     pub fn declare(&mut self, server: &Server) {
         let over = Arc::new(AtomicBool::new(true));
         for (number, (_, role)) in ROLES.iter().enumerate() {
@@ -131,6 +134,7 @@ impl MqttLoad {
             match role {
                 Role::Subscriber(habit) if habit.since == 0 => subscriber::declare(&mut client, habit),
                 Role::Amqp => amqp::declare(&mut client, &Address::parse(&server.uri())),
+                Role::Publisher(habit) if habit.retain => drop(publisher::publish_each(&mut client, &[KEPT], true)),
                 Role::Publisher(_) | Role::Subscriber(_) => {}
             }
             self.take_back(number, client);
@@ -176,14 +180,15 @@ impl MqttLoad {
             let address = place(server);
             self.look(address);
             let last = self.publish_last(address);
+            let end = Instant::now() + DRAIN_LIMIT;
             let over = Arc::new(AtomicBool::new(true));
             for (number, (_, role)) in ROLES.iter().enumerate() {
                 let mut client = self.client(number, address, None, &over);
                 match role {
-                    // Who has not come yet has nothing to get.
-                    Role::Subscriber(habit) if habit.since > self.run => {}
-                    Role::Subscriber(habit) => subscriber::drain(&mut client, habit, &last),
-                    Role::Amqp => amqp::drain(&mut client, &Address::parse(&server.uri()), &last),
+                    // Who was never told that it has subscribed may have nothing to get.
+                    Role::Subscriber(_) if !client.member.is_subscribed => {}
+                    Role::Subscriber(habit) => subscriber::drain(&mut client, habit, &last, end),
+                    Role::Amqp => amqp::drain(&mut client, &Address::parse(&server.uri()), &last, end),
                     Role::Publisher(_) => {}
                 }
                 self.take_back(number, client);
@@ -215,7 +220,7 @@ impl MqttLoad {
         let notes = Notes::new(&self.clock, "last", self.run);
         let (random, over) = (Random::new(0), Arc::new(AtomicBool::new(true)));
         let mut client = Client { member, address, notes, random, publisher: LAST, over, ready: None };
-        let last = publisher::publish_last(&mut client, &[A, C, D]);
+        let last = publisher::publish_each(&mut client, &[A, C, D], false);
         self.events.extend(client.notes.into_events());
         last
     }

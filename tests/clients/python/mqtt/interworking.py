@@ -7,7 +7,7 @@ import pika
 from checks import Skipped, amqp_uri, equal, wait_until
 from mqtt.address import HAS_AMQP
 from mqtt.session import suite
-from mqtt.wire import PUBACK, PUBLISH
+from mqtt.wire import PUBACK, PUBLISH, PUBREC, V5
 
 EXCHANGE = "amq.topic"
 
@@ -185,6 +185,27 @@ def offline(session):
         for number in range(3):
             publish(opened, topic, b"%d" % number, delivery_mode=2)
         equal(session.kept(client_id=kept.client_id).payloads(3), [b"0", b"1", b"2"], "the messages")
+
+
+@suite.check("a-refused-publish-frees-its-identifier")
+def refused_publish(session):
+    topic = session.topic()
+    with channel() as opened:
+        full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        queue = opened.queue_declare("", exclusive=True, arguments=full).method.queue
+        opened.queue_bind(queue, EXCHANGE, key_of(topic))
+        raw = session.raw(V5)
+        if "maximum_qos" in raw.connect(session_expiry_interval=60).properties:
+            raise Skipped("the broker has no QoS 2")
+        raw.publish(topic, b"first", qos=2, mid=1)
+        equal(raw.expect(PUBREC).code, 0, "the code of PUBREC")
+        raw.publish(topic, b"second", qos=2, mid=2)
+        equal(raw.expect(PUBREC).code, 0x97, "the code of PUBREC")
+        equal(get(opened, queue)[2], b"first", "the message")
+        raw.publish(topic, b"third", qos=2, mid=2)
+        equal(raw.expect(PUBREC).code, 0, "the code of PUBREC")
+        equal(get(opened, queue)[2], b"third", "the message")
+        raw.disconnect(0, session_expiry_interval=0)
 
 
 @suite.check("a-will-goes-to-amqp")

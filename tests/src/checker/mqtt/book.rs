@@ -185,9 +185,11 @@ impl<'a> Book<'a> {
                 let qos = subscription.qos.min(message.qos);
                 let is_in_time = subscription.since.is_some_and(|since| since.at < message.publish.at);
                 let is_promised = message.answer.is_some() && is_in_time;
+                let is_shared = subscriber.is_shared;
                 Some(Copy {
                     subscriber: name,
-                    is_shared: subscriber.is_shared,
+                    is_shared,
+                    is_in_time,
                     id: *id,
                     message,
                     qos,
@@ -219,6 +221,8 @@ pub struct Copy<'b, 'a> {
     pub id: MessageId,
     pub message: &'b Message<'a>,
     pub qos: u8,
+    /// Whether it was first sent after the subscription.
+    pub is_in_time: bool,
     pub is_promised: bool,
     pub arrivals: &'b [&'a Event],
     pub withheld: &'b [&'a Event],

@@ -37,10 +37,12 @@ pub fn all(book: &Book<'_>, violations: &mut Vec<Violation>) {
 }
 
 /// The first arrivals of one publisher's messages of one topic and quality of service keep their order (section 4.6). Clients
-/// that share a subscription are not compared.
+/// that share a subscription are not compared, nor what had been sent before the subscription: it may come when it is sent
+/// again, behind what was sent after it.
 fn disordered<'b, 'a>(book: &'b Book<'a>) -> Vec<(Copy<'b, 'a>, Copy<'b, 'a>)> {
     let mut lines: BTreeMap<_, Vec<Copy<'_, '_>>> = BTreeMap::new();
-    for copy in book.copies().filter(|copy| !copy.arrivals.is_empty() && !copy.is_shared) {
+    let is_compared = |copy: &Copy<'_, '_>| !copy.arrivals.is_empty() && copy.is_in_time && !copy.is_shared;
+    for copy in book.copies().filter(is_compared) {
         let line = (copy.subscriber, copy.id.publisher, copy.message.topic, copy.message.qos);
         lines.entry(line).or_default().push(copy);
     }

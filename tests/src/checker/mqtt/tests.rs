@@ -170,6 +170,7 @@ fn first_arrivals_keep_their_order() {
     published(1).arrive(2, 1).arrive(1, 1).breaks(Kind::Order);
     published(1).arrive(2, 1).kill().arrive(1, 1).breaks(Kind::Order);
     published(1).arrive(1, 1).arrive(2, 1).arrive(1, 1).passes();
+    Script::default().publish(1, 1).subscribe("a/b", 1).publish(2, 1).arrive(2, 1).arrive(1, 1).passes();
     // Those of different quality have no order among them.
     published(2).arrive(2, 2).arrive(1, 1).passes();
 }

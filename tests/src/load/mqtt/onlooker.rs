@@ -21,8 +21,8 @@ pub(super) fn look(address: SocketAddr, run: u32, notes: &mut Notes) {
     session.subscribe(&mut connection, &[(STATES, qos), (KEPT, qos)]);
     let (mut found, end) = (Vec::new(), Instant::now() + LIMIT);
     loop {
-        let is_last = found.iter().any(|(topic, _)| topic == KEPT) || run == 0;
-        let patience = if is_last { SILENCE } else { end.saturating_duration_since(Instant::now()) };
+        let has_last = found.iter().any(|(topic, _)| topic == KEPT);
+        let patience = if has_last { SILENCE } else { end.saturating_duration_since(Instant::now()) };
         match connection.next(patience) {
             Happening::Packet(packet) => match session.take(&mut connection, packet) {
                 Taken::Message(publish) | Taken::Again(publish) => {

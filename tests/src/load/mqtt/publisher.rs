@@ -102,13 +102,16 @@ fn await_answers(client: &mut Client, connection: &mut Connection) -> Result<(),
     Ok(())
 }
 
-/// Publishes one message to each topic, of the best quality of service, and waits until it is complete.
-pub(super) fn publish_last(client: &mut Client, topics: &[&'static str]) -> Vec<(&'static str, MessageId)> {
-    let mut connection = client.open().expect("nobody kills the broker in a drain");
-    let last = topics.iter().map(|topic| (*topic, send(client, &mut connection, (topic, 2), false, false))).collect();
-    let is_answered = await_answers(client, &mut connection).is_ok();
-    assert!(is_answered, "the broker has gone in a drain");
+/// Publishes one message to each topic, with quality of service 2, and waits until it is complete.
+pub(super) fn publish_each(
+    client: &mut Client,
+    topics: &[&'static str],
+    retain: bool,
+) -> Vec<(&'static str, MessageId)> {
+    let mut connection = client.open().expect("nobody kills the broker now");
+    let sent = topics.iter().map(|topic| (*topic, send(client, &mut connection, (topic, 2), retain, false))).collect();
+    assert!(await_answers(client, &mut connection).is_ok(), "nobody kills the broker now");
     client.notes.note(What::AnswersAwaited { publisher: client.publisher });
     connection.say_goodbye();
-    last
+    sent
 }
