@@ -2,7 +2,10 @@
 //!
 //! Passwords are checked outside the model: here a password's hash is text without meaning.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use fancy_regex::{Regex, escape};
 use parking_lot::RwLock;
@@ -161,7 +164,12 @@ impl User {
 #[derive(Debug, Default)]
 pub struct Identity {
     users: RwLock<BTreeMap<Name, User>>,
+    /// Topic permissions as they were asked for last. Making one of its text costs more than all the rest of a check.
+    topics: RwLock<HashMap<String, Arc<Pattern>>>,
 }
+
+/// Topic permissions that are remembered.
+const TOPICS_REMEMBERED: usize = 10_000;
 
 impl Identity {
     /// Adds or replaces a user.
@@ -224,6 +232,20 @@ impl Identity {
         Err(Refusal::AccessRefused { access: access.name(), resource, user: user.clone() })
     }
 
+    /// The expression with a text, if it is one.
+    fn topic_pattern(&self, text: String) -> Option<Arc<Pattern>> {
+        if let Some(pattern) = self.topics.read().get(&text) {
+            return Some(Arc::clone(pattern));
+        }
+        let pattern = Arc::new(Pattern::new(&text).ok()?);
+        let mut topics = self.topics.write();
+        if topics.len() >= TOPICS_REMEMBERED {
+            topics.clear();
+        }
+        topics.insert(text, Arc::clone(&pattern));
+        Some(pattern)
+    }
+
     /// Checks a topic permission. Without one for the exchange, every key is allowed.
     ///
     /// # Errors
@@ -247,7 +269,7 @@ impl Identity {
         if let Some(client_id) = client_id {
             text = text.replace("{client_id}", &escape(client_id));
         }
-        if Pattern::new(&text).is_ok_and(|pattern| pattern.matches(key)) {
+        if self.topic_pattern(text).is_some_and(|pattern| pattern.matches(key)) {
             return Ok(());
         }
         let (routing_key, resource) = (key.into(), exchange);

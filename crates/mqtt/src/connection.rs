@@ -445,7 +445,7 @@ impl MqttConnection {
                 }
             }
             for (packet_id, record) in unwritten.iter().filter_map(|one| one.note) {
-                notes::sent(&mut batch, self.number, packet_id, Place::Record(record.0));
+                notes::sent(&mut batch, self.number, packet_id, Place::Record(record.0), Qos::ExactlyOnce);
             }
             let safe = if batch.is_empty() { Position(0) } else { self.broker.apply(&mut batch).position };
             for one in unwritten {
@@ -548,7 +548,7 @@ impl MqttConnection {
             settle(state, &mut batch, done.source, Settlement::Accept, (done.slot, done.record));
         }
         for (packet_id, one) in std::mem::take(&mut state.in_flight) {
-            let InFlight { source, slot, record, qos, released, .. } = one;
+            let InFlight { source, slot, record, qos, released, is_noted, .. } = one;
             if released {
                 carried.released.insert(packet_id);
                 continue;
@@ -557,13 +557,17 @@ impl MqttConnection {
             if source == OWN && !unwritten.contains(&packet_id) {
                 let place = if record == Position(0) { Place::Slot(slot) } else { Place::Record(record.0) };
                 carried.promised.insert(place, (packet_id, qos));
+                if qos == Qos::AtLeastOnce && self.is_persistent() && !is_noted {
+                    notes::sent(&mut batch, self.number, packet_id, place, qos);
+                }
             }
         }
         // What was sent before and has not come again is gone for good, if there was time for it to come.
-        for (place, (packet_id, qos)) in std::mem::take(&mut state.promised) {
+        for (place, promised) in std::mem::take(&mut state.promised) {
+            let packet_id = promised.0;
             if !nothing_waits {
-                carried.promised.insert(place, (packet_id, qos));
-            } else if qos == Qos::ExactlyOnce && self.expiry_s > 0 {
+                carried.promised.insert(place, promised);
+            } else if self.is_persistent() {
                 notes::complete(&mut batch, self.number, packet_id);
             }
         }

@@ -9,7 +9,7 @@ use broker::{
 use crate::{
     ORIGIN,
     outgoing::Place,
-    packet::{Options, Version},
+    packet::{Options, Qos, Version},
     sessions::Key,
     subscriptions::Subscription,
     will::Will,
@@ -52,8 +52,8 @@ pub enum Detail {
     Subscription(Box<str>, Subscription),
     /// That a publish of its client with quality of service 2 has come and is not released.
     Received(u16),
-    /// That a message was sent with quality of service 2.
-    Sent(u16, Place),
+    /// That a message was sent, and with which quality of service.
+    Sent(u16, Place, Qos),
     /// That the client has that message, and only the packet identifier is still in use.
     Released(u16),
     /// The will, and when it is published if the connection is gone.
@@ -93,14 +93,16 @@ pub fn received(batch: &mut Batch<'_>, number: u64, packet_id: u16, is_there: bo
     batch.note(ORIGIN, &packet(RECEIVED, number, packet_id), is_there.then_some(&[]));
 }
 
-/// Notes down that a message with quality of service 2 is sent.
-pub fn sent(batch: &mut Batch<'_>, number: u64, packet_id: u16, place: Place) {
+/// Notes down that a message is sent: with quality of service 2 before it is, with 1 when the connection ends.
+pub fn sent(batch: &mut Batch<'_>, number: u64, packet_id: u16, place: Place, qos: Qos) {
     let record = match place {
         Place::Record(record) => record,
         // What is in memory alone does not outlive the broker.
         Place::Slot(_) => 0,
     };
-    batch.note(ORIGIN, &packet(SENT, number, packet_id), Some(&record.to_be_bytes()));
+    let mut value = record.to_be_bytes().to_vec();
+    value.push(qos as u8);
+    batch.note(ORIGIN, &packet(SENT, number, packet_id), Some(&value));
 }
 
 /// Notes down that the client has what was sent to it with quality of service 2.
@@ -166,7 +168,10 @@ pub fn read(key: &[u8], value: &[u8]) -> Option<Note> {
         RECEIVED => Detail::Received(packet_id(&mut key)?),
         SENT => match value.u64() {
             Ok(0) => return None,
-            Ok(record) => Detail::Sent(packet_id(&mut key)?, Place::Record(record)),
+            Ok(record) => {
+                let qos = Qos::of_bits(value.u8().ok()?).ok()?;
+                Detail::Sent(packet_id(&mut key)?, Place::Record(record), qos)
+            }
             Err(_) => Detail::Released(packet_id(&mut key)?),
         },
         WILL => Detail::Will(time(&mut value)?, Box::new(Will::decode(&mut value)?)),

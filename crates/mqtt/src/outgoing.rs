@@ -153,6 +153,8 @@ pub struct InFlight {
     pub qos: Qos,
     /// Whether the client has it, and only the packet identifier is still in use.
     pub released: bool,
+    /// Whether the log has its packet identifier though its quality of service is 1: it was sent by an earlier connection.
+    pub is_noted: bool,
 }
 
 /// A delivery to be settled.
@@ -510,7 +512,8 @@ impl State {
         if qos == Qos::AtMostOnce {
             self.done.extend(is_held.then_some(done));
         } else {
-            let in_flight = InFlight { source: consumer, slot, record, counted, qos, released: false };
+            let is_noted = promised.is_some() && self.is_persistent;
+            let in_flight = InFlight { source: consumer, slot, record, counted, qos, released: false, is_noted };
             self.in_flight.insert(packet_id, in_flight);
         }
     }

@@ -143,8 +143,8 @@ impl Entry {
             Detail::Received(packet_id) => {
                 carried.received.insert(packet_id);
             }
-            Detail::Sent(packet_id, place) => {
-                carried.promised.insert(place, (packet_id, Qos::ExactlyOnce));
+            Detail::Sent(packet_id, place, qos) => {
+                carried.promised.insert(place, (packet_id, qos));
             }
             Detail::Released(packet_id) => {
                 carried.released.insert(packet_id);
@@ -379,8 +379,7 @@ impl Sessions {
             notes::subscription(&mut batch, number, filter, None);
         }
         carried.received.iter().for_each(|packet_id| notes::received(&mut batch, number, *packet_id, false));
-        let sent =
-            carried.promised.values().filter(|(_, qos)| *qos == Qos::ExactlyOnce).map(|(packet_id, _)| packet_id);
+        let sent = carried.promised.values().map(|(packet_id, _)| packet_id);
         sent.chain(&carried.released).for_each(|packet_id| notes::complete(&mut batch, number, *packet_id));
         self.broker.apply(&mut batch);
     }

@@ -26,6 +26,9 @@ impl MqttConnection {
         if let Some(one) = state.in_flight.remove(&ack.packet_id) {
             self.credit.give(one.counted.into());
             settle(&state, batch, one.source, Settlement::Accept, (one.slot, one.record));
+            if one.is_noted {
+                notes::complete(batch, self.number, ack.packet_id);
+            }
         }
         drop(state);
         self.resume_shared();

@@ -259,6 +259,7 @@ impl MqttConnection {
                     counted: true,
                     qos: Qos::ExactlyOnce,
                     released: true,
+                    is_noted: true,
                 };
                 state.in_flight.insert(*packet_id, in_flight);
             }
