@@ -502,10 +502,7 @@ impl State {
         match packet {
             Some(mut packet) => {
                 packet.extend_from_slice(message.payload);
-                let note = writes_down.then_some((packet_id, record));
-                self.held_back += 1;
-                self.held_bytes += packet.len();
-                self.unwritten.push_back(Unwritten { note, packet });
+                self.hold_back(Unwritten { note: writes_down.then_some((packet_id, record)), packet });
             }
             None => self.output.payload(message.payload, message.block),
         }
@@ -516,6 +513,13 @@ impl State {
             let in_flight = InFlight { source: consumer, slot, record, counted, qos, released: false, is_noted };
             self.in_flight.insert(packet_id, in_flight);
         }
+    }
+
+    /// Keeps a packet until something is written down.
+    fn hold_back(&mut self, unwritten: Unwritten) {
+        self.held_back += 1;
+        self.held_bytes += unwritten.packet.len();
+        self.unwritten.push_back(unwritten);
     }
 
     /// Whether the client is too slow for more that nobody has to acknowledge.
