@@ -479,7 +479,8 @@ impl State {
         let sending = Sending {
             topic: &topic,
             qos,
-            dup: promised.is_some(),
+            // After a restart nobody knows whether the client has seen what was to come at least once.
+            dup: promised.is_some() || (qos == Qos::AtLeastOnce && consumer == OWN && delivery.redelivered),
             retain: match stored.only_for {
                 Some(filter) => topic::shared(filter).is_none(),
                 None => stored.retain && interest.retain_as_published,
