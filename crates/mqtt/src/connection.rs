@@ -5,10 +5,13 @@
 //! it is safe waits in a queue of responses.
 
 mod acknowledge;
+mod answers;
 mod auth;
 mod connect;
+mod ending;
 mod publish;
 mod retained;
+mod settling;
 mod subscribe;
 
 use std::{
@@ -19,9 +22,8 @@ use std::{
 
 use broker::{
     Broker, Credit, Millis, Name, Outlet, Peer, Position, QueueInfo, Reply, Request, Route, Session, SessionId,
-    Settlement,
     broker::Caller,
-    publish::{Batch, Body, Published},
+    publish::{Batch, Published},
     session::{HangUp, Intake},
 };
 
@@ -32,16 +34,14 @@ use self::{
     retained::Cursor,
 };
 use crate::{
-    EXCHANGE,
     mapping::Reason,
     notes,
-    outgoing::{DIRECT, Done, InFlight, Moved, OWN, Outgoing, Place, State},
+    outgoing::Outgoing,
     packet::{Packet, Qos, Version, kind},
-    properties::put_section,
-    sessions::{self, Carried, Leaving, Sessions},
+    sessions::{self, Sessions},
     traffic::{Counts, Kind as Traffic},
     will::Will,
-    wire::{self, Malformed, put_varint},
+    wire::{self, Malformed},
 };
 
 /// What an operator may set.
@@ -92,9 +92,6 @@ const OVERHEAD_BYTES: u64 = 256 * 1024;
 
 /// Operations after which a batch is applied though more input is there.
 const BATCH_OPERATIONS: usize = 1024;
-
-/// Rounds of settling after which others get their turn.
-const ROUNDS: usize = 64;
 
 /// Bytes of a packet that show that its client is there.
 const PROGRESS_BYTES: usize = 1024;
@@ -423,66 +420,6 @@ impl MqttConnection {
         }
     }
 
-    /// Settles what needs no acknowledgement, and sends on what had to be written down first.
-    fn settle_done(&mut self) {
-        for _ in 0..ROUNDS {
-            let (done, moved, unwritten) = {
-                let mut state = self.outgoing.lock();
-                let moved = std::mem::take(&mut state.moved);
-                state.held_bytes -= moved.iter().map(|one| one.message.view().payload.len()).sum::<usize>();
-                (std::mem::take(&mut state.done), moved, std::mem::take(&mut state.unwritten))
-            };
-            if done.is_empty() && moved.is_empty() && unwritten.is_empty() {
-                return;
-            }
-            let mut batch = Batch::default();
-            let done: Vec<Done> = done.into_iter().chain(self.make_own(moved, &mut batch)).collect();
-            self.credit.give(done.iter().filter(|one| one.counted).count() as u32);
-            for one in &done {
-                if let Some(attachment) = self.outgoing.lock().attachment(one.source) {
-                    let consumer = Some(attachment.consumer);
-                    batch.settle(&attachment.queue, consumer, Settlement::Accept, one.slot, one.record);
-                }
-            }
-            for (packet_id, record) in unwritten.iter().filter_map(|one| one.note) {
-                notes::sent(&mut batch, self.number, packet_id, Place::Record(record.0), Qos::ExactlyOnce);
-            }
-            let safe = if batch.is_empty() { Position(0) } else { self.broker.apply(&mut batch).position };
-            for one in unwritten {
-                self.respond(safe, one.packet);
-                self.responses.back_mut().into_iter().for_each(|last| last.kind = Kind::Message);
-            }
-            self.tell();
-            self.resume_shared();
-        }
-        self.waker.iter().for_each(Waker::wake_by_ref);
-    }
-
-    /// Puts messages of shared subscriptions into the session's queue. Returns the deliveries that are settled by that.
-    fn make_own(&self, moved: Vec<Moved>, batch: &mut Batch<'_>) -> Vec<Done> {
-        let own = self.outgoing.lock().source(OWN).map(|source| Arc::clone(&source.queue));
-        let Some(own) = own.filter(|_| !moved.is_empty()) else { return Vec::new() };
-        let route = Arc::new(Route::to(EXCHANGE.into(), own));
-        let publish = |moved: Moved| {
-            batch.publish(Arc::clone(&route), Body::Owned(Arc::new(moved.message)), 0);
-            moved.done
-        };
-        moved.into_iter().map(publish).collect()
-    }
-
-    /// The receive maximum has room again, which consumers on any queue may use.
-    fn resume_shared(&self) {
-        let attachments: Vec<_> = {
-            let state = self.outgoing.lock();
-            let consumers = state.consumers();
-            if consumers.len() < 2 {
-                return;
-            }
-            consumers.into_iter().filter_map(|key| state.attachment(key)).collect()
-        };
-        attachments.iter().for_each(|attachment| self.broker.resume(attachment));
-    }
-
     fn is_persistent(&self) -> bool {
         self.expiry_s > 0
     }
@@ -494,94 +431,6 @@ impl MqttConnection {
             return self.refuse_connect(malformed.reason, now);
         }
         self.close(malformed.reason, now);
-    }
-
-    /// Says goodbye for a reason.
-    fn close(&mut self, reason: Reason, now: Millis) {
-        if self.version == Version::V5 {
-            self.say(&[kind::DISCONNECT << 4, 2, reason as u8, 0]);
-        }
-        self.end(true, now);
-        self.phase = Phase::Finished(HangUp::Broker);
-        self.phase_ends = Some(now.plus(CLOSE_MS));
-    }
-
-    /// Gives back all that the connection holds, and leaves the session to whoever comes next.
-    fn end(&mut self, with_will: bool, now: Millis) {
-        let Some(caller) = self.caller.take() else { return };
-        let attachments: Vec<_> = {
-            let state = self.outgoing.lock();
-            state.consumers().into_iter().filter_map(|key| state.attachment(key)).collect()
-        };
-        for attachment in &attachments {
-            self.broker.set_past(&attachment.queue, None);
-            self.broker.cancel(&caller, attachment);
-        }
-        if let Some(direct) = self.direct.take() {
-            self.broker.close_direct(&caller, &direct);
-        }
-        let carried = self.carried();
-        self.responses.clear();
-        self.pending.clear();
-        self.cursors.clear();
-        self.broker.close_session(&caller);
-        self.sessions.traffic.add(&mut self.outgoing.lock().counts);
-        let will = self.will.take().filter(|_| with_will).map(|will| *will);
-        let key = (caller.vhost.name().clone(), self.client_id.clone());
-        self.sessions.leave(&key, self.number, Leaving { expiry_s: self.expiry_s, carried, will }, now);
-    }
-
-    /// Gives deliveries back to their queues, and takes out what the next connection of the session has to know.
-    fn carried(&mut self) -> Carried {
-        let mut batch = Batch::default();
-        let own = self.outgoing.lock().source(OWN).map(|source| Arc::clone(&source.queue));
-        let nothing_waits = own.is_some_and(|queue| self.broker.counts(&queue).ready == 0);
-        let mut guard = self.outgoing.lock();
-        let state = &mut *guard;
-        let mut carried = Carried { received: std::mem::take(&mut self.received_ids), ..Carried::default() };
-        let unwritten = state.unwritten.drain(..).filter_map(|one| one.note);
-        let unwritten: BTreeSet<u16> = unwritten.map(|(packet_id, _)| packet_id).collect();
-        for Moved { done, .. } in std::mem::take(&mut state.moved) {
-            settle(state, &mut batch, done.source, Settlement::Requeue, (done.slot, done.record));
-        }
-        for done in std::mem::take(&mut state.done) {
-            settle(state, &mut batch, done.source, Settlement::Accept, (done.slot, done.record));
-        }
-        for (packet_id, one) in std::mem::take(&mut state.in_flight) {
-            let InFlight { source, slot, record, qos, released, is_noted, .. } = one;
-            if released {
-                carried.released.insert(packet_id);
-                continue;
-            }
-            settle(state, &mut batch, source, Settlement::Requeue, (slot, record));
-            if source == OWN && !unwritten.contains(&packet_id) {
-                let place = if record == Position(0) { Place::Slot(slot) } else { Place::Record(record.0) };
-                carried.promised.insert(place, (packet_id, qos));
-                if qos == Qos::AtLeastOnce && self.is_persistent() && !is_noted {
-                    notes::sent(&mut batch, self.number, packet_id, place, qos);
-                }
-            }
-        }
-        // What was sent before and has not come again is gone for good, if there was time for it to come.
-        for (place, promised) in std::mem::take(&mut state.promised) {
-            let packet_id = promised.0;
-            if !nothing_waits {
-                carried.promised.insert(place, promised);
-            } else if self.is_persistent() {
-                notes::complete(&mut batch, self.number, packet_id);
-            }
-        }
-        for key in state.consumers() {
-            if let Some((filter, one)) = state.remove_source(key).and_then(|source| source.shared) {
-                carried.shared.insert(filter, one);
-            }
-        }
-        carried.subscriptions = std::mem::take(&mut state.subscriptions);
-        drop(guard);
-        if !batch.is_empty() {
-            self.broker.apply(&mut batch);
-        }
-        carried
     }
 
     fn paused(&self) -> bool {
@@ -598,51 +447,6 @@ impl MqttConnection {
             self.close(Reason::AdministrativeAction, now);
         }
     }
-}
-
-/// Adds the settlement of a delivery to a batch.
-fn settle(
-    state: &State,
-    batch: &mut Batch<'_>,
-    source: broker::ConsumerKey,
-    how: Settlement,
-    (slot, record): (u64, Position),
-) {
-    debug_assert!(source != DIRECT, "what nobody holds is not settled");
-    if let Some(attachment) = state.attachment(source) {
-        batch.settle(&attachment.queue, Some(attachment.consumer), how, slot, record);
-    }
-}
-
-/// A packet of type, flags and body.
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(5 + body.len());
-    bytes.push(first);
-    put_varint(&mut bytes, body.len());
-    bytes.extend_from_slice(body);
-    bytes
-}
-
-/// PUBACK, PUBREC, PUBREL or PUBCOMP.
-fn ack(kind: u8, version: Version, packet_id: u16, reason: Reason) -> Vec<u8> {
-    let first = kind << 4 | if kind == kind::PUBREL { 2 } else { 0 };
-    let [high, low] = packet_id.to_be_bytes();
-    if version == Version::V5 && reason != Reason::Success {
-        return vec![first, 3, high, low, reason as u8];
-    }
-    vec![first, 2, high, low]
-}
-
-/// SUBACK or UNSUBACK with a reason for each filter; MQTT 3 has none in UNSUBACK.
-fn ack_filters(kind: u8, version: Version, packet_id: u16, reasons: &[u8]) -> Vec<u8> {
-    let mut body = packet_id.to_be_bytes().to_vec();
-    if version == Version::V5 {
-        put_section(&mut body, &[]);
-    }
-    if version == Version::V5 || kind == kind::SUBACK {
-        body.extend_from_slice(reasons);
-    }
-    packet(kind << 4, &body)
 }
 
 impl Session for MqttConnection {

@@ -308,6 +308,11 @@ impl State {
         }
     }
 
+    /// Whether there may be more to consume from than the session's own queue.
+    pub fn has_shared(&self) -> bool {
+        self.sources.len() > 1
+    }
+
     /// The consumer of a shared subscription, by its whole filter.
     pub fn shared(&self, filter: &str) -> Option<ConsumerKey> {
         let is_it = |source: &Source| source.shared.as_ref().is_some_and(|(whole, _)| **whole == *filter);
@@ -318,6 +323,11 @@ impl State {
     pub fn attachment(&self, key: ConsumerKey) -> Option<Attachment> {
         let source = self.source(key)?;
         Some(Attachment { queue: Arc::clone(&source.queue), consumer: source.consumer? })
+    }
+
+    /// All consumers as the broker knows them.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.consumers().into_iter().filter_map(|key| self.attachment(key)).collect()
     }
 
     /// A packet identifier that is not in use.

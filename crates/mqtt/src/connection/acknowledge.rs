@@ -2,7 +2,7 @@
 
 use broker::{Millis, Position, Settlement, publish::Batch, session::HangUp};
 
-use super::{MqttConnection, Phase, settle};
+use super::{MqttConnection, Phase, answers, settling::settle};
 use crate::{
     mapping::Reason,
     notes,
@@ -42,7 +42,7 @@ impl MqttConnection {
         let Some(one) = known else {
             drop(guard);
             let reason = if self.version == Version::V5 { Reason::PacketIdentifierNotFound } else { Reason::Success };
-            self.respond(Position(0), super::ack(kind::PUBREL, self.version, ack.packet_id, reason));
+            self.respond(Position(0), answers::ack(kind::PUBREL, self.version, ack.packet_id, reason));
             return self.tell();
         };
         let is_noted = state.is_persistent && one.source == OWN;
@@ -58,7 +58,7 @@ impl MqttConnection {
             }
             return;
         }
-        let pubrel = super::ack(kind::PUBREL, self.version, ack.packet_id, Reason::Success);
+        let pubrel = answers::ack(kind::PUBREL, self.version, ack.packet_id, Reason::Success);
         if one.released {
             drop(guard);
             self.respond(Position(0), pubrel);
@@ -83,7 +83,7 @@ impl MqttConnection {
             Version::V5 if !is_known => Reason::PacketIdentifierNotFound,
             _ => Reason::Success,
         };
-        let pubcomp = super::ack(kind::PUBCOMP, self.version, ack.packet_id, reason);
+        let pubcomp = answers::ack(kind::PUBCOMP, self.version, ack.packet_id, reason);
         if is_known && self.is_persistent() {
             notes::received(batch, self.number, ack.packet_id, false);
             return self.pending.push(pubcomp);
@@ -104,10 +104,9 @@ impl MqttConnection {
         if state.is_persistent && one.source == OWN {
             notes::complete(batch, self.number, ack.packet_id);
         }
-        let attachments: Vec<_> = state.consumers().into_iter().filter_map(|key| state.attachment(key)).collect();
         drop(state);
         self.apply(batch);
-        attachments.iter().for_each(|attachment| self.broker.resume(attachment));
+        self.resume_all();
     }
 
     /// The client says goodbye.

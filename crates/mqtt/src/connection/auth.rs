@@ -2,7 +2,7 @@
 
 use broker::{Millis, Request, SaslOutcome, SaslResponse};
 
-use super::{MqttConnection, Phase, packet};
+use super::{MqttConnection, Phase, answers::packet};
 use crate::{
     mapping::Reason,
     packet::{Note, kind},

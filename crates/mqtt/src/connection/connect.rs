@@ -2,7 +2,11 @@
 
 use broker::{Credentials, Login, Millis, Name, Position, Request, broker::Caller, session::HangUp};
 
-use super::{CLOSE_MS, CONNECT_BYTES, MqttConnection, Phase, auth::put_auth, packet};
+use super::{
+    CLOSE_MS, CONNECT_BYTES, MqttConnection, Phase,
+    answers::{ack, packet},
+    auth::put_auth,
+};
 use crate::{
     mapping::Reason,
     message,
@@ -276,7 +280,7 @@ impl MqttConnection {
         // Nothing may come before CONNACK: so far nobody sends anything here.
         self.respond(safe, connack);
         for packet_id in released {
-            self.respond(Position(0), super::ack(kind::PUBREL, self.version, packet_id, Reason::Success));
+            self.respond(Position(0), ack(kind::PUBREL, self.version, packet_id, Reason::Success));
         }
         self.opening = Some(Box::new(Opening { without, shared: shared.into_iter().collect() }));
         self.tell();

@@ -7,7 +7,7 @@ use broker::{
     publish::{Batch, Body},
 };
 
-use super::{MqttConnection, ack};
+use super::{MqttConnection, answers::ack};
 use crate::{
     EXCHANGE, ORIGIN,
     mapping::Reason,

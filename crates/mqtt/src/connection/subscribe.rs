@@ -10,7 +10,7 @@ use broker::{
     QueueInfo, Refusal, Start, Table, Value, broker::Caller, publish::Batch,
 };
 
-use super::{MqttConnection, ack_filters};
+use super::{MqttConnection, answers::ack_filters};
 use crate::{
     EXCHANGE,
     mapping::Reason,
@@ -54,15 +54,6 @@ impl MqttConnection {
         }
         self.respond(safe, bytes);
         self.tell();
-    }
-
-    /// Has consumers that are new get their first messages.
-    pub(super) fn resume_all(&self) {
-        let attachments: Vec<_> = {
-            let state = self.outgoing.lock();
-            state.consumers().into_iter().filter_map(|key| state.attachment(key)).collect()
-        };
-        attachments.iter().for_each(|attachment| self.broker.resume(attachment));
     }
 
     fn subscribe_one(
