@@ -4,6 +4,7 @@
 
 pub mod accounts;
 mod bindings;
+pub mod connections;
 mod consuming;
 mod delays;
 mod departures;
@@ -12,15 +13,17 @@ mod exchanges;
 mod paging;
 mod policies;
 mod queues;
+mod reports;
 mod retained;
 mod routing;
 mod streams;
 mod time;
 mod tracing;
+mod vhosts;
 
-use self::accounts::Accounts;
 pub use self::bindings::{BindingRequest, End};
 pub(crate) use self::tracing::may_be_traced;
+use self::{accounts::Accounts, connections::Connections};
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -90,6 +93,9 @@ pub struct Broker {
     changing_users: Mutex<()>,
     /// Who is there.
     accounts: Mutex<Accounts>,
+    connections: Connections,
+    /// How often connections, channels and queues began and ended.
+    pub churn: connections::Churn,
     /// Exclusive queues by owner, to be deleted with it.
     owned: Mutex<HashMap<SessionId, Vec<Arc<QueueInfo>>>>,
     next_queue: AtomicU64,
@@ -274,6 +280,8 @@ impl Broker {
             vhosts: RwLock::default(),
             changing_users: Mutex::default(),
             accounts: Mutex::default(),
+            connections: Connections::default(),
+            churn: connections::Churn::default(),
             owned: Mutex::default(),
             // Ids of earlier runs are never met again: each run has a range of its own.
             next_queue: AtomicU64::new((recovered.epoch << 40) + 1),
@@ -525,47 +533,6 @@ impl Broker {
     /// All vhosts, by name.
     pub fn vhosts(&self) -> Vec<Arc<Vhost>> {
         self.vhosts.read().values().cloned().collect()
-    }
-
-    /// Says something of a vhost, which is made if it is not there: description, tags, default queue type.
-    pub fn put_vhost(&self, name: &Name, metadata: Table) -> Position {
-        self.add_vhost(name);
-        if let Some(vhost) = self.vhost(name) {
-            vhost.write().metadata = metadata.clone();
-        }
-        self.put_state(&State::Vhost { name: name.clone(), metadata })
-    }
-
-    /// Adds a vhost, if it is not there.
-    pub fn add_vhost(&self, name: &Name) -> Position {
-        let mut vhosts = self.vhosts.write();
-        if vhosts.contains_key(name) {
-            return Position(0);
-        }
-        vhosts.insert(name.clone(), Arc::new(Vhost::new(name.clone())));
-        drop(vhosts);
-        self.tell("vhost.created", || events::named(&[("name", name)]));
-        self.put_state(&State::Vhost { name: name.clone(), metadata: Table::default() })
-    }
-
-    /// Adds or replaces a user.
-    pub fn put_user(&self, name: &Name, user: User) -> Position {
-        let event = if self.identity.user(name).is_some() { "user.updated" } else { "user.created" };
-        self.tell(event, || events::named(&[("name", name)]));
-        let position = self.put_state(&State::User(name.clone(), user.encode()));
-        self.identity.put(name.clone(), user);
-        self.vhosts.read().values().for_each(|vhost| vhost.touch());
-        position
-    }
-
-    /// Changes a user, who is made if he is not there and `make` says so. Returns whether there is such a user now.
-    pub fn change_user(&self, name: &Name, make: bool, change: impl FnOnce(&mut User)) -> bool {
-        // Of two who change different things of one user, neither undoes what the other did.
-        let _changing = self.changing_users.lock();
-        let Some(mut user) = self.identity.user(name).or_else(|| make.then(User::default)) else { return false };
-        change(&mut user);
-        self.put_user(name, user);
-        true
     }
 
     /// Lets a user enter a vhost.

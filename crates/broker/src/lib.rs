@@ -11,6 +11,7 @@
 
 mod arguments;
 pub mod broker;
+pub mod connection;
 pub mod identity;
 pub mod limits;
 pub mod log;
@@ -25,10 +26,12 @@ pub mod rules;
 pub mod selector;
 pub mod session;
 pub mod topology;
+pub mod traffic;
 pub mod value;
 
 pub use crate::{
     broker::{Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, QueueCounts, QueueDeclaration, Settings},
+    connection::{Channel, Connection, Terms},
     identity::{Access, Identity, Permissions, TopicPermissions, User},
     log::{Durability, Entry, Held, Load, Loaded, Log, MemoryLog, Position, Purpose, Recovered},
     message::{Codec, Codecs, Draft, Message, MessageView, Origin, Parts, Traits},
@@ -43,5 +46,6 @@ pub use crate::{
         Binding, DURABLE_ONLY, Destination, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo,
         QueueKind, QueueType, Vhost,
     },
+    traffic::{Counts, Event, Traffic},
     value::{Name, Table, Value},
 };

@@ -21,7 +21,8 @@ use std::{
 };
 
 use broker::{
-    Broker, Credit, Millis, Name, Outlet, Peer, Position, QueueInfo, Reply, Request, Route, Session, SessionId,
+    Broker, Connection, Credit, Event, Millis, Name, Outlet, Peer, Position, QueueInfo, Reply, Request, Route, Session,
+    SessionId,
     broker::Caller,
     publish::{Batch, Published},
     session::{HangUp, Intake},
@@ -113,6 +114,8 @@ pub struct MqttConnection {
     client_id: Name,
     user: Option<Name>,
     caller: Option<Caller>,
+    /// The connection as operators see it.
+    seen: Option<Arc<Connection>>,
     /// The number of the session.
     number: u64,
     /// Seconds that the session stays after the connection.
@@ -217,6 +220,7 @@ impl MqttConnection {
             client_id: "".into(),
             user: None,
             caller: None,
+            seen: None,
             number: 0,
             expiry_s: 0,
             will: None,
@@ -269,6 +273,9 @@ impl MqttConnection {
         }
         self.apply(&mut batch);
         self.counts.add(Traffic::BytesReceived, used);
+        if let Some(seen) = &self.seen {
+            seen.bytes_in.add(used as u64);
+        }
         self.sessions.traffic.add(&mut self.counts);
         if self.finished().is_some() { input.len() } else { used }
     }
@@ -300,6 +307,7 @@ impl MqttConnection {
                     return Ok(None);
                 }
                 self.counts.add(Traffic::PublishesReceived, 1);
+                self.count(Event::Publish);
                 self.counts.add(Traffic::PayloadReceived, publish.payload.len());
                 self.publish(&publish, heads, batch, now)?;
             }
@@ -371,6 +379,12 @@ impl MqttConnection {
         self.tell();
     }
 
+    fn count(&self, event: Event) {
+        if let Some(seen) = &self.seen {
+            seen.traffic.add(event, 1);
+        }
+    }
+
     /// Tells the client something at once.
     fn say(&self, packet: &[u8]) {
         let mut outgoing = self.outgoing.lock();
@@ -414,7 +428,10 @@ impl MqttConnection {
                     outgoing.held_back -= 1;
                     outgoing.held_bytes -= response.bytes.len();
                 }
-                Kind::PubAck => self.unanswered -= 1,
+                Kind::PubAck => {
+                    self.unanswered -= 1;
+                    self.count(Event::Confirm);
+                }
                 Kind::Other => {}
             }
         }
@@ -475,6 +492,9 @@ impl Session for MqttConnection {
         }
         if self.outgoing.lock().is_taken_over && matches!(self.phase, Phase::Open) {
             self.close(Reason::SessionTakenOver, now);
+        }
+        if self.seen.as_ref().is_some_and(|seen| seen.closing().is_some()) && matches!(self.phase, Phase::Open) {
+            self.close(Reason::AdministrativeAction, now);
         }
         if let Some(resumed) = self.lagging {
             self.broker.wake_when_resumed(waker);

@@ -8,8 +8,8 @@ use std::{
 };
 
 use broker::{
-    Attachment, Broker, ConsumerId, ConsumerKey, Delivery, Message, MessageView, Outlet, Output, Position, Pressure,
-    QueueInfo, Table, limits, outlet::Chunks,
+    Attachment, Broker, Connection, ConsumerId, ConsumerKey, Delivery, Event, Message, MessageView, Name, Outlet,
+    Output, Position, Pressure, QueueInfo, Table, limits, outlet::Chunks,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -89,6 +89,8 @@ pub struct State {
     pub cancelled: Vec<ConsumerKey>,
     /// Whether somebody else has taken the session over.
     pub is_taken_over: bool,
+    /// The connection as operators see it.
+    pub seen: Option<Arc<Connection>>,
 }
 
 /// Numbers that stand for topics (section 3.3.2.3.4): each topic gets the next one, until there are no more.
@@ -229,6 +231,7 @@ impl Outgoing {
             pressed: Vec::new(),
             cancelled: Vec::new(),
             is_taken_over: false,
+            seen: None,
         };
         Self { state: Mutex::new(state) }
     }
@@ -393,6 +396,10 @@ impl State {
         }
         self.counts.add(Kind::PacketsSent, 1);
         self.counts.add(Kind::PublishesSent, 1);
+        if let Some(seen) = &self.seen {
+            seen.traffic.add(if qos == Qos::AtMostOnce { Event::DeliverNoAck } else { Event::Deliver }, 1);
+            seen.traffic.add(Event::Redeliver, dup.into());
+        }
         self.counts.add(Kind::PayloadSent, payload_len);
         let out = into.unwrap_or(self.output.buffer());
         out.push(kind::PUBLISH << 4 | u8::from(dup) << 3 | (qos as u8) << 1 | u8::from(retain));
@@ -582,10 +589,27 @@ impl Outlet for Outgoing {
         let mut state = self.state.lock();
         let len = state.output.len();
         state.counts.add(Kind::BytesSent, len);
+        if let Some(seen) = &state.seen {
+            seen.bytes_out.add(len as u64);
+        }
         state.output.drain(chunks, waker)
     }
 
     fn pending_bytes(&self) -> usize {
         self.state.lock().output.len()
+    }
+
+    fn waker(&self) -> Option<Waker> {
+        self.state.lock().output.take_waker()
+    }
+
+    fn unsettled(&self, _channel: u16) -> usize {
+        self.state.lock().in_flight.len()
+    }
+
+    fn consumer_name(&self, consumer: ConsumerKey) -> Option<(u16, Name)> {
+        let state = self.state.lock();
+        let shared = state.source(consumer)?.shared.as_ref().map(|(filter, _)| Name::from(&**filter));
+        Some((0, shared.unwrap_or_else(|| "session".into())))
     }
 }

@@ -128,7 +128,14 @@ fn take_in(
         return;
     };
     let _ = stream.set_nodelay(true);
-    let peer = Peer { address: address.ip().to_canonical(), encrypted: false, certificate_name: None };
+    let local = stream.local_addr().unwrap_or(address);
+    let peer = Peer {
+        address: address.ip().to_canonical(),
+        port: address.port(),
+        local: SocketAddr::new(local.ip().to_canonical(), local.port()),
+        encrypted: false,
+        certificate_name: None,
+    };
     let arrival = Arrival { address, protocol, peer, connection, before_login };
     // What a handshake needs is no longer needed afterwards, so that it has a task of its own.
     let server = Arc::clone(server);

@@ -1,6 +1,6 @@
 //! What both sides say of publishes that they have got (sections 3.4 to 3.7, 4.3), and DISCONNECT (section 3.14).
 
-use broker::{Millis, Position, Settlement, publish::Batch, session::HangUp};
+use broker::{Event, Millis, Position, Settlement, publish::Batch, session::HangUp};
 
 use super::{MqttConnection, Phase, answers, settling::settle};
 use crate::{
@@ -25,6 +25,7 @@ impl MqttConnection {
         }
         if let Some(one) = state.in_flight.remove(&ack.packet_id) {
             self.credit.give(one.counted.into());
+            self.count(Event::Acknowledge);
             settle(&state, batch, one.source, Settlement::Accept, (one.slot, one.record));
             if one.is_noted {
                 notes::complete(batch, self.number, ack.packet_id);
@@ -67,6 +68,7 @@ impl MqttConnection {
         if let Some(one) = state.in_flight.get_mut(&ack.packet_id) {
             one.released = true;
         }
+        self.count(Event::Acknowledge);
         settle(state, batch, one.source, Settlement::Accept, (one.slot, one.record));
         if is_noted {
             // Only when this is safe may the client forget the identifier: before, it would take the message for a new one.

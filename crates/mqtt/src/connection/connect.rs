@@ -1,6 +1,10 @@
 //! From CONNECT to CONNACK (sections 3.1 and 3.2): who the client is, and which session it gets.
 
-use broker::{Credentials, Login, Millis, Name, Position, Request, broker::Caller, session::HangUp};
+use std::sync::Arc;
+
+use broker::{
+    Credentials, Login, Millis, Name, Outlet, Position, Request, Table, Terms, broker::Caller, session::HangUp,
+};
 
 use super::{
     CLOSE_MS, CONNECT_BYTES, MqttConnection, Phase,
@@ -242,6 +246,7 @@ impl MqttConnection {
             payload: will.payload,
         });
         self.will = will.map(Box::new);
+        self.introduce();
         let safe = self.sessions.keep(key, self.expiry_s, self.will.as_deref());
         self.received_before = received.len();
         self.received_ids = received;
@@ -285,6 +290,24 @@ impl MqttConnection {
         self.opening = Some(Box::new(Opening { without, shared: shared.into_iter().collect() }));
         self.tell();
         self.open();
+    }
+
+    /// Has operators see the connection.
+    fn introduce(&mut self) {
+        let Some(caller) = &self.caller else { return };
+        let terms = Terms {
+            protocol: self.version.name(),
+            mechanism: if self.auth.is_used { "SCRAM-SHA-256" } else { "PLAIN" },
+            client_id: Some(self.client_id.clone()),
+            client_properties: Table::default(),
+            channel_max: 0,
+            frame_max: 0,
+            heartbeat_s: (self.keep_alive_ms / 1000) as u16,
+        };
+        let outlet = Arc::clone(&self.outgoing) as Arc<dyn Outlet>;
+        let seen = self.broker.introduce(caller, &self.peer, terms, &outlet);
+        self.outgoing.lock().seen = Some(Arc::clone(&seen));
+        self.seen = Some(seen);
     }
 
     /// Has messages come, once the client knows that it is connected.

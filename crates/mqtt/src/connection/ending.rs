@@ -40,6 +40,7 @@ impl MqttConnection {
         self.pending.clear();
         self.cursors.clear();
         self.broker.close_session(&caller);
+        self.seen = None;
         self.sessions.traffic.add(&mut self.outgoing.lock().counts);
         let will = self.will.take().filter(|_| with_will).map(|will| *will);
         let key = (caller.vhost.name().clone(), self.client_id.clone());
