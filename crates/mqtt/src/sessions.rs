@@ -3,6 +3,8 @@
 //! A session has one connection or none. Who comes with its client identifier takes it over: the one before says goodbye and
 //! leaves the session here, where the new one finds it. What must outlive the broker is in its [`notes`].
 
+mod survey;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -12,6 +14,7 @@ use std::{
 use broker::{Batch, Broker, DeleteRule, Millis, Name, Position, broker::Caller};
 use parking_lot::Mutex;
 
+pub use self::survey::Survey;
 use crate::{
     ORIGIN, message,
     notes::{self, Detail, Kept, Note},
@@ -324,7 +327,10 @@ impl Sessions {
         *connected -= 1;
         self.sys.lock().forget(number);
         let waiting = std::mem::take(&mut entry.waiting);
-        let Leaving { expiry_s, carried, will } = leaving;
+        let Leaving { mut expiry_s, carried, will } = leaving;
+        if self.broker.vhost(&key.0).is_none() {
+            expiry_s = 0;
+        }
         let mut batch = Batch::default();
         entry.carried = Some(Box::new(carried));
         if expiry_s == 0 {

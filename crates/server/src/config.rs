@@ -28,6 +28,10 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// WebSocket.
     pub websocket: WebSocket,
+    /// The management API and the console.
+    pub management: Management,
+    /// Metrics.
+    pub prometheus: Prometheus,
     /// Encryption of connections.
     pub tls: Tls,
     /// The log on disk.
@@ -94,6 +98,24 @@ pub struct Mqtt {
     pub disconnect_on_unauthorized: bool,
     /// Seconds between changes of `$SYS` topics; 0 for none.
     pub sys_interval_s: u64,
+}
+
+/// The management API and the console.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Management {
+    /// Port; 0 for any free one.
+    pub port: u16,
+    /// Port for TLS, used if a certificate is configured; 0 for any free one.
+    pub tls_port: u16,
+}
+
+/// Metrics.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Prometheus {
+    /// Port; 0 for any free one.
+    pub port: u16,
 }
 
 /// What all WebSocket listeners have in common.
@@ -248,6 +270,8 @@ impl Default for Config {
             amqp: Amqp::default(),
             mqtt: Mqtt::default(),
             websocket: WebSocket::default(),
+            management: Management::default(),
+            prometheus: Prometheus::default(),
             tls: Tls::default(),
             store: Store::default(),
             limits: Limits::default(),
@@ -277,6 +301,18 @@ impl Default for Amqp {
 impl Default for WebSocket {
     fn default() -> Self {
         Self { tls_port: 61619, origins: Vec::new() }
+    }
+}
+
+impl Default for Management {
+    fn default() -> Self {
+        Self { port: 15672, tls_port: 15671 }
+    }
+}
+
+impl Default for Prometheus {
+    fn default() -> Self {
+        Self { port: 15692 }
     }
 }
 
@@ -337,7 +373,7 @@ impl Default for Log {
 }
 
 /// Every key, to name the nearest one when one is unknown. The empty section holds what stands outside of sections.
-const KEYS: [(&str, &[&str]); 8] = [
+const KEYS: [(&str, &[&str]); 10] = [
     (
         "",
         &[
@@ -349,6 +385,8 @@ const KEYS: [(&str, &[&str]); 8] = [
             "amqp",
             "mqtt",
             "websocket",
+            "management",
+            "prometheus",
             "tls",
             "store",
             "limits",
@@ -389,6 +427,8 @@ const KEYS: [(&str, &[&str]); 8] = [
         ],
     ),
     ("websocket", &["tls_port", "origins"]),
+    ("management", &["port", "tls_port"]),
+    ("prometheus", &["port"]),
     ("tls", &["certificate", "key", "client_ca", "client_certificate_required", "min_version"]),
     (
         "limits",

@@ -19,7 +19,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{definitions, serve::Server};
+use crate::serve::Server;
 
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "control";
@@ -140,9 +140,9 @@ fn answer(request: &Request, server: &Server, answers: &mpsc::UnboundedSender<Va
     let last = match request {
         Request::Status => json!({ "done": status(server) }),
         Request::ExportDefinitions => {
-            json!({ "done": definitions::export(&server.broker, &server.config.amqp.version) })
+            json!({ "done": admin::definitions::all(&server.admin) })
         }
-        Request::ImportDefinitions { definitions } => match definitions::import(&server.broker, definitions) {
+        Request::ImportDefinitions { definitions } => match admin::definitions::import(&server.admin, definitions) {
             Ok(counts) => json!({ "done": counts }),
             Err(error) => {
                 tracing::error!("definitions: {error:#}");

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{driver::Driver, serve::Server, tls, websocket};
+use crate::{driver::Driver, http, serve::Server, tls, websocket};
 
 /// Connections that the system keeps until they are taken in.
 const BACKLOG: i32 = 1024;
@@ -73,23 +73,28 @@ pub enum Protocol {
     Mqtt,
     /// MQTT over WebSocket.
     MqttOverWebSocket,
+    /// The management API and the console, over HTTP.
+    Management,
+    /// Metrics, over HTTP.
+    Metrics,
 }
 
 /// The sub-protocols of MQTT over WebSocket (MQTT 5, section 6), and the paths at which RabbitMQ and others have it.
 const MQTT_PROTOCOLS: &[&str] = &["mqtt", "mqttv3.1"];
 const MQTT_PATHS: &[&str] = &["/ws", "/mqtt", "/"];
 
-/// A session for a client that has just come.
-fn session(protocol: Protocol, server: &Arc<Server>, peer: &Peer) -> Box<dyn Session> {
+/// A session for a client that has just come; nothing if it speaks HTTP, which has none.
+fn session(protocol: Protocol, server: &Arc<Server>, peer: &Peer) -> Option<Box<dyn Session>> {
     let now = server.clock.now();
-    match protocol {
+    Some(match protocol {
         Protocol::Amqp => {
             Box::new(AmqpSession::new(Arc::clone(&server.broker), Arc::clone(&server.amqp), peer.clone(), now))
         }
         Protocol::Mqtt | Protocol::MqttOverWebSocket => {
             Box::new(MqttConnection::new(&server.broker, &server.sessions, &server.mqtt, peer.clone(), now))
         }
-    }
+        Protocol::Management | Protocol::Metrics => return None,
+    })
 }
 
 /// Takes connections in until the server shuts down.
@@ -165,8 +170,10 @@ fn drive<S>(stream: S, arrival: Arrival, server: &Arc<Server>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let session = session(arrival.protocol, server, &arrival.peer);
-    tokio::spawn(Driver::new(stream, session, arrival, server));
+    match session(arrival.protocol, server, &arrival.peer) {
+        Some(session) => drop(tokio::spawn(Driver::new(stream, session, arrival, server))),
+        None => drop(tokio::spawn(http::serve(stream, arrival, Arc::clone(server)))),
+    }
 }
 
 /// A connection whose bytes do not lie bare on the wire. One in a box costs the others, which are more, no memory.
@@ -188,7 +195,7 @@ async fn encrypt(stream: TcpStream, acceptor: TlsAcceptor, mut arrival: Arrival,
             let stream: Wrapping = Box::new(stream);
             match arrival.protocol {
                 Protocol::MqttOverWebSocket => upgrade(stream, arrival, server).await,
-                Protocol::Amqp | Protocol::Mqtt => drive(stream, arrival, &server),
+                _ => drive(stream, arrival, &server),
             }
         }
         Ok(Err(error)) => tracing::warn!(peer = %address, %error, "TLS handshake failed"),

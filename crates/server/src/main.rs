@@ -9,6 +9,8 @@ mod definitions;
 mod doctor;
 mod driver;
 mod durability;
+mod host;
+mod http;
 mod keys;
 mod listener;
 mod resources;

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use broker::{Broker, Millis, Name, Permissions, TopicPermissions, User, identity::Pattern, limits};
+use parking_lot::Mutex;
 use store::Store;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -23,6 +24,7 @@ use crate::{
     config::{self, Config},
     control,
     durability::{self, Pager, PagerQueue, PagerTasks},
+    host::{self, ServerHost},
     keys,
     listener::{self, Protocol},
     resources, telemetry, timer, tls,
@@ -59,6 +61,16 @@ pub struct Server {
     pub connections: Arc<AtomicUsize>,
     /// Connections that have not logged in.
     pub before_login: Arc<AtomicUsize>,
+    /// Where clients can connect.
+    pub listeners: Mutex<Vec<admin::Listener>>,
+    /// When the listeners' certificate expires, in seconds since 1970.
+    pub certificate_expires: Option<i64>,
+    /// What answers over HTTP.
+    pub admin: Arc<admin::Admin>,
+    /// The management API and the console.
+    pub management: axum::Router,
+    /// Metrics.
+    pub metrics: axum::Router,
 }
 
 /// Runs the broker until it is told to stop.
@@ -103,20 +115,35 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         disconnects_unauthorized: settings.disconnect_on_unauthorized,
     });
     let sessions = Arc::new(mqtt::Sessions::new(&broker, settings.sys_interval_s.saturating_mul(1000)));
-    let server = Arc::new(Server {
-        authenticator: Arc::new(Authenticator::new(Arc::clone(&broker), config.loopback_users.clone())?),
-        broker,
-        store,
-        pager,
-        pager_tasks,
-        amqp,
-        mqtt,
-        sessions,
-        clock,
-        shutdown: watch::Sender::new(false),
-        connections: Arc::default(),
-        before_login: Arc::default(),
-        config,
+    let authenticator = Arc::new(Authenticator::new(Arc::clone(&broker), config.loopback_users.clone())?);
+    let certificate_expires = config.tls.certificate.as_deref().and_then(tls::expires);
+    let server = Arc::new_cyclic(|weak| {
+        let admin = Arc::new(admin::Admin {
+            broker: Arc::clone(&broker),
+            host: Arc::new(ServerHost::new(weak.clone())),
+            sampler: Arc::default(),
+            version: config.amqp.version.clone(),
+        });
+        Server {
+            authenticator,
+            broker,
+            store,
+            pager,
+            pager_tasks,
+            amqp,
+            mqtt,
+            sessions,
+            clock,
+            shutdown: watch::Sender::new(false),
+            connections: Arc::default(),
+            before_login: Arc::default(),
+            listeners: Mutex::default(),
+            certificate_expires,
+            management: admin::router(Arc::clone(&admin)),
+            metrics: admin::metrics::router(Arc::clone(&admin)),
+            admin,
+            config,
+        }
     });
     let stop_signals = Stop::catch()?;
     listen(&server, tls.map(TlsAcceptor::from))?;
@@ -125,6 +152,8 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     tokio::spawn(resources::watch(Arc::clone(&server)));
     tokio::spawn(timer::run(Arc::clone(&server)));
     tokio::spawn(timer::run_sessions(Arc::clone(&server)));
+    let admin = &server.admin;
+    tokio::spawn(Arc::clone(&admin.sampler).run(Arc::clone(&admin.broker), Arc::clone(&admin.host)));
 
     stop_signals.wait().await;
     tracing::info!("stopping");
@@ -276,7 +305,14 @@ fn listen(server: &Arc<Server>, acceptor: Option<TlsAcceptor>) -> anyhow::Result
                 }
                 Err(error) => return Err(error),
             };
-            announce(&format!("listening {name} {}", listener.local_addr()?));
+            let bound = listener.local_addr()?;
+            announce(&format!("listening {name} {bound}"));
+            server.listeners.lock().push(admin::Listener {
+                protocol: host::protocol_name(name).into(),
+                address: bound.ip(),
+                port: bound.port(),
+                tls: acceptor.is_some(),
+            });
             tokio::spawn(listener::accept(listener, protocol, Arc::clone(server), acceptor.clone()));
         }
     }
@@ -292,6 +328,8 @@ fn listeners_of(config: &Config, acceptor: Option<TlsAcceptor>) -> Vec<Listener>
         ("amqp", Protocol::Amqp, amqp.port, None),
         ("mqtt", Protocol::Mqtt, mqtt.port, None),
         ("mqtt-ws", Protocol::MqttOverWebSocket, mqtt.ws_port, None),
+        ("http", Protocol::Management, config.management.port, None),
+        ("prometheus", Protocol::Metrics, config.prometheus.port, None),
     ];
     if let Some(acceptor) = acceptor {
         let encrypted = [
@@ -299,6 +337,7 @@ fn listeners_of(config: &Config, acceptor: Option<TlsAcceptor>) -> Vec<Listener>
             ("mqtts", Protocol::Mqtt, mqtt.tls_port),
             ("mqtt-wss", Protocol::MqttOverWebSocket, mqtt.wss_port),
             ("wss", Protocol::MqttOverWebSocket, config.websocket.tls_port),
+            ("https", Protocol::Management, config.management.tls_port),
         ];
         let encrypted = encrypted.map(|(name, protocol, port)| (name, protocol, port, Some(acceptor.clone())));
         listeners.extend(encrypted);

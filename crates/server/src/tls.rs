@@ -62,3 +62,13 @@ pub fn common_name(certificate: &CertificateDer<'_>) -> Option<Name> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     parsed.subject().iter_common_name().next()?.as_str().ok().map(Name::from)
 }
+
+/// When the first certificate of a chain expires, in seconds since 1970.
+pub fn expires(path: &Path) -> Option<i64> {
+    let certificates = certificates(path).ok()?;
+    let ends = certificates.iter().filter_map(|certificate| {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Some(parsed.validity().not_after.timestamp())
+    });
+    ends.min()
+}

@@ -1,7 +1,7 @@
 //! Who is connected.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,6 +16,7 @@ use crate::{
     outlet::Outlet,
     session::{Peer, SessionId},
     traffic::Counts,
+    value::Name,
 };
 
 /// How often things began and ended.
@@ -60,12 +61,22 @@ impl Churn {
     }
 }
 
+/// What went through connections, by protocol and vhost: messages, and bytes in and out.
+pub type Sums = BTreeMap<(&'static str, Name), (Counts, u64, u64)>;
+
+fn add(sums: &mut Sums, connection: &Connection) {
+    let (counts, bytes_in, bytes_out) = sums.entry((connection.terms.protocol, connection.vhost.clone())).or_default();
+    counts.add_all(&connection.counts());
+    *bytes_in += connection.bytes_in.get();
+    *bytes_out += connection.bytes_out.get();
+}
+
 /// Who is connected, and what those have left behind who no longer are.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     present: RwLock<BTreeMap<SessionId, Arc<Connection>>>,
-    /// What went through connections that are gone, by protocol.
-    past: RwLock<HashMap<&'static str, Counts>>,
+    /// What went through connections that are gone.
+    past: RwLock<Sums>,
 }
 
 impl Broker {
@@ -84,7 +95,7 @@ impl Broker {
         let Some(connection) = present.remove(&session) else { return };
         // Under the lock, so that no sum misses it or has it twice.
         let mut past = self.connections.past.write();
-        past.entry(connection.terms.protocol).or_default().add_all(&connection.counts());
+        add(&mut past, &connection);
         self.churn.count(Change::ConnectionClosed);
     }
 
@@ -98,14 +109,11 @@ impl Broker {
         self.connections.present.read().get(&session).cloned()
     }
 
-    /// What went through all connections that were ever there, by protocol.
-    pub fn traffic(&self) -> BTreeMap<&'static str, Counts> {
+    /// What went through all connections that were ever there.
+    pub fn traffic(&self) -> Sums {
         let present = self.connections.present.read();
-        let mut sums: BTreeMap<&'static str, Counts> =
-            self.connections.past.read().iter().map(|(protocol, counts)| (*protocol, *counts)).collect();
-        for connection in present.values() {
-            sums.entry(connection.terms.protocol).or_default().add_all(&connection.counts());
-        }
+        let mut sums = self.connections.past.read().clone();
+        present.values().for_each(|connection| add(&mut sums, connection));
         sums
     }
 }

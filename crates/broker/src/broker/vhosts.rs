@@ -134,6 +134,12 @@ impl Broker {
         true
     }
 
+    /// Where the log has to be committed to, so that all that was done so far is safe.
+    pub fn barrier(&self) -> Position {
+        // To remove what is not there changes nothing, and comes behind everything else.
+        self.log.append(&[Entry::Remove { key: b"~" }], Durability::Fsync)
+    }
+
     /// Has sessions find their routes anew, because a permission changed.
     fn void_routes(&self) {
         self.vhosts.read().values().for_each(|vhost| vhost.touch());
