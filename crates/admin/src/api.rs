@@ -18,12 +18,14 @@ mod stats;
 mod users;
 mod vhosts;
 
+pub(crate) use self::overview::cluster_name_of as cluster_name;
+
 use std::sync::Arc;
 
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRequest, Request, State, rejection::JsonRejection},
-    http::StatusCode,
+    http::{Method, StatusCode},
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
@@ -156,7 +158,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/healthchecks/node/{name}", get(health::alarms_of_node))
         .route("/mqtt/sessions", get(overview::sessions))
         .route("/log", get(overview::log))
-        .fallback(missing);
+        .fallback(missing)
+        .method_not_allowed_fallback(no_such_method);
     Router::new()
         .nest("/api", api)
         .route("/health/live", get(health::live))
@@ -167,6 +170,11 @@ pub fn router(admin: Arc<Admin>) -> Router {
 
 async fn missing() -> Problem {
     Problem::Missing
+}
+
+/// Tools ask what they may do before they do it; everything else is refused.
+async fn no_such_method(method: Method) -> StatusCode {
+    if method == Method::OPTIONS { StatusCode::OK } else { StatusCode::METHOD_NOT_ALLOWED }
 }
 
 /// What a request that makes something comes to: 201 if it is new, else 204.

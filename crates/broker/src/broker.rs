@@ -96,6 +96,8 @@ pub struct Broker {
     connections: Connections,
     /// How often connections, channels and queues began and ended.
     pub churn: connections::Churn,
+    /// Messages that left their queues for each reason.
+    departed: [AtomicU64; queue::Reason::ALL.len()],
     /// Exclusive queues by owner, to be deleted with it.
     owned: Mutex<HashMap<SessionId, Vec<Arc<QueueInfo>>>>,
     next_queue: AtomicU64,
@@ -282,6 +284,7 @@ impl Broker {
             accounts: Mutex::default(),
             connections: Connections::default(),
             churn: connections::Churn::default(),
+            departed: Default::default(),
             owned: Mutex::default(),
             // Ids of earlier runs are never met again: each run has a range of its own.
             next_queue: AtomicU64::new((recovered.epoch << 40) + 1),

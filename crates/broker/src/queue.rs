@@ -81,6 +81,8 @@ pub struct Aftermath {
     pub uncommitted: Vec<Arc<QueueInfo>>,
     /// How often messages came back, and which of those are gone: their records.
     pub attempts: Vec<(Arc<QueueInfo>, Position, Option<Attempts>)>,
+    /// Messages that left for each [`Reason`].
+    pub departed: [u64; Reason::ALL.len()],
     /// What is published or delivered and traced.
     pub traces: Vec<Traced>,
     /// Queues that nobody has used for as long as they may live without.

@@ -160,6 +160,7 @@ pub(super) fn consumer(admin: &Admin, queue: &QueueInfo, report: &ConsumerReport
     if report.priority != 0 {
         arguments.insert("x-priority".into(), report.priority.into());
     }
+    let timeout = queue.rules().consumer_timeout_ms;
     let channel = connection.map(|connection| {
         json!({
             "name": name_of(&connection, number),
@@ -182,6 +183,7 @@ pub(super) fn consumer(admin: &Admin, queue: &QueueInfo, report: &ConsumerReport
         "messages_unacknowledged": report.held,
         "keeps_up": !report.is_pressed,
         "arguments": arguments,
+        "consumer_timeout": timeout,
         "channel_details": channel.unwrap_or_else(|| json!({})),
     })
 }

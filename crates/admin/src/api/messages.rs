@@ -13,7 +13,7 @@ use broker::{
     publish::{Batch, Body as Content, Published},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{At, Body, Object, exchanges::named, need, queues};
 use crate::{
@@ -40,6 +40,25 @@ impl Facts for Properties {
     fn property(&self, name: &str) -> Option<Model> {
         self.0.get(name).cloned()
     }
+}
+
+/// Properties of the types that messages have: JSON has but one for numbers.
+fn typed(properties: &Map<String, Value>) -> Result<Table, Problem> {
+    let mut table = json::table(properties);
+    for (name, value) in &mut table.0 {
+        let number = value.as_integer();
+        *value = match (name.as_str(), number) {
+            ("delivery_mode" | "priority", Some(number)) => match u8::try_from(number) {
+                Ok(octet) => Model::U8(octet),
+                Err(_) => return Err(Problem::bad(format!("{name} is {number}; it can be 0 to 255"))),
+            },
+            ("timestamp", Some(number)) => Model::Timestamp(u64::try_from(number).unwrap_or(0)),
+            // What is a number there to others is text to AMQP.
+            ("expiration" | "correlation_id" | "message_id", Some(number)) => number.to_string().as_str().into(),
+            _ => continue,
+        };
+    }
+    Ok(table)
 }
 
 /// Publishes a message, and waits until it is safe. Returns whether it went anywhere.
@@ -106,7 +125,7 @@ pub async fn publish(
         other => return Err(Problem::bad(format!("unsupported payload_encoding '{other}'"))),
     };
     let properties = match &object["properties"] {
-        Value::Object(properties) => json::table(properties),
+        Value::Object(properties) => typed(properties)?,
         // What RabbitMQ itself gives out for none.
         Value::Array(none) if none.is_empty() => Table::default(),
         _ => return Err(Problem::bad("'properties' is no object")),

@@ -72,6 +72,7 @@ fn describe(admin: &Admin, past: &Past) -> Value {
     }
     for name in ["io_read_avg_time", "io_write_avg_time", "io_sync_avg_time", "io_seek_avg_time"] {
         more.insert(name.into(), json!(0.0));
+        more.insert(format!("{name}_details"), json!({ "rate": 0.0 }));
     }
     more.extend(overview::changes(admin, past));
     if let Some(node) = node.as_object_mut() {

@@ -166,7 +166,7 @@ pub(super) fn contexts(admin: &Admin) -> Value {
 }
 
 /// The name of the cluster: what somebody gave it, or that of the node.
-pub(super) fn cluster_name_of(admin: &Admin) -> String {
+pub(crate) fn cluster_name_of(admin: &Admin) -> String {
     let parameters = admin.broker.parameters();
     let given = parameters.iter().find(|(vhost, _, name, _)| vhost.is_empty() && &**name == "cluster_name");
     let given = given.and_then(|(.., value)| value.as_text()).map(str::to_owned);

@@ -152,6 +152,9 @@ impl QueueRow<'_> {
                 "messages_unacknowledged_ram": held,
                 "single_active_consumer_tag": tag(active),
                 "exclusive_consumer_tag": tag(exclusive),
+                "message_bytes_paged_out": 0,
+                "messages_paged_out": 0,
+                "head_message_timestamp": null,
                 "idle_since_ms": report.used.0,
                 "storage_version": 2,
             });
@@ -171,6 +174,19 @@ impl QueueRow<'_> {
             more.insert("leader".into(), node.into());
             more.insert("members".into(), json!([node]));
             more.insert("online".into(), json!([node]));
+        }
+        if self.info.queue_type == QueueType::Quorum {
+            let ready = report.numbers.ready;
+            for (name, number) in [
+                ("messages_dlx", 0),
+                ("message_bytes_dlx", 0),
+                ("messages_ready_high", 0),
+                ("messages_ready_normal", ready),
+                ("messages_ready_returned", 0),
+                ("publishers", 0),
+            ] {
+                more.insert(name.into(), number.into());
+            }
         }
         if let Some(limit) = report.rules.delivery_limit {
             more.insert("delivery_limit".into(), limit.into());

@@ -14,6 +14,7 @@ pub fn all(admin: &Admin) -> Json {
     let broker = &admin.broker;
     let users = broker.identity.users();
     all["explanation"] = format!("Definitions of cluster '{}'", admin.node()).into();
+    all["original_cluster_name"] = admin.node().into();
     all["users"] = users.iter().map(|(name, of)| user(admin, name, of)).collect();
     all["permissions"] = users.iter().flat_map(|(name, of)| permissions(name, of)).collect();
     all["topic_permissions"] = users.iter().flat_map(|(name, of)| topic_permissions(name, of)).collect();
@@ -52,7 +53,10 @@ pub fn of_vhost(admin: &Admin, name: &Name, state: &VhostState) -> Json {
     for key in ["description", "tags", "default_queue_type", "metadata"] {
         all[key] = described[key].clone();
     }
-    let of_vhost = parameters(admin).into_iter().filter(|parameter| parameter["vhost"] == **name);
+    let parameters = parameters(admin);
+    let limits = parameters.iter().find(|one| one["vhost"] == **name && one["component"] == "vhost-limits");
+    all["limits"] = limits.map_or_else(|| json!({}), |limits| limits["value"].clone());
+    let of_vhost = parameters.iter().filter(|parameter| parameter["vhost"] == **name).cloned();
     let lists = [
         ("policies", policies(name, state, PolicyKind::User)),
         ("parameters", operator_policies(name, state).into_iter().chain(of_vhost).collect()),

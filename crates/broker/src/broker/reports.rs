@@ -1,10 +1,10 @@
 //! What operators look at: queues with their numbers.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::Broker;
 use crate::{
-    queue::{QueueNumbers, QueueReport},
+    queue::{QueueNumbers, QueueReport, Reason},
     topology::{QueueInfo, QueueKind},
 };
 
@@ -15,6 +15,18 @@ impl Broker {
             let numbers: Vec<_> =
                 shard.lock().queues().map(|queue| (Arc::clone(queue.info()), queue.numbers())).collect();
             numbers.iter().for_each(|(info, numbers)| look(info, *numbers));
+        }
+    }
+
+    /// Messages that left their queues otherwise than by being consumed, by the reason's name.
+    pub fn departed(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let numbers = Reason::ALL.iter().zip(&self.departed);
+        numbers.map(|(reason, number)| (reason.name(), number.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn count_departed(&self, departed: &[u64; Reason::ALL.len()]) {
+        for (sum, number) in self.departed.iter().zip(departed).filter(|(_, number)| **number > 0) {
+            sum.fetch_add(*number, Ordering::Relaxed);
         }
     }
 

@@ -280,6 +280,7 @@ impl Broker {
 
     /// What is done once no shard is locked.
     pub(crate) fn finish(&self, mut after: Aftermath) {
+        self.count_departed(&after.departed);
         loop {
             self.log_late(std::mem::take(&mut after.late));
             self.log_releases(&std::mem::take(&mut after.releases));

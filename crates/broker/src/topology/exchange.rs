@@ -175,6 +175,11 @@ impl Exchange {
         Ok(Self { declaration, traffic: Arc::default(), bindings: 0, index })
     }
 
+    /// How many bindings lead from it.
+    pub fn binding_count(&self) -> usize {
+        self.bindings
+    }
+
     /// The exchange that gets what this one cannot route.
     pub fn alternate(&self) -> Option<&str> {
         self.declaration.arguments.get("alternate-exchange").and_then(Value::as_text)
