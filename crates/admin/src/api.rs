@@ -25,7 +25,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRequest, Request, State, rejection::JsonRejection},
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
@@ -55,7 +55,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/extensions", get(overview::extensions))
         .route("/feature-flags", get(overview::feature_flags))
         .route("/feature-flags/{name}/enable", put(overview::enable_feature_flag))
-        .route("/deprecated-features", get(overview::nothing))
+        .route("/deprecated-features", get(overview::deprecated_features))
         .route("/deprecated-features/used", get(overview::nothing))
         .route("/rebalance/queues", post(overview::rebalance))
         .route("/federation-links", get(overview::nothing))
@@ -166,6 +166,14 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/health/ready", get(health::ready))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(admin)
+}
+
+/// Takes the slash off the end of a path: some clients write it, and it means nothing.
+pub fn trim(uri: &Uri) -> Option<Uri> {
+    let (path, query) = (uri.path(), uri.query());
+    let shorter = path.strip_suffix('/').filter(|shorter| !shorter.is_empty())?;
+    let text = query.map_or_else(|| shorter.to_owned(), |query| format!("{shorter}?{query}"));
+    text.parse().ok()
 }
 
 async fn missing() -> Problem {

@@ -5,9 +5,6 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-/// Milliseconds between two samples.
-pub const EVERY_MS: u64 = 5_000;
-
 /// Curves with more points than this are refused their finer ones.
 const POINTS_MAX: u64 = 1_000;
 
@@ -158,19 +155,27 @@ pub struct Levels<const N: usize> {
     levels: [(u64, u64, Series<N>); 4],
 }
 
-impl<const N: usize> Default for Levels<N> {
-    fn default() -> Self {
-        let level = |every_s: u64, keep_s: u64| (every_s * 1000, keep_s * 1000, Series::default());
-        Self { levels: [level(5, 600), level(60, 3600), level(600, 8 * 3600), level(1800, 24 * 3600)] }
-    }
-}
-
 impl<const N: usize> Levels<N> {
+    /// Nothing yet; samples will come at such intervals.
+    pub fn new(every_ms: u64) -> Self {
+        let level = |every_ms: u64, keep_s: u64| (every_ms, keep_s * 1000, Series::default());
+        let hours = |hours: u64| hours * 3600;
+        Self {
+            levels: [
+                level(every_ms, 600),
+                level(60_000, hours(1)),
+                level(600_000, hours(8)),
+                level(1_800_000, hours(24)),
+            ],
+        }
+    }
+
     /// Adds what the numbers are.
     pub fn push(&mut self, at_ms: u64, values: [u64; N]) {
+        let finest_ms = self.levels[0].0;
         for (every_ms, keep_ms, series) in &mut self.levels {
-            let is_time = series.samples.back().is_none_or(|last| at_ms >= last.at_ms + *every_ms - EVERY_MS / 2);
-            // What is flat may have been moved on by less than a step.
+            // Samples do not come to the millisecond.
+            let is_time = series.samples.back().is_none_or(|last| at_ms + finest_ms / 2 >= last.at_ms + *every_ms);
             if is_time {
                 series.push(at_ms, values, *keep_ms);
             }
@@ -231,8 +236,8 @@ mod tests {
 
     #[test]
     fn the_longer_ago_the_less_detail() {
-        let mut levels = Levels::<1>::default();
-        (0..20_000).for_each(|step| levels.push(step * EVERY_MS, [step]));
+        let mut levels = Levels::<1>::new(5_000);
+        (0..20_000).for_each(|step| levels.push(step * 5_000, [step]));
         let lens = levels.levels.each_ref().map(|(_, _, series)| series.len());
         assert!(lens.iter().all(|len| (48..=125).contains(len)), "{lens:?}");
         let day = levels.details(&[0], wanted(86_400, 1_800));

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use broker::Broker;
 
 pub use self::{
-    api::router,
+    api::{router, trim},
     host::{Admitted, Facts, Host, Listener, Secret},
     requester::Remote,
     sampler::Sampler,

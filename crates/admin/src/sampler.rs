@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     Facts, Host,
-    history::{EVERY_MS, Levels, Series},
+    history::{Levels, Series},
 };
 
 /// Milliseconds for which single things are remembered.
@@ -52,7 +52,7 @@ pub fn event(event: Event) -> usize {
 }
 
 /// Everything that was seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Seen {
     /// All together.
     pub overview: Levels<OVERVIEW>,
@@ -89,8 +89,9 @@ pub struct Totals {
 }
 
 /// Looks at everything now and then.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sampler {
+    every_ms: u64,
     seen: RwLock<Seen>,
 }
 
@@ -127,9 +128,25 @@ fn update<K: Eq + Hash, const N: usize>(
 }
 
 impl Sampler {
+    /// One that looks every so many milliseconds.
+    pub fn new(every_ms: u64) -> Self {
+        let seen = Seen {
+            overview: Levels::new(every_ms),
+            node: Levels::new(every_ms),
+            vhosts: HashMap::new(),
+            queues: HashMap::new(),
+            connections: HashMap::new(),
+            channels: HashMap::new(),
+            exchanges: HashMap::new(),
+            totals: Totals::default(),
+            kept_ms: KEPT_MS,
+        };
+        Self { every_ms, seen: RwLock::new(seen) }
+    }
+
     /// Looks at everything, as long as the broker runs.
     pub async fn run(self: Arc<Self>, broker: Arc<Broker>, host: Arc<dyn Host>) {
-        let mut tick = interval(Duration::from_millis(EVERY_MS));
+        let mut tick = interval(Duration::from_millis(self.every_ms));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
@@ -201,7 +218,7 @@ impl Sampler {
         let node =
             [facts.memory_used, facts.files_used, facts.disk_free, facts.syncs, facts.written_bytes, facts.syncs, 0];
         let mut seen = self.seen.write();
-        let kept_ms = if seen.kept_ms == 0 { KEPT_MS } else { seen.kept_ms };
+        let kept_ms = seen.kept_ms;
         seen.overview.push(now, all);
         seen.node.push(now, node);
         seen.totals = totals;
@@ -212,7 +229,7 @@ impl Sampler {
             + update(&mut seen.exchanges, exchanges, now, kept_ms);
         // With very many busy things each is remembered for less long.
         seen.kept_ms = match samples > SAMPLES_MAX {
-            true => (kept_ms / 2).max(2 * EVERY_MS),
+            true => (kept_ms / 2).max(2 * self.every_ms),
             false if samples < SAMPLES_MAX / 4 => (kept_ms * 2).min(KEPT_MS),
             false => kept_ms,
         };

@@ -108,6 +108,8 @@ pub struct Management {
     pub port: u16,
     /// Port for TLS, used if a certificate is configured; 0 for any free one.
     pub tls_port: u16,
+    /// Milliseconds between two looks at all numbers, from which rates and curves are made.
+    pub sample_interval_ms: u64,
 }
 
 /// Metrics.
@@ -306,7 +308,7 @@ impl Default for WebSocket {
 
 impl Default for Management {
     fn default() -> Self {
-        Self { port: 15672, tls_port: 15671 }
+        Self { port: 15672, tls_port: 15671, sample_interval_ms: 5_000 }
     }
 }
 
@@ -427,7 +429,7 @@ const KEYS: [(&str, &[&str]); 10] = [
         ],
     ),
     ("websocket", &["tls_port", "origins"]),
-    ("management", &["port", "tls_port"]),
+    ("management", &["port", "tls_port", "sample_interval_ms"]),
     ("prometheus", &["port"]),
     ("tls", &["certificate", "key", "client_ca", "client_certificate_required", "min_version"]),
     (
@@ -493,6 +495,9 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         if self.amqp.frame_max < 4096 {
             bail!("amqp.frame_max is {}; it must be at least 4096", self.amqp.frame_max);
+        }
+        if self.management.sample_interval_ms < 100 {
+            bail!("management.sample_interval_ms is {}; it must be at least 100", self.management.sample_interval_ms);
         }
         if self.limits.message_bytes > broker::limits::MESSAGE_BYTES_CEILING {
             bail!("limits.message_bytes must be at most {}", broker::limits::MESSAGE_BYTES_CEILING);

@@ -33,6 +33,9 @@ where
     let service = service_fn(move |mut request: Request<Incoming>| {
         broker.set_time(clock.now());
         request.extensions_mut().insert(remote);
+        if let Some(uri) = admin::trim(request.uri()) {
+            *request.uri_mut() = uri;
+        }
         router.clone().call(request)
     });
     let mut builder = http1::Builder::new();

@@ -121,7 +121,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         let admin = Arc::new(admin::Admin {
             broker: Arc::clone(&broker),
             host: Arc::new(ServerHost::new(weak.clone())),
-            sampler: Arc::default(),
+            sampler: Arc::new(admin::Sampler::new(config.management.sample_interval_ms)),
             version: config.amqp.version.clone(),
         });
         Server {

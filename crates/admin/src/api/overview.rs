@@ -232,6 +232,21 @@ pub async fn enable_feature_flag(who: Requester, Path(_): Path<String>) -> Answe
     who.administrator().map(|()| StatusCode::NO_CONTENT)
 }
 
+/// `GET /api/deprecated-features`: what RabbitMQ would rather be rid of. Here it stays.
+pub async fn deprecated_features(_: Requester) -> Json<Value> {
+    let names = ["global_qos", "queue_master_locator", "transient_nonexcl_queues", "amqp_address_v1"];
+    let features = names.map(|name| {
+        json!({
+            "name": name,
+            "desc": "Supported, and not going away",
+            "deprecation_phase": "permitted_by_default",
+            "doc_url": "",
+            "provided_by": "roadstead",
+        })
+    });
+    Json(features.into())
+}
+
 /// What there is none of.
 pub async fn nothing(_: Requester) -> Json<Value> {
     Json(json!([]))

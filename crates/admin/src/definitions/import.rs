@@ -213,6 +213,12 @@ pub fn parameter(admin: &Admin, item: &Json) -> anyhow::Result<()> {
     if component.as_str() == "vhost-limits" {
         check_limits(item["value"].as_object().context("'value' is no object")?, &VHOST_LIMITS)?;
     }
+    if component.as_str() == "federation-upstream"
+        && !item["value"]["uri"].is_string()
+        && !item["value"]["uri"].is_array()
+    {
+        bail!("Validation failed\n\nKey \"uri\" not found in federation-upstream\n");
+    }
     admin.broker.put_parameter(&vhost, &component, &name(item, "name")?, value(&item["value"]));
     Ok(())
 }
