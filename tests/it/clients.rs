@@ -27,7 +27,7 @@ const STDERR_LINES_SHOWN: usize = 150;
 const NOT_YET: [(&str, &str); 0] = [];
 
 /// The tests below that run a suite.
-const SUITES: usize = 15;
+const SUITES: usize = 18;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -112,6 +112,29 @@ fn rumqttc() {
 }
 
 #[test]
+fn management_api() {
+    let tools = root().join("target/clients/debian");
+    let (interpreter, mut command) = python_command("management_suite.py");
+    command.env("DEBIAN_TOOLS", &tools);
+    run("management_api", &[interpreter, tools.join("usr/bin/rabbitmqadmin"), tools.join("usr/bin/promtool")], command);
+}
+
+#[test]
+fn rabbit_hole() {
+    let program = root().join("target/clients/go/suite");
+    let mut command = Command::new(&program);
+    command.arg("management");
+    run("rabbit_hole", &[program], command);
+}
+
+#[test]
+fn rabbitmq_http_client() {
+    let program = root().join("target/clients/rust/debug/management-suite");
+    let command = Command::new(&program);
+    run("rabbitmq_http_client", &[program], command);
+}
+
+#[test]
 fn mosquitto_tools() {
     tools("mosquitto_tools", "mosquitto_suite.py", "mosquitto_pub");
 }
@@ -185,7 +208,8 @@ fn run(name: &str, set_up: &[PathBuf], command: Command) {
     if !is_set_up(name, set_up) {
         return;
     }
-    let mut server = Server::start();
+    // Suites that look at rates need not wait for them.
+    let mut server = Server::builder().env("ROADSTEAD_MANAGEMENT_SAMPLE_INTERVAL_MS", "500").start();
     let report = Report::of(name, command, &mut server);
     for (check, feature) in &report.outcome.waiting {
         tell(&format!("not yet: {check} of {name} waits for {feature}"));
@@ -237,6 +261,8 @@ fn addresses(server: &Server) -> Vec<(&'static str, String)> {
         match listener.as_str() {
             "mqtt" => found.push(("MQTT_URI", format!("mqtt://guest:guest@{address}"))),
             "mqtt-ws" => found.push(("MQTT_WS_URI", format!("ws://{address}/ws"))),
+            "http" => found.push(("MANAGEMENT_URI", format!("http://guest:guest@{address}"))),
+            "prometheus" => found.push(("PROMETHEUS_URI", format!("http://{address}"))),
             _ => {}
         }
     }

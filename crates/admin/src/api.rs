@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequest, Request, State, rejection::JsonRejection},
+    extract::{DefaultBodyLimit, FromRequest, Request, State},
     http::{Method, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
@@ -211,11 +211,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let bytes = bytes.map_err(|rejection| Problem::Unreadable(rejection.status(), rejection.body_text()))?;
         // Tools that want nothing special send nothing.
         let bytes = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
-        match axum::Json::from_bytes(bytes) {
-            Ok(axum::Json(value)) => Ok(Self(value)),
-            Err(JsonRejection::JsonDataError(error)) => Err(Problem::bad(error.body_text())),
-            Err(_) => Err(Problem::bad("not_json")),
+        let json: Json = serde_json::from_slice(bytes).map_err(|_| Problem::bad("not_json"))?;
+        if !json.is_object() {
+            return Err(Problem::bad("not_json"));
         }
+        serde_json::from_value(json).map(Self).map_err(|error| Problem::bad(error.to_string()))
     }
 }
 

@@ -27,6 +27,9 @@ use crate::{
 /// What stays as it is in a properties key.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b' ');
 
+/// What must not stand in a path as it is (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
 /// What tells a binding apart from others between the same ends: its key, and a hash of its arguments if it has any.
 fn properties_key(key: &str, arguments: &Table) -> String {
     if key.is_empty() && arguments.is_empty() {
@@ -230,7 +233,7 @@ pub async fn bind(
     admin.broker.bind(&caller, request)?;
     who.note("bind", &format!("'{destination}' to exchange '{source}' with key '{key}' in vhost '{vhost}'"));
     admin.safe().await;
-    let quoted = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let quoted = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
     let location = format!("{}/{}", quoted(&destination), quoted(&properties));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)]).into_response())
 }

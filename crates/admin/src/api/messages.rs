@@ -156,11 +156,28 @@ impl Drop for Taken<'_> {
 /// Which messages are wanted, and what becomes of them.
 #[derive(Deserialize)]
 struct Get {
-    count: usize,
+    count: Number,
     ackmode: Option<String>,
     requeue: Option<bool>,
     encoding: String,
-    truncate: Option<usize>,
+    truncate: Option<Number>,
+}
+
+/// A number, which some tools send as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Number(usize),
+    Text(String),
+}
+
+impl Number {
+    fn get(&self) -> Result<usize, Problem> {
+        match self {
+            Self::Number(number) => Ok(*number),
+            Self::Text(text) => text.parse().map_err(|_| Problem::bad(format!("'{text}' is no number"))),
+        }
+    }
 }
 
 /// `POST /api/queues/VHOST/NAME/get`
@@ -175,6 +192,7 @@ pub async fn get(
     need(&object, &["count", mode, "encoding"])?;
     let wish = serde_json::from_value(object.into()).map_err(|error| Problem::bad(error.to_string()))?;
     let Get { count, ackmode, requeue, encoding, truncate } = wish;
+    let (count, truncate) = (count.get()?, truncate.map(|bytes| bytes.get()).transpose()?);
     if queues::find(&caller.vhost, &name).is_none() {
         return Err(Problem::NotFound("queue_not_found".into()));
     }

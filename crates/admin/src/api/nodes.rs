@@ -15,6 +15,35 @@ use crate::{
     sampler::NODE,
 };
 
+/// What a RabbitMQ's memory goes to besides, and nothing corresponds to here.
+const OTHER_PARTS: [&str; 25] = [
+    "allocated_unused",
+    "atom",
+    "binary",
+    "code",
+    "connection_channels",
+    "connection_other",
+    "connection_readers",
+    "connection_writers",
+    "metadata_store",
+    "metadata_store_ets",
+    "metrics",
+    "mgmt_db",
+    "mnesia",
+    "msg_index",
+    "other_ets",
+    "other_system",
+    "plugins",
+    "queue_slave_procs",
+    "quorum_ets",
+    "quorum_queue_dlx_procs",
+    "quorum_queue_procs",
+    "reserved_unallocated",
+    "stream_queue_coordinator_procs",
+    "stream_queue_procs",
+    "stream_queue_replica_reader_procs",
+];
+
 fn describe(admin: &Admin, past: &Past) -> Value {
     let facts = admin.host.facts();
     let alarms = admin.broker.alarms();
@@ -104,12 +133,14 @@ pub async fn memory(State(admin): At, who: Requester, Path(name): Path<String>) 
     is_this(&admin, &name)?;
     let facts = admin.host.facts();
     let other = facts.memory_used.saturating_sub(facts.memory_messages);
-    Ok(Json(json!({
-        "memory": {
-            "strategy": "rss",
-            "queue_procs": facts.memory_messages,
-            "other_proc": other,
-            "total": { "rss": facts.memory_used, "allocated": facts.memory_used, "erlang": facts.memory_used },
-        },
-    })))
+    let mut memory = json!({
+        "strategy": "rss",
+        "queue_procs": facts.memory_messages,
+        "other_proc": other,
+        "total": { "rss": facts.memory_used, "allocated": facts.memory_used, "erlang": facts.memory_used },
+    });
+    for part in OTHER_PARTS {
+        memory[part] = 0.into();
+    }
+    Ok(Json(json!({ "memory": memory })))
 }

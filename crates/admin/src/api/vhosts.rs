@@ -80,11 +80,6 @@ pub async fn put(
     let is_new = existing.is_none();
     let tracing = object.shift_remove("tracing");
     object.retain(|_, value| !value.is_null());
-    if let Some(Value::String(tags)) = object.get("tags") {
-        let tags: Vec<&str> = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect();
-        let tags = json!(tags);
-        object.insert("tags".into(), tags);
-    }
     // Who says nothing of a vhost that is there leaves it as it is.
     if let Some(existing) = existing
         && !object.contains_key("metadata")

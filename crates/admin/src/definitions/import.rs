@@ -148,6 +148,10 @@ pub fn vhost(admin: &Admin, item: &Json) -> anyhow::Result<()> {
             metadata.insert(key.into(), item[key].clone());
         }
     }
+    if let Some(Json::String(tags)) = metadata.get("tags") {
+        let tags: Vec<&str> = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).collect();
+        metadata.insert("tags".into(), json!(tags));
+    }
     if metadata.get("default_queue_type").and_then(Json::as_str).is_some_and(|kind| QueueType::parse(kind).is_none()) {
         metadata.remove("default_queue_type");
     }
