@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod api;
+mod console;
 pub mod definitions;
 mod history;
 pub mod host;
