@@ -26,6 +26,8 @@ impl MqttConnection {
         if let Some(one) = state.in_flight.remove(&ack.packet_id) {
             self.credit.give(one.counted.into());
             settle(&state, batch, one.source, Settlement::Accept, (one.slot, one.record));
+            state.freed.free(ack.packet_id, one.record);
+            self.has_freed = true;
             if one.is_noted {
                 notes::complete(batch, self.number, ack.packet_id);
             }
@@ -50,6 +52,8 @@ impl MqttConnection {
             // It does not want it, and the identifier is free.
             state.in_flight.remove(&ack.packet_id);
             self.credit.give(one.counted.into());
+            state.freed.free(ack.packet_id, one.record);
+            self.has_freed = true;
             if !one.released {
                 settle(state, batch, one.source, Settlement::Accept, (one.slot, one.record));
             }
@@ -101,6 +105,8 @@ impl MqttConnection {
         }
         let Some(one) = state.in_flight.remove(&ack.packet_id) else { return };
         self.credit.give(one.counted.into());
+        state.freed.free(ack.packet_id, one.record);
+        self.has_freed = true;
         if state.is_persistent && one.source == OWN {
             notes::complete(batch, self.number, ack.packet_id);
         }
