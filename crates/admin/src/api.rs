@@ -33,7 +33,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    Admin,
+    Admin, console,
     problem::{Answer, Problem},
 };
 
@@ -43,15 +43,28 @@ type At = State<Arc<Admin>>;
 /// Largest body of a request, in bytes: definitions of very many queues.
 const BODY_BYTES: usize = 256 * 1024 * 1024;
 
-/// The API: everything below `/api`.
+/// The API below `/api`, whether the broker is well, and the console.
 pub fn router(admin: Arc<Admin>) -> Router {
-    let api = Router::new()
+    let api = about().merge(rules()).merge(traffic()).merge(topology()).merge(identity());
+    let api = api.nest("/health/checks", health::router());
+    Router::new()
+        .nest("/api", api.fallback(missing).method_not_allowed_fallback(no_such_method))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .merge(console::router())
+        .fallback(missing)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(admin)
+}
+
+/// The broker as a whole.
+fn about() -> Router<Arc<Admin>> {
+    Router::new()
         .route("/overview", get(overview::overview))
         .route("/cluster-name", get(overview::cluster_name).put(overview::set_cluster_name))
         .route("/whoami", get(overview::whoami))
         .route("/version", get(overview::version))
         .route("/auth", get(overview::auth))
-        .route("/auth/hash_password/{password}", get(users::hash_password))
         .route("/extensions", get(overview::extensions))
         .route("/feature-flags", get(overview::feature_flags))
         .route("/feature-flags/{name}/enable", put(overview::enable_feature_flag))
@@ -66,6 +79,17 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/nodes/{name}", get(nodes::node))
         .route("/nodes/{name}/memory", get(nodes::memory))
         .route("/nodes/{name}/memory/relative", get(nodes::memory))
+        .route("/aliveness-test/{vhost}", get(health::alive))
+        .route("/healthchecks/node", get(health::alarms))
+        .route("/healthchecks/node/{name}", get(health::alarms_of_node))
+        .route("/mqtt/sessions", get(overview::sessions))
+        .route("/log", get(overview::log))
+        .route("/mqtt/retained/{vhost}", get(overview::retained))
+}
+
+/// What operators set.
+fn rules() -> Router<Arc<Admin>> {
+    Router::new()
         .route("/definitions", get(definitions::export).post(definitions::import).put(definitions::import))
         .route("/definitions/{vhost}", get(definitions::export_vhost).post(definitions::import_vhost))
         .route("/all-configuration", get(definitions::export).post(definitions::import))
@@ -96,6 +120,11 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/user-limits", get(limits::users))
         .route("/user-limits/{user}", get(limits::user))
         .route("/user-limits/{user}/{name}", put(limits::set_user).delete(limits::clear_user))
+}
+
+/// Who is connected.
+fn traffic() -> Router<Arc<Admin>> {
+    Router::new()
         .route("/connections", get(connections::all))
         .route("/connections/{name}", get(connections::one).delete(connections::close))
         .route("/connections/{name}/channels", get(channels::of_connection))
@@ -105,6 +134,11 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/channels/{name}", get(channels::one))
         .route("/consumers", get(channels::consumers))
         .route("/consumers/{vhost}", get(channels::consumers_of_vhost))
+}
+
+/// Queues, exchanges and bindings.
+fn topology() -> Router<Arc<Admin>> {
+    Router::new()
         .route("/exchanges", get(exchanges::all))
         .route("/exchanges/{vhost}", get(exchanges::of_vhost))
         .route("/exchanges/{vhost}/{name}", get(exchanges::one).put(exchanges::declare).delete(exchanges::remove))
@@ -127,6 +161,12 @@ pub fn router(admin: Arc<Admin>) -> Router {
             "/bindings/{vhost}/e/{source}/{kind}/{destination}/{properties}",
             get(bindings::one).delete(bindings::unbind),
         )
+}
+
+/// Vhosts, users and permissions.
+fn identity() -> Router<Arc<Admin>> {
+    Router::new()
+        .route("/auth/hash_password/{password}", get(users::hash_password))
         .route("/vhosts", get(vhosts::all))
         .route("/vhosts/{name}", get(vhosts::one).put(vhosts::put).delete(vhosts::remove))
         .route("/vhosts/{name}/permissions", get(permissions::of_vhost))
@@ -152,20 +192,6 @@ pub fn router(admin: Arc<Admin>) -> Router {
             "/topic-permissions/{vhost}/{user}/{exchange}",
             get(permissions::topic_one).delete(permissions::remove_topic),
         )
-        .route("/aliveness-test/{vhost}", get(health::alive))
-        .nest("/health/checks", health::router())
-        .route("/healthchecks/node", get(health::alarms))
-        .route("/healthchecks/node/{name}", get(health::alarms_of_node))
-        .route("/mqtt/sessions", get(overview::sessions))
-        .route("/log", get(overview::log))
-        .fallback(missing)
-        .method_not_allowed_fallback(no_such_method);
-    Router::new()
-        .nest("/api", api)
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(admin)
 }
 
 /// Takes the slash off the end of a path: some clients write it, and it means nothing.

@@ -54,6 +54,9 @@ pub enum Settlement {
     Reject,
     /// Gives it back, for anybody.
     Requeue,
+    /// The same, and from now on no time to live applies to it: somebody has begun with it and will see it through. The
+    /// log does not know of this; see [`crate::Broker::restore_untimed`].
+    RequeueUntimed,
     /// Gives it back after a failed attempt, or is gone.
     Fail,
     /// Settles what was taken back from it already.
@@ -456,6 +459,7 @@ impl Queue {
             }
             match how {
                 Settlement::Requeue => self.give_back(slot, false, after),
+                Settlement::RequeueUntimed => self.give_back_untimed(slot, after),
                 Settlement::Fail => self.give_back(slot, true, after),
                 Settlement::Reject if settling.dead_letters => self.depart_held(slot, Reason::Rejected, after),
                 // It means nothing for the message, but the consumer can take another one.

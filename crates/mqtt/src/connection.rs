@@ -136,6 +136,8 @@ pub struct MqttConnection {
     received_ids: BTreeSet<u16>,
     /// How many of them there were when the connection began: its receive maximum does not count them (section 4.9).
     received_before: usize,
+    /// Whether packet identifiers were freed of which the log does not know yet.
+    has_freed: bool,
     /// Publishes with quality of service 1 that the client has not been told of.
     unanswered: usize,
     /// What the client is told once something is safe.
@@ -234,6 +236,7 @@ impl MqttConnection {
             last_route: None,
             received_ids: BTreeSet::new(),
             received_before: 0,
+            has_freed: false,
             unanswered: 0,
             responses: VecDeque::new(),
             pending: Vec::new(),
@@ -350,6 +353,9 @@ impl MqttConnection {
         }
         let resumed = self.broker.resumed();
         let applied = self.broker.apply(batch);
+        if std::mem::take(&mut self.has_freed) {
+            self.outgoing.lock().freed.logged(applied.position, self.broker.committed());
+        }
         if applied.lagging {
             self.lagging = Some(resumed);
         }

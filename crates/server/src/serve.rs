@@ -90,7 +90,7 @@ pub fn run(options: &ServeOptions) -> anyhow::Result<()> {
 async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     let tls = tls::server_config(&config.tls)?;
     let clock = Clock::start();
-    let Opened { broker, store, pager, pager_tasks } = open(&config, clock.now())?;
+    let Opened { broker, sessions, store, pager, pager_tasks } = open(&config, clock.now())?;
     let settings = &config.amqp;
     let amqp = Arc::new(amqp091::Settings {
         product: settings.product.clone(),
@@ -114,7 +114,6 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         session_expiry_s_max: settings.session_expiry_s_max,
         disconnects_unauthorized: settings.disconnect_on_unauthorized,
     });
-    let sessions = Arc::new(mqtt::Sessions::new(&broker, settings.sys_interval_s.saturating_mul(1000)));
     let authenticator = Arc::new(Authenticator::new(Arc::clone(&broker), config.loopback_users.clone())?);
     let certificate_expires = config.tls.certificate.as_deref().and_then(tls::expires);
     let server = Arc::new_cyclic(|weak| {
@@ -165,6 +164,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
 /// What stands once the log is open.
 struct Opened {
     broker: Arc<Broker>,
+    sessions: Arc<mqtt::Sessions>,
     store: Arc<Store>,
     pager: Pager,
     pager_tasks: PagerTasks,
@@ -197,9 +197,11 @@ fn open(config: &Config, now: Millis) -> anyhow::Result<Opened> {
     broker.add_codec(amqp091::ORIGIN, Arc::new(amqp091::properties::PropertyCodec));
     broker.add_codec(mqtt::ORIGIN, Arc::new(mqtt::message::PropertyCodec));
     let broker = Arc::new(broker);
+    // What they know of messages has to be told before the pager brings any.
+    let sessions = Arc::new(mqtt::Sessions::new(&broker, config.mqtt.sys_interval_s.saturating_mul(1000)));
     let pager = queue.start(&store, &broker).context("cannot start a thread")?;
     declare(config, &broker)?;
-    Ok(Opened { broker, store, pager, pager_tasks })
+    Ok(Opened { broker, sessions, store, pager, pager_tasks })
 }
 
 /// How the configuration wants the log to be opened.

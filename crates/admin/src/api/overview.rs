@@ -35,6 +35,12 @@ pub(super) const EXCHANGE_KINDS: [(&str, &str); 11] = [
     ("x-delayed-message", "Holds messages back for a time"),
 ];
 
+/// Retained messages of one answer, within a page.
+const RETAINED_SHOWN: usize = 200;
+
+/// Bytes of a retained message that are shown.
+const PAYLOAD_SHOWN: usize = 500;
+
 /// The names of what begins and ends.
 pub(super) const CHANGES: [(Change, &str); 7] = [
     (Change::ConnectionCreated, "connection_created"),
@@ -268,6 +274,43 @@ pub async fn sessions(State(admin): At, who: Requester) -> Answer {
     let sessions = admin.host.sessions().into_iter();
     let sees = |session: &Value| session["vhost"].as_str().is_some_and(|vhost| who.sees(&admin, vhost));
     Ok(Json(sessions.filter(sees).collect()))
+}
+
+/// Which retained messages.
+#[derive(Deserialize)]
+pub struct Prefix {
+    prefix: Option<String>,
+}
+
+/// `GET /api/mqtt/retained/VHOST`: the last messages of topics that begin in some way, not all of them.
+pub async fn retained(
+    State(admin): At,
+    who: Requester,
+    Path(vhost): Path<String>,
+    Query(Prefix { prefix }): Query<Prefix>,
+) -> Answer {
+    let vhost = who.vhost(&admin, &vhost)?;
+    let (broker, prefix) = (&admin.broker, prefix.unwrap_or_default());
+    let (mut messages, mut behind, mut more) = (Vec::new(), None::<Box<str>>, false);
+    let begins = |topic: &str| topic.starts_with(&prefix);
+    loop {
+        // What an earlier run left is still being read; whoever looks again sees it.
+        let Some(page) = broker.retained(vhost.name(), ("", false), behind.as_deref(), &begins) else { break };
+        for message in &page.messages {
+            let view = message.view();
+            let payload = String::from_utf8_lossy(&view.payload[..view.payload.len().min(PAYLOAD_SHOWN)]);
+            messages.push(json!({
+                "topic": view.routing_key, "payload_bytes": view.payload.len(), "payload": payload,
+            }));
+        }
+        behind = page.next;
+        more = behind.is_some();
+        if !more || messages.len() >= RETAINED_SHOWN {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(Json(json!({ "total": broker.retained_count(vhost.name()), "messages": messages, "more": more })))
 }
 
 /// Where to go on in the log.

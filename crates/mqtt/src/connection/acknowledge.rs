@@ -27,6 +27,8 @@ impl MqttConnection {
             self.credit.give(one.counted.into());
             self.count(Event::Acknowledge);
             settle(&state, batch, one.source, Settlement::Accept, (one.slot, one.record));
+            state.freed.free(ack.packet_id, one.record);
+            self.has_freed = true;
             if one.is_noted {
                 notes::complete(batch, self.number, ack.packet_id);
             }
@@ -51,6 +53,8 @@ impl MqttConnection {
             // It does not want it, and the identifier is free.
             state.in_flight.remove(&ack.packet_id);
             self.credit.give(one.counted.into());
+            state.freed.free(ack.packet_id, one.record);
+            self.has_freed = true;
             if !one.released {
                 settle(state, batch, one.source, Settlement::Accept, (one.slot, one.record));
             }
@@ -103,6 +107,8 @@ impl MqttConnection {
         }
         let Some(one) = state.in_flight.remove(&ack.packet_id) else { return };
         self.credit.give(one.counted.into());
+        state.freed.free(ack.packet_id, one.record);
+        self.has_freed = true;
         if state.is_persistent && one.source == OWN {
             notes::complete(batch, self.number, ack.packet_id);
         }

@@ -233,7 +233,8 @@ impl MqttConnection {
     /// Takes the session up.
     fn begin(&mut self, candidate: Candidate, claimed: Claimed, key: &Key) {
         let is_present = claimed.carried.is_some();
-        let Carried { subscriptions, shared, received, released, promised } = claimed.carried.unwrap_or_default();
+        let Carried { subscriptions, shared, received, released, promised, freed } =
+            claimed.carried.unwrap_or_default();
         let connack = self.connack(is_present, &candidate);
         let will = candidate.will.map(|will| Will {
             user: candidate.user,
@@ -259,7 +260,7 @@ impl MqttConnection {
             state.aliases = (max > 0).then(|| Box::new(Aliases::new(max)));
             state.number = claimed.number;
             state.is_persistent = self.is_persistent();
-            state.promised = promised;
+            (state.promised, state.freed) = (promised, freed);
             for packet_id in &released {
                 let in_flight = InFlight {
                     source: OWN,
