@@ -69,7 +69,7 @@ fn about() -> Router<Arc<Admin>> {
         .route("/feature-flags", get(overview::feature_flags))
         .route("/feature-flags/{name}/enable", put(overview::enable_feature_flag))
         .route("/deprecated-features", get(overview::deprecated_features))
-        .route("/deprecated-features/used", get(overview::nothing))
+        .route("/deprecated-features/used", get(overview::deprecated_features_used))
         .route("/rebalance/queues", post(overview::rebalance))
         .route("/federation-links", get(overview::nothing))
         .route("/federation-links/{vhost}", get(overview::nothing_in_vhost))
@@ -85,6 +85,8 @@ fn about() -> Router<Arc<Admin>> {
         .route("/mqtt/sessions", get(overview::sessions))
         .route("/log", get(overview::log))
         .route("/mqtt/retained/{vhost}", get(overview::retained))
+        .route("/stream/{kind}", get(overview::nothing))
+        .route("/stream/{kind}/{vhost}", get(overview::nothing_of_vhost))
 }
 
 /// What operators set.
@@ -174,6 +176,7 @@ fn identity() -> Router<Arc<Admin>> {
         .route("/vhosts/{name}/connections", get(connections::of_vhost))
         .route("/vhosts/{name}/channels", get(channels::of_vhost))
         .route("/vhosts/{name}/start/{node}", post(vhosts::start))
+        .route("/vhosts/{name}/deletion/protection", post(vhosts::protect).delete(vhosts::unprotect))
         .route("/vhosts/{name}/tracing", put(vhosts::trace).delete(vhosts::untrace))
         .route("/users", get(users::all))
         .route("/users/without-permissions", get(users::without_permissions))
