@@ -27,7 +27,7 @@ const STDERR_LINES_SHOWN: usize = 150;
 const NOT_YET: [(&str, &str); 0] = [];
 
 /// The tests below that run a suite.
-const SUITES: usize = 18;
+const SUITES: usize = 19;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -102,6 +102,14 @@ fn mqtt_js_in_a_browser() {
         return skip("mqtt_js_in_a_browser", "chromium isn't installed");
     }
     node_suite("mqtt_js_in_a_browser", "mqtt_browser_suite.js", "mqtt");
+}
+
+#[test]
+fn console_in_a_browser() {
+    if installed("chromium").is_none() {
+        return skip("console_in_a_browser", "chromium isn't installed");
+    }
+    node_suite("console_in_a_browser", "console_suite.js", "playwright-core");
 }
 
 #[test]
@@ -279,6 +287,7 @@ struct Suite {
 impl Suite {
     fn start(mut command: Command, server: &Server, errors: &Path) -> Self {
         command.envs(addresses(server)).current_dir(root()).process_group(0);
+        command.env("SCREENSHOTS", root().join("target/screenshots"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(File::create(errors).expect("the temporary directory is writable"));
         let mut process = command.spawn().expect("the suite can be executed");
