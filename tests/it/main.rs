@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod clients;
+mod control;
 mod conversations;
 mod crash;
 mod definitions;

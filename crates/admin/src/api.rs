@@ -168,6 +168,7 @@ fn topology() -> Router<Arc<Admin>> {
 /// Vhosts, users and permissions.
 fn identity() -> Router<Arc<Admin>> {
     Router::new()
+        .route("/auth/check", post(users::check))
         .route("/auth/hash_password/{password}", get(users::hash_password))
         .route("/vhosts", get(vhosts::all))
         .route("/vhosts/{name}", get(vhosts::one).put(vhosts::put).delete(vhosts::remove))
