@@ -233,16 +233,8 @@ fn list(out: &mut impl Write, link: &Link, call: &Call, kind: &str) -> anyhow::R
 /// Does one thing; says something of it if there is something to say.
 fn act(link: &Link, call: &Call, verb: &str) -> anyhow::Result<Option<String>> {
     let vhost = quoted(&call.vhost);
-    let tell = |text: String| {
-        if !call.quiet {
-            eprintln!("{text}");
-        }
-    };
-    let (method, path, body) = match verb {
-        "status" | "cluster_status" => {
-            let status = ask(&call.data, &Request::Status)?;
-            return Ok(Some(format!("{status:#}")));
-        }
+    match verb {
+        "status" | "cluster_status" => return Ok(Some(format!("{:#}", ask(&call.data, &Request::Status)?))),
         "ping" | "await_startup" => {
             link.get("/whoami")?;
             return Ok(Some("Ping succeeded".into()).filter(|_| verb == "ping" && !call.quiet));
@@ -251,13 +243,6 @@ fn act(link: &Link, call: &Call, verb: &str) -> anyhow::Result<Option<String>> {
             let [file] = call.exactly()?;
             let text = format!("{:#}\n", link.get("/definitions")?);
             std::fs::write(file, text).with_context(|| format!("cannot write {file}"))?;
-            return Ok(None);
-        }
-        "import_definitions" => {
-            let [file] = call.exactly()?;
-            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
-            let body = serde_json::from_str(&text).with_context(|| format!("{file} is not JSON"))?;
-            ("POST", "/definitions".to_owned(), Some(body))
         }
         "close_all_connections" => {
             let [_reason] = call.exactly()?;
@@ -265,13 +250,11 @@ fn act(link: &Link, call: &Call, verb: &str) -> anyhow::Result<Option<String>> {
             for name in connections.as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()) {
                 link.call("DELETE", &format!("/connections/{}", quoted(name)), None)?;
             }
-            return Ok(None);
         }
         "clear_vhost_limits" => {
             for limit in ["max-connections", "max-queues"] {
                 link.call("DELETE", &format!("/vhost-limits/{vhost}/{limit}"), None)?;
             }
-            return Ok(None);
         }
         "set_vhost_limits" => {
             let [limits] = call.exactly()?;
@@ -279,22 +262,48 @@ fn act(link: &Link, call: &Call, verb: &str) -> anyhow::Result<Option<String>> {
             for (limit, value) in limits {
                 link.call("PUT", &format!("/vhost-limits/{vhost}/{limit}"), Some(json!({ "value": value })))?;
             }
-            return Ok(None);
+        }
+        "add_user" if link.get(&format!("/users/{}", quoted(call.exactly::<2>()?[0]))).is_ok() => {
+            bail!("user \"{}\" already exists", call.exactly::<2>()?[0]);
+        }
+        "change_password" | "clear_password" | "set_user_tags" => user(link, call, verb)?,
+        _ => request(link, call, verb)?,
+    }
+    Ok(None)
+}
+
+/// Does what is one request.
+fn request(link: &Link, call: &Call, verb: &str) -> anyhow::Result<()> {
+    let (method, path, body) = match identity(call, verb)? {
+        Some(said) => said,
+        None => objects(call, verb)?,
+    };
+    match link.call(method, &path, body) {
+        Ok(_) => Ok(()),
+        // To clear what is not there is no failure to `rabbitmqctl`.
+        Err(error) if is_missing(&error) && verb.starts_with("clear_") => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The verbs that are about users, vhosts and permissions.
+fn identity(call: &Call, verb: &str) -> anyhow::Result<Option<Said>> {
+    let vhost = quoted(&call.vhost);
+    Ok(Some(match verb {
+        "import_definitions" => {
+            let [file] = call.exactly()?;
+            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+            let body = serde_json::from_str(&text).with_context(|| format!("{file} is not JSON"))?;
+            ("POST", "/definitions".to_owned(), Some(body))
         }
         "add_user" => {
             let [name, password] = call.exactly()?;
-            if link.get(&format!("/users/{}", quoted(name))).is_ok() {
-                bail!("user \"{name}\" already exists");
-            }
-            tell(format!("Adding user \"{name}\" ..."));
             ("PUT", format!("/users/{}", quoted(name)), Some(json!({ "password": password, "tags": "" })))
         }
         "authenticate_user" => {
             let [name, password] = call.exactly()?;
-            let body = json!({ "name": name, "password": password });
-            ("POST", "/auth/check".to_owned(), Some(body))
+            ("POST", "/auth/check".to_owned(), Some(json!({ "name": name, "password": password })))
         }
-        "change_password" | "clear_password" | "set_user_tags" => return user(link, call, verb).map(|()| None),
         "delete_user" => ("DELETE", format!("/users/{}", quoted(call.exactly::<1>()?[0])), None),
         "add_vhost" => {
             let [name] = call.exactly()?;
@@ -313,14 +322,8 @@ fn act(link: &Link, call: &Call, verb: &str) -> anyhow::Result<Option<String>> {
             ("PUT", format!("/permissions/{vhost}/{}", quoted(user)), Some(body))
         }
         "clear_permissions" => ("DELETE", format!("/permissions/{vhost}/{}", quoted(call.exactly::<1>()?[0])), None),
-        other => objects(call, other)?,
-    };
-    match link.call(method, &path, body) {
-        Ok(_) => Ok(None),
-        // To clear what is not there is no failure to `rabbitmqctl`.
-        Err(error) if is_missing(&error) && verb.starts_with("clear_") => Ok(None),
-        Err(error) => Err(error),
-    }
+        _ => return Ok(None),
+    }))
 }
 
 fn is_missing(error: &anyhow::Error) -> bool {
