@@ -27,7 +27,7 @@ const STDERR_LINES_SHOWN: usize = 150;
 const NOT_YET: [(&str, &str); 0] = [];
 
 /// The tests below that run a suite.
-const SUITES: usize = 19;
+const SUITES: usize = 20;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -125,6 +125,11 @@ fn management_api() {
     let (interpreter, mut command) = python_command("management_suite.py");
     command.env("DEBIAN_TOOLS", &tools);
     run("management_api", &[interpreter, tools.join("usr/bin/rabbitmqadmin"), tools.join("usr/bin/promtool")], command);
+}
+
+#[test]
+fn management_answers() {
+    python("management_answers", "management_answers.py");
 }
 
 #[test]

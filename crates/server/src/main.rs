@@ -13,6 +13,7 @@ mod host;
 mod http;
 mod keys;
 mod listener;
+mod notify;
 mod resources;
 mod scram;
 mod serve;

@@ -27,7 +27,7 @@ use crate::{
     host::{self, ServerHost},
     keys,
     listener::{self, Protocol},
-    resources, telemetry, timer, tls,
+    notify, resources, telemetry, timer, tls,
 };
 
 /// How long connections have to close in order when the broker stops.
@@ -148,6 +148,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     listen(&server, tls.map(TlsAcceptor::from))?;
     let _control = control::listen(&server);
     announce(&format!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display()));
+    notify::tell(notify::READY);
     tokio::spawn(resources::watch(Arc::clone(&server)));
     tokio::spawn(timer::run(Arc::clone(&server)));
     tokio::spawn(timer::run_sessions(Arc::clone(&server)));
@@ -156,6 +157,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
 
     stop_signals.wait().await;
     tracing::info!("stopping");
+    notify::tell(notify::STOPPING);
     stop(&server).await;
     server.pager.stop();
     Ok(())

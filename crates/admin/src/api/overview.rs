@@ -163,6 +163,7 @@ pub(super) fn contexts(admin: &Admin) -> Value {
         json!({
             "node": admin.node(),
             "description": "Roadstead Management",
+            "protocol": listener.protocol,
             "path": "/",
             "ip": listener.address,
             "port": listener.port.to_string(),

@@ -30,6 +30,7 @@ fn describe(admin: &Admin, vhost: &Vhost, past: &Past, seen: &Seen) -> Value {
     json["cluster_state"] = json!({ admin.node(): "running" });
     if json["default_queue_type"].is_null() {
         json["default_queue_type"] = "classic".into();
+        json["metadata"]["default_queue_type"] = "classic".into();
     }
     let known = seen.vhosts.get(name);
     let (mut counts, mut bytes_in, mut bytes_out) = (Counts::default(), 0, 0);
