@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 mod arguments;
+pub mod authorization;
 pub mod broker;
 pub mod identity;
 pub mod limits;
@@ -28,6 +29,7 @@ pub mod topology;
 pub mod value;
 
 pub use crate::{
+    authorization::{Authorization, Principal},
     broker::{Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, QueueCounts, QueueDeclaration, Settings},
     identity::{Access, Identity, Permissions, TopicPermissions, User},
     log::{Durability, Entry, Held, Load, Loaded, Log, MemoryLog, Position, Purpose, Recovered},

@@ -1,7 +1,7 @@
 //! From the protocol header to `connection.open-ok` (specification section 2.2.4).
 
 use broker::{
-    Credentials, Login, Name, Request, Table, Value,
+    Credentials, Login, Principal, Request, Table, Value,
     session::{HangUp, Millis},
 };
 
@@ -134,9 +134,14 @@ impl AmqpSession {
     }
 
     pub(super) fn logged_in(&mut self, login: Login, now: Millis) {
-        let Phase::Handshake(Handshake::Login { mechanism }) = self.phase else { return };
+        let Phase::Handshake(Handshake::Login { mechanism }) = self.phase else {
+            return self.secret_updated(login, now);
+        };
         match login {
-            Login::Accepted => {
+            Login::Accepted(principal) => {
+                self.client.user = Some(principal.user.clone());
+                self.login_ends = principal.expires();
+                self.principal = Some(principal);
                 let settings = &self.settings;
                 let (channel_max, frame_max) = (settings.channel_max, settings.frame_max);
                 let tune = Method::ConnectionTune { channel_max, frame_max, heartbeat: settings.heartbeat_s };
@@ -173,8 +178,8 @@ impl AmqpSession {
     }
 
     fn open(&mut self, vhost: &str) -> Result<(), Exception> {
-        let user = self.client.user.clone().unwrap_or_else(|| Name::from(""));
-        self.caller = Some(self.broker.enter(self.id, &user, vhost)?);
+        let principal = self.principal.take().unwrap_or_else(|| Principal::from(""));
+        self.caller = Some(self.broker.enter(self.id, &principal, vhost)?);
         self.outgoing.send(0, &Method::ConnectionOpenOk { reserved_1: "" });
         self.phase = Phase::Open;
         self.phase_ends = None;
