@@ -24,7 +24,7 @@ use crate::{
     control,
     durability::{self, Pager, PagerQueue, PagerTasks},
     keys,
-    listener::{self, Protocol},
+    listener::{self, Protocol, TurnedAway},
     resources, telemetry, timer, tls,
 };
 
@@ -59,6 +59,8 @@ pub struct Server {
     pub connections: Arc<AtomicUsize>,
     /// Connections that have not logged in.
     pub before_login: Arc<AtomicUsize>,
+    /// Tells of connections that were turned away.
+    pub turned_away: TurnedAway,
 }
 
 /// Runs the broker until it is told to stop.
@@ -104,7 +106,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     });
     let sessions = Arc::new(mqtt::Sessions::new(&broker, settings.sys_interval_s.saturating_mul(1000)));
     let server = Arc::new(Server {
-        authenticator: Arc::new(Authenticator::new(Arc::clone(&broker), config.loopback_users.clone())?),
+        authenticator: Arc::new(Authenticator::new(Arc::clone(&broker), &config, clock)?),
         broker,
         store,
         pager,
@@ -116,6 +118,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         shutdown: watch::Sender::new(false),
         connections: Arc::default(),
         before_login: Arc::default(),
+        turned_away: TurnedAway::new(clock),
         config,
     });
     let stop_signals = Stop::catch()?;
