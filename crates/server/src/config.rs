@@ -138,6 +138,7 @@ pub struct Tls {
 /// What in a client's certificate is its user's name.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "they are the values of the setting")]
 pub enum LoginFrom {
     /// The common name.
     #[default]

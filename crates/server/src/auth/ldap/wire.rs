@@ -140,8 +140,11 @@ impl Request<'_> {
     }
 }
 
-/// A tag, its content, and what is behind it; nothing if bytes are missing.
-fn element(bytes: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>, Malformed> {
+/// A tag, its content, and what is behind it.
+type Element<'a> = (u8, &'a [u8], &'a [u8]);
+
+/// The first element in bytes; nothing if some of it are missing.
+fn element(bytes: &[u8]) -> Result<Option<Element<'_>>, Malformed> {
     let [tag, first, rest @ ..] = bytes else { return Ok(None) };
     let (len, rest) = match first {
         0..=127 => (usize::from(*first), rest),

@@ -175,7 +175,7 @@ impl OAuth {
             bail!("its issuer is not auth.oauth2.issuer");
         }
         let audience = claims.get("aud").map(words).unwrap_or_default();
-        if self.settings.verify_aud && !audience.iter().any(|one| *one == self.settings.resource_server_id) {
+        if self.settings.verify_aud && !audience.contains(&self.settings.resource_server_id) {
             bail!("its audience does not have '{}'", self.settings.resource_server_id);
         }
         let scopes = self.scopes(claims);
