@@ -114,3 +114,46 @@ fn alternative_name(name: &GeneralName<'_>, kind: SanType) -> Option<Name> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType as San};
+
+    use super::*;
+
+    fn certificate() -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        let mut name = DistinguishedName::new();
+        name.push(DnType::OrganizationName, "Example, Inc.");
+        name.push(DnType::CommonName, "device-7");
+        params.distinguished_name = name;
+        params.subject_alt_names = vec![
+            San::DnsName("one.example".try_into().unwrap()),
+            San::Rfc822Name("d7@example.org".try_into().unwrap()),
+            San::DnsName("two.example".try_into().unwrap()),
+            San::URI("spiffe://example/d7".try_into().unwrap()),
+            San::IpAddress("10.0.0.7".parse().unwrap()),
+        ];
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_certificate_names_its_user() {
+        let certificate = certificate();
+        let name =
+            |settings: &str| user_name(&certificate, &toml::from_str(settings).unwrap()).map(|name| name.to_string());
+        let alternative = |kind, index| {
+            name(&format!(
+                "login_from = 'subject_alternative_name'\nlogin_san_type = '{kind}'\nlogin_san_index = {index}"
+            ))
+        };
+        assert_eq!(name("").as_deref(), Some("device-7"));
+        assert_eq!(name("login_from = 'distinguished_name'").as_deref(), Some("CN=device-7,O=Example\\, Inc."));
+        assert_eq!(alternative("dns", 0).as_deref(), Some("one.example"));
+        assert_eq!(alternative("dns", 1).as_deref(), Some("two.example"));
+        assert_eq!(alternative("dns", 2), None);
+        assert_eq!(alternative("email", 0).as_deref(), Some("d7@example.org"));
+        assert_eq!(alternative("uri", 0).as_deref(), Some("spiffe://example/d7"));
+        assert_eq!(alternative("ip", 0).as_deref(), Some("10.0.0.7"));
+    }
+}
