@@ -27,8 +27,16 @@ enum Outcome {
 
 type SetUp = fn() -> Result<Outcome>;
 
-const LANGUAGES: [(&str, SetUp); 7] =
-    [("python", python), ("node", node), ("browser", browser), ("go", go), ("java", java), ("rust", rust), ("c", c)];
+const LANGUAGES: [(&str, SetUp); 8] = [
+    ("python", python),
+    ("node", node),
+    ("browser", browser),
+    ("go", go),
+    ("java", java),
+    ("rust", rust),
+    ("c", c),
+    ("directory", directory),
+];
 
 /// Sets up every client for which the machine has the toolchain. With `CI=true` it must have all.
 pub fn set_up() -> Result {
@@ -115,6 +123,14 @@ fn c() -> Result<Outcome> {
     Ok(programs(&[("amqp-publish", "amqp-tools"), ("mosquitto_pub", "mosquitto-clients")]))
 }
 
+/// The LDAP server that logins are tried with. It is no client, and not in everybody's path.
+fn directory() -> Result<Outcome> {
+    if Path::new("/usr/sbin/slapd").is_file() {
+        return Ok(Outcome::Ready);
+    }
+    Ok(programs(&[("slapd", "slapd")]))
+}
+
 /// Makes sure of programs, each with the package of Debian that has it.
 fn programs(wanted: &[(&str, &str)]) -> Outcome {
     let missing = |(program, package): &&(&str, &str)| shell::installed(program).is_none() && !installable(package);
@@ -128,7 +144,8 @@ fn installable(package: &str) -> bool {
     is_root
         && shell::installed("apt-get").is_some()
         && shell::run_online("apt-get", &["update", "-qq"]).is_ok()
-        && shell::run_online("apt-get", &["install", "-y", "-qq", package]).is_ok()
+        && shell::run_online("env", &["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", package])
+            .is_ok()
 }
 
 /// Runs `work`, which makes `product`, unless it has succeeded with the same inputs, tool and place before.

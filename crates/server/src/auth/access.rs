@@ -88,8 +88,19 @@ impl Access {
 
     /// Whether a user may log in from an address. An empty list of his lets nobody in.
     pub fn allows_user(&self, user: &str, address: IpAddr) -> bool {
-        self.users.get(user).is_none_or(|list| list.iter().any(|range| range.contains(address)))
+        let mut lists = self.users.iter().filter(|(name, _)| is_same_user(name, user)).map(|(_, list)| list);
+        lists.all(|list| list.iter().any(|range| range.contains(address)))
     }
+}
+
+/// Whether two names may be of one user: directories take `alice` and `Alice ` for the same.
+pub fn is_same_user(one: &str, other: &str) -> bool {
+    one == other || plain(one) == plain(other)
+}
+
+/// A user's name as a directory compares it, more or less.
+pub fn plain(user: &str) -> String {
+    user.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
 #[cfg(test)]
@@ -127,6 +138,7 @@ mod tests {
         let access: Access = toml::from_str("[users]\nops = ['10.0.0.0/8']\nnobody = []").unwrap();
         let (near, far) = ("10.1.1.1".parse().unwrap(), "11.1.1.1".parse().unwrap());
         assert!(access.allows_user("ops", near) && !access.allows_user("ops", far));
+        assert!(access.allows_user("OPS", near) && !access.allows_user(" Ops", far));
         assert!(!access.allows_user("nobody", near) && access.allows_user("other", far));
         assert!(Access::allows(&access.amqp, far));
     }

@@ -12,6 +12,8 @@ use std::{
 use broker::Millis;
 use parking_lot::Mutex;
 
+use super::access::plain;
+
 /// Buckets in each table at most.
 const BUCKETS_MAX: usize = 10_000;
 
@@ -59,15 +61,15 @@ impl Failures {
 
     /// Whether an address, or whoever it wants to log in as, has failed too often.
     pub fn are_too_many(&self, user: &str, address: IpAddr, now: Millis) -> bool {
-        self.addresses.is_empty(&network_of(address), self.window_ms, now)
-            || self.users.is_empty(&user, self.window_ms, now)
+        self.addresses.is_empty(|| network_of(address), self.window_ms, now)
+            || self.users.is_empty(|| plain(user), self.window_ms, now)
     }
 
     /// Counts a failure. The empty user name is that of all who bring a token, and is not counted.
     pub fn add(&self, user: &str, address: IpAddr, now: Millis) {
         self.addresses.take(&network_of(address), self.window_ms, now);
         if !user.is_empty() {
-            self.users.take(&user, self.window_ms, now);
+            self.users.take(&plain(user), self.window_ms, now);
         }
     }
 }
@@ -81,13 +83,13 @@ fn network_of(address: IpAddr) -> IpAddr {
 }
 
 impl Table {
-    fn is_empty(&self, key: &impl Hash, window_ms: u64, now: Millis) -> bool {
+    fn is_empty<K: Hash>(&self, key: impl FnOnce() -> K, window_ms: u64, now: Millis) -> bool {
         let buckets = self.buckets.lock();
-        // Most have never failed.
+        // Mostly nobody has failed.
         if buckets.is_empty() {
             return false;
         }
-        let bucket = buckets.get(&self.hasher.hash_one(key));
+        let bucket = buckets.get(&self.hasher.hash_one(key()));
         bucket.is_some_and(|bucket| self.left(bucket, window_ms, now) < 1.0)
     }
 

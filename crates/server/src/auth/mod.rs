@@ -194,7 +194,7 @@ impl Authenticator {
     /// Why a user may not log in from where he is, whatever he brings.
     fn bar(&self, user: &str, origin: Origin) -> Option<&'static str> {
         let address = origin.address;
-        if !address.is_loopback() && self.loopback_users.iter().any(|name| name == user) {
+        if !address.is_loopback() && self.loopback_users.iter().any(|name| access::is_same_user(name, user)) {
             return Some("this user may only connect from this machine");
         }
         (!self.access.allows_user(user, address)).then_some("this user may not connect from this address")
