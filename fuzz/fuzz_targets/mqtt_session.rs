@@ -2,7 +2,7 @@
 //! answer in whole packets, end when it should, and leave nothing behind.
 #![no_main]
 
-use std::{net::Ipv4Addr, sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker};
 
 use broker::{
     Broker, Login, MemoryLog, Millis, Peer, Permissions, Recovered, Reply, Request, Session, Settings, User,
@@ -62,7 +62,7 @@ struct Client {
 
 impl Client {
     fn new(world: &World, now: Millis) -> Self {
-        let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), encrypted: false, certificate_name: None };
+        let peer = Peer::default();
         let connection = MqttConnection::new(&world.broker, &world.sessions, &world.settings, peer, now);
         Self { connection, left: Vec::new() }
     }

@@ -2,7 +2,7 @@
 //! when it should, and leave nothing behind.
 #![no_main]
 
-use std::{net::Ipv4Addr, sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker};
 
 use amqp091::{
     AmqpSession, PROTOCOL_HEADER,
@@ -18,7 +18,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let Some((&first, data)) = data.split_first() else { return };
     let broker = broker();
-    let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), encrypted: false, certificate_name: None };
+    let peer = Peer::default();
     let mut session = AmqpSession::new(Arc::clone(&broker), Arc::default(), peer, Millis(0));
     let mut input = if first & 1 == 0 { handshake() } else { Vec::new() };
     input.extend_from_slice(data);

@@ -28,7 +28,7 @@ const STDERR_LINES_SHOWN: usize = 150;
 const NOT_YET: [(&str, &str); 0] = [];
 
 /// The tests below that run a suite.
-const SUITES: usize = 15;
+const SUITES: usize = 20;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -106,10 +106,46 @@ fn mqtt_js_in_a_browser() {
 }
 
 #[test]
+fn console_in_a_browser() {
+    if installed("chromium").is_none() {
+        return skip("console_in_a_browser", "chromium isn't installed");
+    }
+    node_suite("console_in_a_browser", "console_suite.js", "playwright-core");
+}
+
+#[test]
 fn rumqttc() {
     let program = root().join("target/clients/rust/debug/rumqttc-suite");
     let command = Command::new(&program);
     run("rumqttc", &[program], command);
+}
+
+#[test]
+fn management_api() {
+    let tools = root().join("target/clients/debian");
+    let (interpreter, mut command) = python_command("management_suite.py");
+    command.env("DEBIAN_TOOLS", &tools);
+    run("management_api", &[interpreter, tools.join("usr/bin/rabbitmqadmin"), tools.join("usr/bin/promtool")], command);
+}
+
+#[test]
+fn management_answers() {
+    python("management_answers", "management_answers.py");
+}
+
+#[test]
+fn rabbit_hole() {
+    let program = root().join("target/clients/go/suite");
+    let mut command = Command::new(&program);
+    command.arg("management");
+    run("rabbit_hole", &[program], command);
+}
+
+#[test]
+fn rabbitmq_http_client() {
+    let program = root().join("target/clients/rust/debug/management-suite");
+    let command = Command::new(&program);
+    run("rabbitmq_http_client", &[program], command);
 }
 
 #[test]
@@ -186,7 +222,8 @@ fn run(name: &str, set_up: &[PathBuf], command: Command) {
     if !is_set_up(name, set_up) {
         return;
     }
-    let mut server = Server::start();
+    // Suites that look at rates need not wait for them.
+    let mut server = Server::builder().env("ROADSTEAD_MANAGEMENT_SAMPLE_INTERVAL_MS", "500").start();
     let report = Report::of(name, command, &mut server);
     for (check, feature) in &report.outcome.waiting {
         tell(&format!("not yet: {check} of {name} waits for {feature}"));
@@ -238,6 +275,8 @@ fn addresses(server: &Server) -> Vec<(&'static str, String)> {
         match listener.as_str() {
             "mqtt" => found.push(("MQTT_URI", format!("mqtt://guest:guest@{address}"))),
             "mqtt-ws" => found.push(("MQTT_WS_URI", format!("ws://{address}/ws"))),
+            "http" => found.push(("MANAGEMENT_URI", format!("http://guest:guest@{address}"))),
+            "prometheus" => found.push(("PROMETHEUS_URI", format!("http://{address}"))),
             _ => {}
         }
     }
@@ -254,6 +293,7 @@ struct Suite {
 impl Suite {
     fn start(mut command: Command, server: &Server, errors: &Path) -> Self {
         command.envs(addresses(server)).current_dir(root()).process_group(0);
+        command.env("SCREENSHOTS", root().join("target/screenshots"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(File::create(errors).expect("the temporary directory is writable"));
         let mut process = command.spawn().expect("the suite can be executed");

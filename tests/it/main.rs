@@ -3,6 +3,7 @@
 mod auth;
 mod bad_input;
 mod clients;
+mod control;
 mod conversations;
 mod crash;
 mod definitions;

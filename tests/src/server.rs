@@ -17,13 +17,16 @@ use tempfile::TempDir;
 const START_LIMIT: Duration = Duration::from_secs(30);
 const END_LIMIT: Duration = Duration::from_secs(30);
 /// The settings of ports, and the listeners that they are for.
-const PORTS: [(&str, &str); 6] = [
+const PORTS: [(&str, &str); 9] = [
     ("ROADSTEAD_AMQP_PORT", "amqp"),
     ("ROADSTEAD_MQTT_PORT", "mqtt"),
     ("ROADSTEAD_MQTT_WS_PORT", "mqtt-ws"),
     ("ROADSTEAD_MQTT_TLS_PORT", "mqtts"),
     ("ROADSTEAD_MQTT_WSS_PORT", "mqtt-wss"),
     ("ROADSTEAD_WEBSOCKET_TLS_PORT", "wss"),
+    ("ROADSTEAD_MANAGEMENT_PORT", "http"),
+    ("ROADSTEAD_MANAGEMENT_TLS_PORT", "https"),
+    ("ROADSTEAD_PROMETHEUS_PORT", "prometheus"),
 ];
 
 /// How long a restart waits for somebody else, such as an outgoing connection, to leave its port.

@@ -27,7 +27,7 @@ enum Outcome {
 
 type SetUp = fn() -> Result<Outcome>;
 
-const LANGUAGES: [(&str, SetUp); 8] = [
+const LANGUAGES: [(&str, SetUp); 9] = [
     ("python", python),
     ("node", node),
     ("browser", browser),
@@ -36,7 +36,11 @@ const LANGUAGES: [(&str, SetUp); 8] = [
     ("rust", rust),
     ("c", c),
     ("directory", directory),
+    ("tools", tools),
 ];
+
+/// Programs that are taken out of Debian's packages without installing these, which would start servers: package and path.
+const UNPACKED: [(&str, &str); 2] = [("rabbitmq-server", "usr/bin/rabbitmqadmin"), ("prometheus", "usr/bin/promtool")];
 
 /// Sets up every client for which the machine has the toolchain. With `CI=true` it must have all.
 pub fn set_up() -> Result {
@@ -129,6 +133,27 @@ fn directory() -> Result<Outcome> {
         return Ok(Outcome::Ready);
     }
     Ok(programs(&[("slapd", "slapd")]))
+}
+
+fn tools() -> Result<Outcome> {
+    if shell::installed("apt-get").is_none() || shell::installed("dpkg").is_none() {
+        return Ok(Outcome::Skipped("rabbitmqadmin and promtool are taken from Debian's packages".to_owned()));
+    }
+    let place = root().join("target/clients/debian");
+    if UNPACKED.iter().all(|(_, path)| place.join(path).is_file()) {
+        return Ok(Outcome::Ready);
+    }
+    let work = place.join("packages");
+    fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
+    for (package, _) in UNPACKED {
+        let steps = format!(
+            "cd target/clients/debian/packages && rm -f {package}_*.deb && \
+             (apt-get download -qq {package} || (apt-get update -qq && apt-get download -qq {package})) && \
+             dpkg -x {package}_*.deb .. && rm {package}_*.deb"
+        );
+        shell::run_online("sh", &["-c", &steps])?;
+    }
+    Ok(Outcome::Ready)
 }
 
 /// Makes sure of programs, each with the package of Debian that has it.

@@ -5,8 +5,8 @@
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use broker::{
-    Attachment, Attempts, Codecs, ConsumerId, ConsumerKey, Delivery, MessageView, Outlet, Output, Position, Pressure,
-    QueueId, QueueInfo, Table, Value, limits, message::OWN, outlet::Chunks,
+    Attachment, Attempts, Channel, Codecs, Connection, ConsumerId, ConsumerKey, Delivery, Event, MessageView, Name,
+    Outlet, Output, Position, Pressure, QueueId, QueueInfo, Table, Value, limits, message::OWN, outlet::Chunks,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -36,6 +36,8 @@ pub struct OutgoingState {
     pub pressed: Vec<ConsumerKey>,
     /// What other protocols' properties mean.
     pub codecs: Codecs,
+    /// The connection as operators see it, once its client is in.
+    pub connection: Option<Arc<Connection>>,
 }
 
 /// A message of another protocol, as this one has it.
@@ -54,6 +56,8 @@ impl Translated {
 /// A channel's deliveries.
 #[derive(Debug, Default)]
 pub struct ChannelOut {
+    /// The channel as operators see it.
+    stats: Arc<Channel>,
     last_tag: u64,
     /// By delivery tag. Settled ones in the middle stay as gaps until they reach the front.
     unsettled: VecDeque<Unsettled>,
@@ -150,12 +154,12 @@ impl OutgoingState {
     }
 
     /// A channel begins.
-    pub fn open_channel(&mut self, channel: u16) {
+    pub fn open_channel(&mut self, channel: u16, stats: Arc<Channel>) {
         let index = channel as usize;
         if index >= self.channels.len() {
             self.channels.resize_with(index + 1, || None);
         }
-        self.channels[index] = Some(Box::default());
+        self.channels[index] = Some(Box::new(ChannelOut { stats, ..ChannelOut::default() }));
     }
 
     /// A channel ends. Returns what was not settled.
@@ -170,10 +174,19 @@ impl OutgoingState {
         self.channels.get_mut(channel as usize)?.as_deref_mut()
     }
 
+    /// Counts something that concerns a channel.
+    pub fn count(&mut self, channel: u16, event: Event, number: u64) {
+        if let Some(channel) = self.channel(channel) {
+            channel.stats.traffic.add(event, number);
+        }
+    }
+
     /// Appends the answer to a get.
     pub fn put_get_ok(&mut self, channel: u16, fetched: &Fetched<'_>) {
         let Some(state) = self.channel(channel) else { return };
         let tag = state.next_tag();
+        state.stats.traffic.add(if fetched.held.is_some() { Event::Get } else { Event::GetNoAck }, 1);
+        state.stats.traffic.add(Event::Redeliver, fetched.redelivered.into());
         if let Some((slot, record)) = fetched.held {
             let source = state.get_source(fetched.queue);
             state.push(Unsettled { tag, slot, record, source, counted: false, settled: false, revoked: false });
@@ -482,6 +495,8 @@ impl Outlet for Outgoing {
         let Some(Some(from)) = out.sources.get_mut(source as usize) else { return Pressure::Low };
         let Some(consumer) = &from.consumer else { return Pressure::Low };
         let settles_itself = consumer.settles_itself;
+        out.stats.traffic.add(if settles_itself { Event::DeliverNoAck } else { Event::Deliver }, 1);
+        out.stats.traffic.add(Event::Redeliver, delivery.redelivered.into());
         let payload_len = consumer.prefix.len() + 9 + 1 + message.exchange.len() + 1 + message.routing_key.len();
         let buffer = state.output.buffer();
         let [c0, c1] = channel.to_be_bytes();
@@ -524,7 +539,28 @@ impl Outlet for Outgoing {
     }
 
     fn drain(&self, chunks: &mut Chunks, waker: &Waker) -> bool {
-        self.state.lock().output.drain(chunks, waker)
+        let mut state = self.state.lock();
+        if let Some(connection) = &state.connection {
+            connection.bytes_out.add(state.output.len() as u64);
+        }
+        state.output.drain(chunks, waker)
+    }
+
+    fn waker(&self) -> Option<Waker> {
+        self.state.lock().output.take_waker()
+    }
+
+    fn unsettled(&self, channel: u16) -> usize {
+        self.state.lock().channel(channel).map_or(0, |channel| channel.unsettled())
+    }
+
+    fn consumer_name(&self, consumer: ConsumerKey) -> Option<(u16, Name)> {
+        let (channel, source) = split_key(consumer);
+        let mut state = self.state.lock();
+        let source = state.channel(channel)?.sources.get(source as usize)?.as_ref()?;
+        // The tag stands in what every delivery begins with, behind the method and a byte with its length.
+        let tag = source.consumer.as_ref()?.prefix.get(5..)?;
+        Some((channel, std::str::from_utf8(tag).ok()?.into()))
     }
 
     fn pending_bytes(&self) -> usize {

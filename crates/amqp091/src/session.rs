@@ -17,7 +17,7 @@ mod transaction;
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use broker::{
-    Broker, Name, Outlet, Peer, Position, Principal, Reply, Request, Session, SessionId, Table,
+    Broker, Connection, Event, Name, Outlet, Peer, Position, Principal, Reply, Request, Session, SessionId, Table,
     broker::Caller,
     publish::{Batch, Published},
     session::{HangUp, Intake, Millis},
@@ -91,6 +91,8 @@ pub struct AmqpSession {
     principal: Option<Principal>,
     /// When the login ends, if it does.
     login_ends: Option<Millis>,
+    /// The connection as operators see it, from then on.
+    connection: Option<Arc<Connection>>,
     client: Client,
     frame_max: usize,
     channel_max: u16,
@@ -122,6 +124,8 @@ pub struct AmqpSession {
 struct Client {
     user: Option<Name>,
     name: Option<String>,
+    mechanism: &'static str,
+    properties: Table,
     wants_refusal: bool,
     wants_cancels: bool,
     wants_blocked: bool,
@@ -190,6 +194,7 @@ impl AmqpSession {
             caller: None,
             principal: None,
             login_ends: None,
+            connection: None,
             client: Client::default(),
             frame_max: FRAME_MAX_BEFORE_TUNING,
             channel_max: 0,
@@ -229,6 +234,9 @@ impl AmqpSession {
             }
         }
         self.apply(&mut batch);
+        if let Some(connection) = &self.connection {
+            connection.bytes_in.add(used as u64);
+        }
         if self.deaf { input.len() } else { used }
     }
 
@@ -323,6 +331,7 @@ impl AmqpSession {
         }
         let mut outgoing = self.outgoing.lock();
         let mut run: Option<Confirm> = None;
+        let mut told = 0;
         while let Some(&next) = self.unconfirmed.front()
             && next.position <= committed
         {
@@ -334,12 +343,15 @@ impl AmqpSession {
                     confirm.multiple = true;
                 } else {
                     last.put(outgoing.output.buffer());
+                    outgoing.count(last.channel, Event::Confirm, std::mem::take(&mut told));
                 }
             }
+            told += 1;
             run = Some(confirm);
         }
         if let Some(confirm) = run {
             confirm.put(outgoing.output.buffer());
+            outgoing.count(confirm.channel, Event::Confirm, told);
         }
     }
 
@@ -363,7 +375,7 @@ impl AmqpSession {
             return;
         }
         self.end_channels();
-        self.blocked = false;
+        self.set_blocked(false);
         self.outgoing.send(0, &Method::ConnectionClose { code, text: &text, class, method });
         self.phase = Phase::Closing;
         self.phase_ends = Some(now.plus(CLOSE_MS));
@@ -378,6 +390,7 @@ impl AmqpSession {
         if let Some(caller) = &self.caller {
             self.broker.close_session(caller);
         }
+        self.connection = None;
     }
 
     /// Forgets consumers whose queue is gone, and tells the client if it wants to know.
@@ -385,6 +398,15 @@ impl AmqpSession {
         let cancelled = std::mem::take(&mut self.outgoing.lock().cancelled);
         for key in cancelled {
             self.consumer_gone(key);
+        }
+    }
+
+    /// Ends the connection if an operator wants it to end.
+    fn poll_closing(&mut self, now: Millis) {
+        let reason = self.connection.as_ref().and_then(|connection| connection.closing());
+        if let (Some(reason), Phase::Open) = (reason, &self.phase) {
+            let exception = Exception::new(Code::ConnectionForced, reason);
+            self.fail(Failure { channel: 0, exception }, now);
         }
     }
 
@@ -465,6 +487,7 @@ impl Session for AmqpSession {
         if self.stalled.is_some() || !self.unconfirmed.is_empty() {
             self.broker.log().wake_when_committed(waker);
         }
+        self.poll_closing(now);
         self.poll_stalled(now, waker);
         // A client that deletes the queue that it consumes from gets the reply first.
         if self.stalled.is_none() {
@@ -586,6 +609,7 @@ impl Session for AmqpSession {
 impl Client {
     fn read(&mut self, properties: &Table) {
         let text = |name| properties.get(name).and_then(broker::Value::as_text).map(str::to_owned);
+        self.properties = properties.clone();
         self.name = text("connection_name").or_else(|| text("product"));
         if let Some(broker::Value::Table(capabilities)) = properties.get("capabilities") {
             let can = |name| capabilities.get(name) == Some(&broker::Value::Bool(true));

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{net::Ipv4Addr, sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker};
 
 use broker::{
     Broker, Login, MemoryLog, Millis, Peer, Permissions, Recovered, Reply, Request, Session, Settings, Table, User,
@@ -63,7 +63,7 @@ fn conversation(settlements: bool) -> Vec<u8> {
 
 /// Sends input in pieces and returns how many frames came back, confirms apart: neighbours share one if they come together.
 fn converse(input: &[u8], piece: usize) -> usize {
-    let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), encrypted: false, certificate_name: None };
+    let peer = Peer::default();
     let mut session = AmqpSession::new(broker(), Arc::default(), peer, Millis(0));
     let (mut left, mut frames) = (Vec::new(), 0);
     for bytes in input.chunks(piece) {

@@ -7,7 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{collections::BTreeMap, fmt::Write, fs, net::Ipv4Addr, path::Path, sync::Arc, task::Waker};
+use std::{collections::BTreeMap, fmt::Write, fs, path::Path, sync::Arc, task::Waker};
 
 use broker::{
     Alarms, Broker, Login, MemoryLog, Millis, Name, Peer, Permissions, Recovered, Reply, Request, Session, Settings,
@@ -115,7 +115,7 @@ impl World {
         let (broker, now) = (&self.broker, self.now);
         self.clients.entry(name.into()).or_insert_with(|| {
             let settings = Arc::new(roadstead_amqp091::Settings::default());
-            let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), encrypted: false, certificate_name: None };
+            let peer = Peer::default();
             let mut session = AmqpSession::new(broker.clone(), settings, peer, now);
             let user = if name.starts_with('R') { "reader" } else { "guest" };
             if !name.starts_with('Z') {

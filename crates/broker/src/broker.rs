@@ -5,6 +5,7 @@
 
 pub mod accounts;
 mod bindings;
+pub mod connections;
 mod consuming;
 mod delays;
 mod departures;
@@ -13,15 +14,17 @@ mod exchanges;
 mod paging;
 mod policies;
 mod queues;
+mod reports;
 mod retained;
 mod routing;
 mod streams;
 mod time;
 mod tracing;
+mod vhosts;
 
-use self::accounts::Accounts;
 pub use self::bindings::{BindingRequest, End};
 pub(crate) use self::tracing::may_be_traced;
+use self::{accounts::Accounts, connections::Connections};
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -92,6 +95,11 @@ pub struct Broker {
     changing_users: Mutex<()>,
     /// Who is there.
     accounts: Mutex<Accounts>,
+    connections: Connections,
+    /// How often connections, channels and queues began and ended.
+    pub churn: connections::Churn,
+    /// Messages that left their queues for each reason.
+    departed: [AtomicU64; queue::Reason::ALL.len()],
     /// Exclusive queues by owner, to be deleted with it.
     owned: Mutex<HashMap<SessionId, Vec<Arc<QueueInfo>>>>,
     next_queue: AtomicU64,
@@ -283,6 +291,9 @@ impl Broker {
             vhosts: RwLock::default(),
             changing_users: Mutex::default(),
             accounts: Mutex::default(),
+            connections: Connections::default(),
+            churn: connections::Churn::default(),
+            departed: Default::default(),
             owned: Mutex::default(),
             // Ids of earlier runs are never met again: each run has a range of its own.
             next_queue: AtomicU64::new((recovered.epoch << 40) + 1),
@@ -536,47 +547,6 @@ impl Broker {
         self.vhosts.read().values().cloned().collect()
     }
 
-    /// Says something of a vhost, which is made if it is not there: description, tags, default queue type.
-    pub fn put_vhost(&self, name: &Name, metadata: Table) -> Position {
-        self.add_vhost(name);
-        if let Some(vhost) = self.vhost(name) {
-            vhost.write().metadata = metadata.clone();
-        }
-        self.put_state(&State::Vhost { name: name.clone(), metadata })
-    }
-
-    /// Adds a vhost, if it is not there.
-    pub fn add_vhost(&self, name: &Name) -> Position {
-        let mut vhosts = self.vhosts.write();
-        if vhosts.contains_key(name) {
-            return Position(0);
-        }
-        vhosts.insert(name.clone(), Arc::new(Vhost::new(name.clone())));
-        drop(vhosts);
-        self.tell("vhost.created", || events::named(&[("name", name)]));
-        self.put_state(&State::Vhost { name: name.clone(), metadata: Table::default() })
-    }
-
-    /// Adds or replaces a user.
-    pub fn put_user(&self, name: &Name, user: User) -> Position {
-        let event = if self.identity.user(name).is_some() { "user.updated" } else { "user.created" };
-        self.tell(event, || events::named(&[("name", name)]));
-        let position = self.put_state(&State::User(name.clone(), user.encode()));
-        self.identity.put(name.clone(), user);
-        self.vhosts.read().values().for_each(|vhost| vhost.touch());
-        position
-    }
-
-    /// Changes a user, who is made if he is not there and `make` says so. Returns whether there is such a user now.
-    pub fn change_user(&self, name: &Name, make: bool, change: impl FnOnce(&mut User)) -> bool {
-        // Of two who change different things of one user, neither undoes what the other did.
-        let _changing = self.changing_users.lock();
-        let Some(mut user) = self.identity.user(name).or_else(|| make.then(User::default)) else { return false };
-        change(&mut user);
-        self.put_user(name, user);
-        true
-    }
-
     /// Lets a user enter a vhost.
     ///
     /// # Errors
@@ -591,13 +561,17 @@ impl Broker {
         Ok(caller)
     }
 
-    fn check_entry(&self, principal: &Principal, vhost: &str) -> Result<(), Refusal> {
-        let may_enter = match &principal.authorization {
+    /// Whether somebody who has logged in may enter a vhost.
+    pub fn may_enter(&self, principal: &Principal, vhost: &str) -> bool {
+        match &principal.authorization {
             Some(authorization) => authorization.may_enter(vhost),
             None => self.identity.may_enter(&principal.user, vhost),
-        };
+        }
+    }
+
+    fn check_entry(&self, principal: &Principal, vhost: &str) -> Result<(), Refusal> {
         let refused = || Refusal::VhostRefused { vhost: vhost.into(), user: principal.user.clone() };
-        may_enter.then_some(()).ok_or_else(refused)
+        self.may_enter(principal, vhost).then_some(()).ok_or_else(refused)
     }
 
     /// Gives a session what its user may do after a new login of his.
@@ -614,8 +588,9 @@ impl Broker {
     ///
     /// # Errors
     /// If the vhost does not exist.
-    pub fn on_behalf_of(&self, user: &Name, vhost: &str) -> Result<Caller, Refusal> {
-        Ok(Caller { user: user.clone(), is_operator: false, ..self.operator(vhost)? })
+    pub fn on_behalf_of(&self, principal: &Principal, vhost: &str) -> Result<Caller, Refusal> {
+        let Principal { user, authorization } = principal.clone();
+        Ok(Caller { user, authorization, is_operator: false, ..self.operator(vhost)? })
     }
 
     /// The operator, who may do anything in a vhost.

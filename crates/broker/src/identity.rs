@@ -177,6 +177,11 @@ impl Identity {
         self.users.write().insert(name, user);
     }
 
+    /// Removes a user. Returns whether there was one.
+    pub fn remove(&self, name: &str) -> bool {
+        self.users.write().remove(name).is_some()
+    }
+
     /// A user.
     pub fn user(&self, name: &str) -> Option<User> {
         self.users.read().get(name).cloned()

@@ -12,6 +12,7 @@
 mod arguments;
 pub mod authorization;
 pub mod broker;
+pub mod connection;
 pub mod identity;
 pub mod limits;
 pub mod log;
@@ -26,11 +27,13 @@ pub mod rules;
 pub mod selector;
 pub mod session;
 pub mod topology;
+pub mod traffic;
 pub mod value;
 
 pub use crate::{
     authorization::{Authorization, Principal},
     broker::{Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, QueueCounts, QueueDeclaration, Settings},
+    connection::{Channel, Connection, Terms},
     identity::{Access, Identity, Permissions, TopicPermissions, User},
     log::{Durability, Entry, Held, Load, Loaded, Log, MemoryLog, Position, Purpose, Recovered},
     message::{Codec, Codecs, Draft, Message, MessageView, Origin, Parts, Traits},
@@ -45,5 +48,6 @@ pub use crate::{
         Binding, DURABLE_ONLY, Destination, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo,
         QueueKind, QueueType, Vhost,
     },
+    traffic::{Counts, Event, Traffic},
     value::{Name, Table, Value},
 };

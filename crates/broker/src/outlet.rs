@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt, sync::Arc, task::Waker};
 
 use bytes::Bytes;
 
-use crate::{limits, log::Position, message::MessageView, topology::QueueInfo};
+use crate::{limits, log::Position, message::MessageView, topology::QueueInfo, value::Name};
 
 /// The number under which an outlet knows one of its consumers. Only the outlet gives it meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +67,21 @@ pub trait Outlet: Send + Sync + fmt::Debug {
 
     /// Bytes that wait.
     fn pending_bytes(&self) -> usize;
+
+    /// Whom to wake to have the connection look around. Who asks wakes it.
+    fn waker(&self) -> Option<Waker> {
+        None
+    }
+
+    /// Deliveries of a channel that the client has not settled; all of them if there are no channels.
+    fn unsettled(&self, _channel: u16) -> usize {
+        0
+    }
+
+    /// What the client calls one of its consumers, and the channel that it is on, if there are channels.
+    fn consumer_name(&self, _consumer: ConsumerKey) -> Option<(u16, Name)> {
+        None
+    }
 }
 
 /// Capacity of a written buffer that is kept however little it is used.
@@ -177,6 +192,11 @@ impl Output {
     /// Adds the waker to `wakes` if the connection has not been woken since it last drained.
     pub fn wake(&mut self, wakes: &mut Vec<Waker>) {
         wakes.extend(self.waker.take());
+    }
+
+    /// The waker, if the connection has not been woken since it last drained. Who takes it wakes it.
+    pub fn take_waker(&mut self) -> Option<Waker> {
+        self.waker.take()
     }
 
     /// Moves everything to `chunks`, and remembers whom to wake when there is more.

@@ -17,6 +17,7 @@ use crate::{
     record::State,
     session::Millis,
     topology::{History, QueueInfo, QueueType},
+    traffic::ExchangeTraffic,
     value::Name,
 };
 
@@ -41,6 +42,8 @@ pub struct Route {
     pub delay_ms: Option<u64>,
     /// Where messages are to be remembered for bindings to come.
     pub histories: Vec<Arc<History>>,
+    /// Where what goes through the exchange is counted, if clients publish to it.
+    pub(crate) traffic: Option<Arc<ExchangeTraffic>>,
     /// Whether one of them keeps messages on disk, and wants them to survive a power failure.
     sync: bool,
     /// By which the log knows the queues that keep durable messages without priorities; nothing if it is not as simple.
@@ -249,13 +252,33 @@ impl Route {
         }
         let streams = queues.iter().any(|queue| queue.queue_type == QueueType::Stream);
         let (delay_ms, histories) = (None, Vec::new());
-        let traced = None;
-        Self { exchange, version, reusable, queues, limited, streams, traced, delay_ms, histories, sync, plain }
+        let (traced, traffic) = (None, None);
+        Self {
+            exchange,
+            version,
+            reusable,
+            queues,
+            limited,
+            streams,
+            traced,
+            delay_ms,
+            histories,
+            traffic,
+            sync,
+            plain,
+        }
     }
 
     /// Whether anything comes of a message on it.
     pub fn leads_somewhere(&self) -> bool {
         !self.queues.is_empty() || !self.histories.is_empty() || self.traced.is_some()
+    }
+
+    /// Counts a message that leads nowhere, and is therefore in no batch.
+    pub fn count_lost(&self) {
+        if let Some(traffic) = &self.traffic {
+            traffic.add(1, 0);
+        }
     }
 
     /// A route to no queue.
@@ -278,15 +301,16 @@ impl Route {
     pub fn with(&self, queue: &Arc<QueueInfo>) -> Self {
         let queues = self.queues.iter().chain([queue]).cloned().collect();
         let (delay_ms, histories, traced) = (self.delay_ms, self.histories.clone(), self.traced.clone());
-        Self { delay_ms, histories, traced, ..Self::new(self.exchange.clone(), self.version, false, queues) }
+        let traffic = self.traffic.clone();
+        Self { delay_ms, histories, traced, traffic, ..Self::new(self.exchange.clone(), self.version, false, queues) }
     }
 
     /// The same route, but for some queues.
     fn without(&self, refusing: &[Arc<QueueInfo>]) -> Self {
         let is_left = |queue: &&Arc<QueueInfo>| refusing.iter().all(|other| other.id != queue.id);
         let queues = self.queues.iter().filter(is_left).cloned().collect();
-        let (delay_ms, histories) = (self.delay_ms, self.histories.clone());
-        Self { delay_ms, histories, ..Self::new(self.exchange.clone(), self.version, false, queues) }
+        let (delay_ms, histories, traffic) = (self.delay_ms, self.histories.clone(), self.traffic.clone());
+        Self { delay_ms, histories, traffic, ..Self::new(self.exchange.clone(), self.version, false, queues) }
     }
 
     /// A message on this route through references.

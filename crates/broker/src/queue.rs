@@ -8,6 +8,7 @@ mod consumers;
 mod deadlines;
 mod departure;
 mod paging;
+mod report;
 mod retained;
 mod returns;
 mod shard;
@@ -24,6 +25,7 @@ pub use self::{
     consumer::{Consumer, ConsumerId, Credit},
     departure::{Departure, Reason},
     paging::Near,
+    report::{ConsumerReport, QueueNumbers, QueueReport},
     retained::RetainedPage,
     shard::{Alarm, Shard},
     stream::{Filter, Segment, SegmentChange, Start},
@@ -39,6 +41,7 @@ use crate::{
     rules::{Overflow, Rules},
     session::Millis,
     topology::{QueueInfo, QueueType},
+    traffic::{Counts, Event},
     value::Name,
 };
 
@@ -51,6 +54,9 @@ pub enum Settlement {
     Reject,
     /// Gives it back, for anybody.
     Requeue,
+    /// The same, and from now on no time to live applies to it: somebody has begun with it and will see it through. The
+    /// log does not know of this; see [`crate::Broker::restore_untimed`].
+    RequeueUntimed,
     /// Gives it back after a failed attempt, or is gone.
     Fail,
     /// Settles what was taken back from it already.
@@ -78,6 +84,8 @@ pub struct Aftermath {
     pub uncommitted: Vec<Arc<QueueInfo>>,
     /// How often messages came back, and which of those are gone: their records.
     pub attempts: Vec<(Arc<QueueInfo>, Position, Option<Attempts>)>,
+    /// Messages that left for each [`Reason`].
+    pub departed: [u64; Reason::ALL.len()],
     /// What is published or delivered and traced.
     pub traces: Vec<Traced>,
     /// Queues that nobody has used for as long as they may live without.
@@ -148,6 +156,8 @@ pub struct Queue {
     unreadable: Option<String>,
     /// Bodies of held messages are being read.
     reads_held: bool,
+    /// What went through.
+    traffic: Counts,
 }
 
 /// A time that never comes.
@@ -175,6 +185,7 @@ impl Queue {
             logged: false,
             unreadable: None,
             reads_held: false,
+            traffic: Counts::default(),
         };
         queue.note_used(now);
         queue
@@ -252,6 +263,7 @@ impl Queue {
 
     /// Takes a message in: straight to a consumer if one is ready, else to the end of the backlog.
     pub fn publish(&mut self, draft: &mut Draft<'_>, record: Position, after: &mut Aftermath) {
+        self.traffic.add(Event::Publish, 1);
         self.catch_up(after);
         if self.stream.is_some() {
             return self.write(draft, record, after);
@@ -349,6 +361,9 @@ impl Queue {
 
     fn deliver(&mut self, index: u32, handout: Handout, draft: &Draft<'_>, after: &mut Aftermath) {
         let Some(attached) = self.consumers.at(index) else { return };
+        let event = if attached.consumer.settles_itself { Event::DeliverNoAck } else { Event::Deliver };
+        self.traffic.add(event, 1);
+        self.traffic.add(Event::Redeliver, handout.redelivered.into());
         let delivery = Delivery {
             consumer: attached.consumer.key,
             queue: Some(&self.info),
@@ -444,11 +459,13 @@ impl Queue {
             }
             match how {
                 Settlement::Requeue => self.give_back(slot, false, after),
+                Settlement::RequeueUntimed => self.give_back_untimed(slot, after),
                 Settlement::Fail => self.give_back(slot, true, after),
                 Settlement::Reject if settling.dead_letters => self.depart_held(slot, Reason::Rejected, after),
                 // It means nothing for the message, but the consumer can take another one.
                 Settlement::Late => {}
                 Settlement::Accept | Settlement::Reject => {
+                    self.traffic.add(Event::Acknowledge, (how == Settlement::Accept).into());
                     self.forget_attempts_at(slot, after);
                     if let Some(backlog) = self.backlog_of(slot) {
                         backlog.settle(slot);
@@ -491,13 +508,18 @@ impl Queue {
         self.read_ahead(after);
         match (fetched, &self.unreadable) {
             (Some((slot, queued)), _) => {
+                self.traffic.add(if settled { Event::GetNoAck } else { Event::Get }, 1);
+                self.traffic.add(Event::Redeliver, queued.redelivered.into());
                 let attempts = self.attempts_of(queued.record, queued.redelivered);
                 if settled {
                     self.forget_attempts(queued.record, after);
                 }
                 Fetch::Message { slot, queued, attempts }
             }
-            (None, _) if self.ready() == 0 => Fetch::Empty,
+            (None, _) if self.ready() == 0 => {
+                self.traffic.add(Event::GetEmpty, 1);
+                Fetch::Empty
+            }
             (None, Some(problem)) => Fetch::Unreadable(problem.clone()),
             (None, None) => Fetch::Loading,
         }

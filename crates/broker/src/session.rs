@@ -1,6 +1,11 @@
 //! The contract between a protocol and whatever drives it: bytes in, bytes out, nothing awaited.
 
-use std::{fmt, net::IpAddr, sync::Arc, task::Waker};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    task::Waker,
+};
 
 use crate::{authorization::Principal, outlet::Outlet, value::Name};
 
@@ -24,10 +29,23 @@ pub struct SessionId(pub u64);
 pub struct Peer {
     /// The peer's address.
     pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// The address and port that it came to.
+    pub local: SocketAddr,
     /// Whether the connection is encrypted.
     pub encrypted: bool,
     /// The name in the peer's verified certificate.
     pub certificate_name: Option<Name>,
+}
+
+impl Default for Peer {
+    /// Somebody on this machine.
+    fn default() -> Self {
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let local = SocketAddr::new(address, 0);
+        Self { address, port: 0, local, encrypted: false, certificate_name: None }
+    }
 }
 
 /// What a client presents to log in.

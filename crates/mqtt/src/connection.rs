@@ -21,7 +21,8 @@ use std::{
 };
 
 use broker::{
-    Broker, Credit, Millis, Name, Outlet, Peer, Position, QueueInfo, Reply, Request, Route, Session, SessionId,
+    Broker, Connection, Credit, Event, Millis, Name, Outlet, Peer, Position, QueueInfo, Reply, Request, Route, Session,
+    SessionId,
     broker::Caller,
     publish::{Batch, Published},
     session::{HangUp, Intake},
@@ -115,6 +116,8 @@ pub struct MqttConnection {
     caller: Option<Caller>,
     /// When the login ends, if it does.
     login_ends: Option<Millis>,
+    /// The connection as operators see it.
+    seen: Option<Arc<Connection>>,
     /// The number of the session.
     number: u64,
     /// Seconds that the session stays after the connection.
@@ -135,6 +138,8 @@ pub struct MqttConnection {
     received_ids: BTreeSet<u16>,
     /// How many of them there were when the connection began: its receive maximum does not count them (section 4.9).
     received_before: usize,
+    /// Whether packet identifiers were freed of which the log does not know yet.
+    has_freed: bool,
     /// Publishes with quality of service 1 that the client has not been told of.
     unanswered: usize,
     /// What the client is told once something is safe.
@@ -220,6 +225,7 @@ impl MqttConnection {
             user: None,
             caller: None,
             login_ends: None,
+            seen: None,
             number: 0,
             expiry_s: 0,
             will: None,
@@ -233,6 +239,7 @@ impl MqttConnection {
             last_route: None,
             received_ids: BTreeSet::new(),
             received_before: 0,
+            has_freed: false,
             unanswered: 0,
             responses: VecDeque::new(),
             pending: Vec::new(),
@@ -272,6 +279,9 @@ impl MqttConnection {
         }
         self.apply(&mut batch);
         self.counts.add(Traffic::BytesReceived, used);
+        if let Some(seen) = &self.seen {
+            seen.bytes_in.add(used as u64);
+        }
         self.sessions.traffic.add(&mut self.counts);
         if self.finished().is_some() { input.len() } else { used }
     }
@@ -303,6 +313,7 @@ impl MqttConnection {
                     return Ok(None);
                 }
                 self.counts.add(Traffic::PublishesReceived, 1);
+                self.count(Event::Publish);
                 self.counts.add(Traffic::PayloadReceived, publish.payload.len());
                 self.publish(&publish, heads, batch, now)?;
             }
@@ -345,6 +356,9 @@ impl MqttConnection {
         }
         let resumed = self.broker.resumed();
         let applied = self.broker.apply(batch);
+        if std::mem::take(&mut self.has_freed) {
+            self.outgoing.lock().freed.logged(applied.position, self.broker.committed());
+        }
         if applied.lagging {
             self.lagging = Some(resumed);
         }
@@ -372,6 +386,12 @@ impl MqttConnection {
         }
         *batch = Batch::default();
         self.tell();
+    }
+
+    fn count(&self, event: Event) {
+        if let Some(seen) = &self.seen {
+            seen.traffic.add(event, 1);
+        }
     }
 
     /// Tells the client something at once.
@@ -417,7 +437,10 @@ impl MqttConnection {
                     outgoing.held_back -= 1;
                     outgoing.held_bytes -= response.bytes.len();
                 }
-                Kind::PubAck => self.unanswered -= 1,
+                Kind::PubAck => {
+                    self.unanswered -= 1;
+                    self.count(Event::Confirm);
+                }
                 Kind::Other => {}
             }
         }
@@ -478,6 +501,9 @@ impl Session for MqttConnection {
         }
         if self.outgoing.lock().is_taken_over && matches!(self.phase, Phase::Open) {
             self.close(Reason::SessionTakenOver, now);
+        }
+        if self.seen.as_ref().is_some_and(|seen| seen.closing().is_some()) && matches!(self.phase, Phase::Open) {
+            self.close(Reason::AdministrativeAction, now);
         }
         if let Some(resumed) = self.lagging {
             self.broker.wake_when_resumed(waker);

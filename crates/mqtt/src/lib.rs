@@ -13,6 +13,7 @@ pub mod message;
 pub mod notes;
 pub mod outgoing;
 pub mod packet;
+pub mod packet_ids;
 pub mod properties;
 pub mod sessions;
 pub mod subscriptions;

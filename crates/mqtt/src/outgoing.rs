@@ -8,8 +8,8 @@ use std::{
 };
 
 use broker::{
-    Attachment, Broker, ConsumerId, ConsumerKey, Delivery, Message, MessageView, Outlet, Output, Position, Pressure,
-    QueueInfo, Table, limits, outlet::Chunks,
+    Attachment, Broker, Connection, ConsumerId, ConsumerKey, Delivery, Event, Message, MessageView, Name, Outlet,
+    Output, Position, Pressure, QueueInfo, Table, limits, outlet::Chunks,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -17,6 +17,7 @@ use crate::{
     ORIGIN,
     message::{self, Stored},
     packet::{Qos, Version, kind},
+    packet_ids::{self, Freed, Promised},
     properties::{Value as Property, id, put, section_len},
     subscriptions::{Interest, Subscription, Subscriptions},
     topic,
@@ -59,7 +60,7 @@ pub struct State {
     pub aliases: Option<Box<Aliases>>,
     /// The number of the session, by which its own messages are known.
     pub number: u64,
-    /// Whether what is sent with quality of service 2 has to be written down first.
+    /// Whether the session outlives its connection, so that packet identifiers have to outlive the broker.
     pub is_persistent: bool,
     /// Subscriptions that are not shared.
     pub subscriptions: Subscriptions,
@@ -67,9 +68,11 @@ pub struct State {
     sources: Vec<Option<Source>>,
     /// Publishes that the client has not acknowledged.
     pub in_flight: BTreeMap<u16, InFlight>,
-    /// Packet identifiers under which messages were sent before, by their place in the session's own queue.
-    pub promised: BTreeMap<Place, (u16, Qos)>,
-    /// The last packet identifier that was used.
+    /// Packet identifiers under which messages were sent before.
+    pub promised: Promised,
+    /// Packet identifiers that may still be of messages that a crash brings back.
+    pub freed: Freed,
+    /// The last packet identifier that was chosen.
     pub last_id: u16,
     /// Deliveries that are to be settled though the client has not acknowledged them.
     pub done: Vec<Done>,
@@ -89,6 +92,8 @@ pub struct State {
     pub cancelled: Vec<ConsumerKey>,
     /// Whether somebody else has taken the session over.
     pub is_taken_over: bool,
+    /// The connection as operators see it.
+    pub seen: Option<Arc<Connection>>,
 }
 
 /// Numbers that stand for topics (section 3.3.2.3.4): each topic gets the next one, until there are no more.
@@ -138,6 +143,16 @@ pub enum Place {
     Slot(u64),
 }
 
+impl Place {
+    /// The record; position 0 if there is none.
+    pub fn record(self) -> Position {
+        match self {
+            Self::Record(record) => Position(record),
+            Self::Slot(_) => Position(0),
+        }
+    }
+}
+
 /// A publish that the client has not acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub struct InFlight {
@@ -153,7 +168,8 @@ pub struct InFlight {
     pub qos: Qos,
     /// Whether the client has it, and only the packet identifier is still in use.
     pub released: bool,
-    /// Whether the log has its packet identifier though its quality of service is 1: it was sent by an earlier connection.
+    /// Whether the log has its packet identifier, or is about to get it: always with quality of service 2; with 1 if it does
+    /// not follow from the record, or an earlier connection noted it.
     pub is_noted: bool,
 }
 
@@ -183,8 +199,8 @@ pub struct Moved {
 /// A publish that is to be written down before it is sent, or that comes behind such a one.
 #[derive(Debug)]
 pub struct Unwritten {
-    /// What is to be written down: its packet identifier and its record.
-    pub note: Option<(u16, Position)>,
+    /// What is to be written down: its packet identifier, its record and its quality of service.
+    pub note: Option<(u16, Position, Qos)>,
     /// The packet.
     pub packet: Vec<u8>,
 }
@@ -218,7 +234,8 @@ impl Outgoing {
             subscriptions: Subscriptions::default(),
             sources: Vec::new(),
             in_flight: BTreeMap::new(),
-            promised: BTreeMap::new(),
+            promised: Promised::default(),
+            freed: Freed::default(),
             last_id: 0,
             done: Vec::new(),
             moved: Vec::new(),
@@ -229,6 +246,7 @@ impl Outgoing {
             pressed: Vec::new(),
             cancelled: Vec::new(),
             is_taken_over: false,
+            seen: None,
         };
         Self { state: Mutex::new(state) }
     }
@@ -330,16 +348,36 @@ impl State {
         self.consumers().into_iter().filter_map(|key| self.attachment(key)).collect()
     }
 
-    /// A packet identifier that is not in use.
-    fn next_id(&mut self) -> Option<u16> {
-        if self.in_flight.len() + self.promised.len() >= usize::from(u16::MAX) {
+    fn is_in_use(&self, packet_id: u16) -> bool {
+        self.in_flight.contains_key(&packet_id) || self.promised.has(packet_id)
+    }
+
+    /// A packet identifier for a message that was not sent before, and whether it has to be written down first.
+    fn new_id(&mut self, consumer: ConsumerKey, record: Position, qos: Qos) -> Option<(u16, bool)> {
+        let outlives = self.is_persistent && consumer == OWN;
+        if outlives && qos == Qos::AtLeastOnce && record != Position(0) {
+            let derived = packet_ids::derived(record);
+            if !self.is_in_use(derived) && self.freed.allows(record, || self.broker.committed()) {
+                return Some((derived, false));
+            }
+        }
+        // With a shared subscription another member may get it after a crash; what has no record is lost then.
+        let writes_down = outlives && (qos == Qos::ExactlyOnce || record != Position(0));
+        self.choose_id().map(|packet_id| (packet_id, writes_down))
+    }
+
+    /// A packet identifier that is not in use, and that follows from no record unless very many are in use.
+    fn choose_id(&mut self) -> Option<u16> {
+        let in_use = self.in_flight.len() + self.promised.len();
+        if in_use >= usize::from(u16::MAX) {
             return None;
         }
+        let is_split = self.is_persistent && in_use < usize::from(packet_ids::DERIVED - 1);
+        let last = if is_split { packet_ids::DERIVED - 1 } else { u16::MAX };
         loop {
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            let id = self.last_id;
-            if !self.in_flight.contains_key(&id) && self.promised.values().all(|(used, _)| *used != id) {
-                return Some(id);
+            self.last_id = if self.last_id >= last { 1 } else { self.last_id + 1 };
+            if !self.is_in_use(self.last_id) {
+                return Some(self.last_id);
             }
         }
     }
@@ -393,6 +431,10 @@ impl State {
         }
         self.counts.add(Kind::PacketsSent, 1);
         self.counts.add(Kind::PublishesSent, 1);
+        if let Some(seen) = &self.seen {
+            seen.traffic.add(if qos == Qos::AtMostOnce { Event::DeliverNoAck } else { Event::Deliver }, 1);
+            seen.traffic.add(Event::Redeliver, dup.into());
+        }
         self.counts.add(Kind::PayloadSent, payload_len);
         let out = into.unwrap_or(self.output.buffer());
         out.push(kind::PUBLISH << 4 | u8::from(dup) << 3 | (qos as u8) << 1 | u8::from(retain));
@@ -462,7 +504,7 @@ impl State {
         let done = Done { source: consumer, slot, record, counted };
         let (forwarded, stored) = self.forwarded(message);
         let place = if record == Position(0) { Place::Slot(slot) } else { Place::Record(record.0) };
-        let promised = if consumer == OWN { self.promised.remove(&place) } else { None };
+        let promised = if consumer == OWN { self.promised.remove(place) } else { None };
         let topic = message::topic_of(message);
         // What has been sent once is sent to its end, whatever became of the subscription (MQTT-3.10.4-5).
         let again = || promised.map(|_| Interest::default());
@@ -480,12 +522,12 @@ impl State {
             return self.take_over(done, message, &stored);
         }
         let packet_id = match (qos, promised) {
-            (Qos::AtMostOnce, _) => Some(0),
-            (_, Some((id, _))) => Some(id),
-            (_, None) => self.next_id(),
+            (Qos::AtMostOnce, _) => Some((0, false)),
+            (_, Some((id, _))) => Some((id, false)),
+            (_, None) => self.new_id(consumer, record, qos),
         };
         // With 65,535 in flight the receive maximum has been reached long before.
-        let Some(packet_id) = packet_id else { return };
+        let Some((packet_id, writes_down)) = packet_id else { return };
         let sending = Sending {
             topic: &topic,
             qos,
@@ -501,7 +543,6 @@ impl State {
             forwarded: if self.version == Version::V5 { &forwarded } else { &[] },
             payload_len: message.payload.len(),
         };
-        let writes_down = qos == Qos::ExactlyOnce && self.is_persistent && promised.is_none() && consumer == OWN;
         // Messages stay in their order, whatever their quality of service.
         let waits = writes_down || (self.held_back > 0 && consumer == OWN);
         let mut packet = waits.then(Vec::new);
@@ -513,14 +554,14 @@ impl State {
         match packet {
             Some(mut packet) => {
                 packet.extend_from_slice(message.payload);
-                self.hold_back(Unwritten { note: writes_down.then_some((packet_id, record)), packet });
+                self.hold_back(Unwritten { note: writes_down.then_some((packet_id, record, qos)), packet });
             }
             None => self.output.payload(message.payload, message.block),
         }
         if qos == Qos::AtMostOnce {
             self.done.extend(is_held.then_some(done));
         } else {
-            let is_noted = promised.is_some() && self.is_persistent;
+            let is_noted = writes_down || (promised.is_some() && self.is_persistent);
             let in_flight = InFlight { source: consumer, slot, record, counted, qos, released: false, is_noted };
             self.in_flight.insert(packet_id, in_flight);
         }
@@ -582,10 +623,27 @@ impl Outlet for Outgoing {
         let mut state = self.state.lock();
         let len = state.output.len();
         state.counts.add(Kind::BytesSent, len);
+        if let Some(seen) = &state.seen {
+            seen.bytes_out.add(len as u64);
+        }
         state.output.drain(chunks, waker)
     }
 
     fn pending_bytes(&self) -> usize {
         self.state.lock().output.len()
+    }
+
+    fn waker(&self) -> Option<Waker> {
+        self.state.lock().output.take_waker()
+    }
+
+    fn unsettled(&self, _channel: u16) -> usize {
+        self.state.lock().in_flight.len()
+    }
+
+    fn consumer_name(&self, consumer: ConsumerKey) -> Option<(u16, Name)> {
+        let state = self.state.lock();
+        let shared = state.source(consumer)?.shared.as_ref().map(|(filter, _)| Name::from(&**filter));
+        Some((0, shared.unwrap_or_else(|| "session".into())))
     }
 }

@@ -38,6 +38,17 @@ pub enum Version {
     V5 = 5,
 }
 
+impl Version {
+    /// As operators know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V31 => "MQTT 3-1-0",
+            Self::V311 => "MQTT 3-1-1",
+            Self::V5 => "MQTT 5-0",
+        }
+    }
+}
+
 /// Quality of service (section 4.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Qos {

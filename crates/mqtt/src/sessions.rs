@@ -3,6 +3,8 @@
 //! A session has one connection or none. Who comes with its client identifier takes it over: the one before says goodbye and
 //! leaves the session here, where the new one finds it. What must outlive the broker is in its [`notes`].
 
+mod survey;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -12,11 +14,13 @@ use std::{
 use broker::{Batch, Broker, DeleteRule, Millis, Name, Position, broker::Caller};
 use parking_lot::Mutex;
 
+pub use self::survey::Survey;
 use crate::{
     ORIGIN, message,
     notes::{self, Detail, Kept, Note},
-    outgoing::{Outgoing, Place},
+    outgoing::Outgoing,
     packet::{Qos, Version},
+    packet_ids::{Freed, Promised},
     subscriptions::{Subscription, Subscriptions},
     sys::{self, Census, Sys},
     topic,
@@ -42,7 +46,9 @@ pub struct Carried {
     /// Publishes to the client that it has, and only their identifiers are in use.
     pub released: BTreeSet<u16>,
     /// Identifiers under which messages of the session's queue were sent.
-    pub promised: BTreeMap<Place, (u16, Qos)>,
+    pub promised: Promised,
+    /// Identifiers that may still be of messages that a crash brings back.
+    pub freed: Freed,
 }
 
 /// A session that a connection has got.
@@ -144,7 +150,7 @@ impl Entry {
                 carried.received.insert(packet_id);
             }
             Detail::Sent(packet_id, place, qos) => {
-                carried.promised.insert(place, (packet_id, qos));
+                carried.promised.insert(place, packet_id, qos);
             }
             Detail::Released(packet_id) => {
                 carried.released.insert(packet_id);
@@ -161,6 +167,12 @@ impl Entry {
     fn has_queue(&self) -> bool {
         let mut subscriptions = self.carried.iter().flat_map(|carried| carried.subscriptions.iter());
         subscriptions.any(|(_, one)| one.options.qos > Qos::AtMostOnce)
+    }
+
+    /// What was sent with quality of service 2, and so does not expire (MQTT-4.3.3-7).
+    fn begun(&self) -> Vec<Position> {
+        let promised = self.carried.iter().flat_map(|carried| carried.promised.iter());
+        promised.filter(|(_, _, qos)| *qos == Qos::ExactlyOnce).map(|(place, ..)| place.record()).collect()
     }
 
     fn due(&self) -> Option<Millis> {
@@ -180,7 +192,8 @@ fn after(now: Millis, seconds: u32) -> Option<Millis> {
 }
 
 impl Sessions {
-    /// The sessions that an earlier run of the broker left. Those that had a connection then have lost it now.
+    /// The sessions that an earlier run of the broker left. Those that had a connection then have lost it now. They have to be
+    /// here before the broker reads anything from the log.
     /// There are `$SYS` topics if their interval is not 0.
     pub fn new(broker: &Arc<Broker>, sys_interval_ms: u64) -> Self {
         let mut registry = Registry::default();
@@ -211,9 +224,11 @@ impl Sessions {
             entry.ends = entry.ends.or_else(|| after(now, entry.expiry_s));
             let queue =
                 || broker.operator(vhost).and_then(|operator| broker.queue(&operator, &message::queue_name(client_id)));
-            if entry.has_queue() && queue().is_err() {
+            match queue() {
+                Ok(queue) => broker.restore_untimed(&queue, &entry.begun()),
                 // Of a session that was about to end only this was gone.
-                entry.ends = Some(now);
+                Err(_) if entry.has_queue() => entry.ends = Some(now),
+                Err(_) => {}
             }
             due.extend(entry.due().map(|at| (at, key.clone())));
             for filter in entry.carried.iter().flat_map(|carried| carried.shared.keys()) {
@@ -324,7 +339,10 @@ impl Sessions {
         *connected -= 1;
         self.sys.lock().forget(number);
         let waiting = std::mem::take(&mut entry.waiting);
-        let Leaving { expiry_s, carried, will } = leaving;
+        let Leaving { mut expiry_s, carried, will } = leaving;
+        if self.broker.vhost(&key.0).is_none() {
+            expiry_s = 0;
+        }
         let mut batch = Batch::default();
         entry.carried = Some(Box::new(carried));
         if expiry_s == 0 {
@@ -379,8 +397,9 @@ impl Sessions {
             notes::subscription(&mut batch, number, filter, None);
         }
         carried.received.iter().for_each(|packet_id| notes::received(&mut batch, number, *packet_id, false));
-        let sent = carried.promised.values().map(|(packet_id, _)| packet_id);
-        sent.chain(&carried.released).for_each(|packet_id| notes::complete(&mut batch, number, *packet_id));
+        let sent = carried.promised.iter().map(|(_, packet_id, _)| packet_id);
+        let sent = sent.chain(carried.released.iter().copied());
+        sent.for_each(|packet_id| notes::complete(&mut batch, number, packet_id));
         self.broker.apply(&mut batch);
     }
 

@@ -54,7 +54,11 @@ impl Will {
         if topic::is_of_broker(&self.topic) {
             return;
         }
-        let caller = if self.is_vouched { broker.operator(vhost) } else { broker.on_behalf_of(&self.user, vhost) };
+        let caller = if self.is_vouched {
+            broker.operator(vhost)
+        } else {
+            broker.on_behalf_of(&self.user.clone().into(), vhost)
+        };
         let Ok(caller) = caller else { return };
         let Ok(mut route) = self.route(broker, &caller.named(client_id)) else { return };
         if self.retain {

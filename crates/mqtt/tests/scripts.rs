@@ -9,6 +9,7 @@
 //!
 //! - `wait 1.5`: seconds pass. `lose a`: its connection is gone without a word.
 //! - `commit by hand`, then `commit` or `commit one`: when what is written is safe, all of it or what was written first.
+//! - `skip 5`: the log is at so many positions later.
 //! - `restart`: the broker is gone, and another one finds what was safe. `shut down`: it goes in order.
 //! - `alarm memory` and `alarm off`; `delete q`: an operator deletes a queue.
 //! - `amqp a.b "x"`: somebody publishes by another protocol. `full q a.b`: he has a queue there that takes one message.
@@ -95,6 +96,7 @@ impl Script {
             ("wait", seconds) => world.wait((seconds.parse::<f64>().unwrap() * 1000.0) as u64),
             ("lose", client) => world.lose(client),
             ("restart", _) => world.restart(),
+            ("skip", positions) => world.log.skip(positions.parse().unwrap()),
             ("commit", "by hand") => world.log.commit_by_hand(),
             ("commit", "one") => assert!(world.log.commit_one(), "everything is safe"),
             ("commit", _) => world.log.commit(),

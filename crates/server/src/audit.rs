@@ -1,5 +1,5 @@
-//! The audit log: who was refused, and what administrators changed. Its lines have the target `audit`; `log.audit_file` has them
-//! apart from the others.
+//! The audit log: who was refused, and what administrators changed, which the management API tells itself. Its lines have the
+//! target `audit`; `log.audit_file` has them apart from the others.
 
 use crate::auth::Origin;
 
@@ -10,11 +10,4 @@ pub const TARGET: &str = "audit";
 pub fn login_refused(user: &str, origin: Origin, reason: &str) {
     let Origin { address, protocol } = origin;
     tracing::warn!(target: TARGET, user, peer = %address, protocol, "login refused: {reason}");
-}
-
-/// An administrator has changed something: what was done (`put`, `delete`, …), to what, and its name.
-#[expect(dead_code, reason = "the management API calls it")]
-pub fn changed(user: &str, origin: Origin, action: &str, kind: &str, name: &str) {
-    let Origin { address, protocol } = origin;
-    tracing::info!(target: TARGET, user, peer = %address, protocol, action, kind, name, "changed");
 }

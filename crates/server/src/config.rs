@@ -31,6 +31,10 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// WebSocket.
     pub websocket: WebSocket,
+    /// The management API and the console.
+    pub management: Management,
+    /// Metrics.
+    pub prometheus: Prometheus,
     /// Encryption of connections.
     pub tls: Tls,
     /// The log on disk.
@@ -101,6 +105,26 @@ pub struct Mqtt {
     pub disconnect_on_unauthorized: bool,
     /// Seconds between changes of `$SYS` topics; 0 for none.
     pub sys_interval_s: u64,
+}
+
+/// The management API and the console.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Management {
+    /// Port; 0 for any free one.
+    pub port: u16,
+    /// Port for TLS, used if a certificate is configured; 0 for any free one.
+    pub tls_port: u16,
+    /// Milliseconds between two looks at all numbers, from which rates and curves are made.
+    pub sample_interval_ms: u64,
+}
+
+/// Metrics.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Prometheus {
+    /// Port; 0 for any free one.
+    pub port: u16,
 }
 
 /// What all WebSocket listeners have in common.
@@ -298,6 +322,8 @@ impl Default for Config {
             amqp: Amqp::default(),
             mqtt: Mqtt::default(),
             websocket: WebSocket::default(),
+            management: Management::default(),
+            prometheus: Prometheus::default(),
             tls: Tls::default(),
             store: Store::default(),
             limits: Limits::default(),
@@ -329,6 +355,18 @@ impl Default for Amqp {
 impl Default for WebSocket {
     fn default() -> Self {
         Self { tls_port: 61619, origins: Vec::new() }
+    }
+}
+
+impl Default for Management {
+    fn default() -> Self {
+        Self { port: 15672, tls_port: 15671, sample_interval_ms: 5_000 }
+    }
+}
+
+impl Default for Prometheus {
+    fn default() -> Self {
+        Self { port: 15692 }
     }
 }
 
@@ -392,7 +430,7 @@ impl Default for Log {
 }
 
 /// Every key, to name the nearest one when one is unknown. The empty section holds what stands outside of sections.
-const KEYS: [(&str, &[&str]); 13] = [
+const KEYS: [(&str, &[&str]); 15] = [
     (
         "",
         &[
@@ -404,6 +442,8 @@ const KEYS: [(&str, &[&str]); 13] = [
             "amqp",
             "mqtt",
             "websocket",
+            "management",
+            "prometheus",
             "tls",
             "store",
             "limits",
@@ -446,6 +486,8 @@ const KEYS: [(&str, &[&str]); 13] = [
         ],
     ),
     ("websocket", &["tls_port", "origins"]),
+    ("management", &["port", "tls_port", "sample_interval_ms"]),
+    ("prometheus", &["port"]),
     (
         "tls",
         &[
@@ -480,7 +522,7 @@ const KEYS: [(&str, &[&str]); 13] = [
     ("auth.oauth2", auth::OAUTH2_KEYS),
     ("auth.ldap", auth::LDAP_KEYS),
     ("auth.http", auth::HTTP_KEYS),
-    ("access", &["amqp", "mqtt", "users"]),
+    ("access", &["amqp", "mqtt", "management", "prometheus", "users"]),
     ("log", &["format", "level", "audit_file"]),
 ];
 
@@ -530,6 +572,9 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         if self.amqp.frame_max < 4096 {
             bail!("amqp.frame_max is {}; it must be at least 4096", self.amqp.frame_max);
+        }
+        if self.management.sample_interval_ms < 100 {
+            bail!("management.sample_interval_ms is {}; it must be at least 100", self.management.sample_interval_ms);
         }
         if self.limits.message_bytes > broker::limits::MESSAGE_BYTES_CEILING {
             bail!("limits.message_bytes must be at most {}", broker::limits::MESSAGE_BYTES_CEILING);

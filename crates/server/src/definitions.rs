@@ -4,15 +4,11 @@
 //! What is exported imports into a RabbitMQ, and what a RabbitMQ has exported imports here and comes out equal, but for
 //! the lines that tell who wrote it.
 
-mod export;
-mod import;
-
 use std::{io::Write, path::PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-pub use self::{export::export, import::import};
 use crate::{control::Request, ctl};
 
 /// What to do, and with which broker.

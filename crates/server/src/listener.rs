@@ -25,6 +25,7 @@ use crate::{
     auth::access::{Access, Cidr},
     clock::Clock,
     driver::Driver,
+    http,
     serve::Server,
     tls, websocket,
 };
@@ -80,6 +81,10 @@ pub enum Protocol {
     Mqtt,
     /// MQTT over WebSocket.
     MqttOverWebSocket,
+    /// The management API and the console, over HTTP.
+    Management,
+    /// Metrics, over HTTP.
+    Metrics,
 }
 
 impl Protocol {
@@ -89,6 +94,8 @@ impl Protocol {
             Self::Amqp => "amqp",
             Self::Mqtt => "mqtt",
             Self::MqttOverWebSocket => "mqtt-ws",
+            Self::Management => "management",
+            Self::Metrics => "prometheus",
         }
     }
 
@@ -97,6 +104,8 @@ impl Protocol {
         match self {
             Self::Amqp => &access.amqp,
             Self::Mqtt | Self::MqttOverWebSocket => &access.mqtt,
+            Self::Management => &access.management,
+            Self::Metrics => &access.prometheus,
         }
     }
 }
@@ -105,17 +114,18 @@ impl Protocol {
 const MQTT_PROTOCOLS: &[&str] = &["mqtt", "mqttv3.1"];
 const MQTT_PATHS: &[&str] = &["/ws", "/mqtt", "/"];
 
-/// A session for a client that has just come.
-fn session(protocol: Protocol, server: &Arc<Server>, peer: &Peer) -> Box<dyn Session> {
+/// A session for a client that has just come; nothing if it speaks HTTP, which has none.
+fn session(protocol: Protocol, server: &Arc<Server>, peer: &Peer) -> Option<Box<dyn Session>> {
     let now = server.clock.now();
-    match protocol {
+    Some(match protocol {
         Protocol::Amqp => {
             Box::new(AmqpSession::new(Arc::clone(&server.broker), Arc::clone(&server.amqp), peer.clone(), now))
         }
         Protocol::Mqtt | Protocol::MqttOverWebSocket => {
             Box::new(MqttConnection::new(&server.broker, &server.sessions, &server.mqtt, peer.clone(), now))
         }
-    }
+        Protocol::Management | Protocol::Metrics => return None,
+    })
 }
 
 /// Takes connections in until the server shuts down.
@@ -157,7 +167,14 @@ fn take_in(
         return;
     };
     let _ = stream.set_nodelay(true);
-    let peer = Peer { address: address.ip().to_canonical(), encrypted: false, certificate_name: None };
+    let local = stream.local_addr().unwrap_or(address);
+    let peer = Peer {
+        address: address.ip().to_canonical(),
+        port: address.port(),
+        local: SocketAddr::new(local.ip().to_canonical(), local.port()),
+        encrypted: false,
+        certificate_name: None,
+    };
     let arrival = Arrival { address, protocol, peer, connection, before_login };
     // What a handshake needs is no longer needed afterwards, so that it has a task of its own.
     let server = Arc::clone(server);
@@ -214,8 +231,10 @@ fn drive<S>(stream: S, arrival: Arrival, server: &Arc<Server>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let session = session(arrival.protocol, server, &arrival.peer);
-    tokio::spawn(Driver::new(stream, session, arrival, server));
+    match session(arrival.protocol, server, &arrival.peer) {
+        Some(session) => drop(tokio::spawn(Driver::new(stream, session, arrival, server))),
+        None => drop(tokio::spawn(http::serve(stream, arrival, Arc::clone(server)))),
+    }
 }
 
 /// A connection whose bytes do not lie bare on the wire. One in a box costs the others, which are more, no memory.
@@ -238,7 +257,7 @@ async fn encrypt(stream: TcpStream, acceptor: TlsAcceptor, mut arrival: Arrival,
             let stream: Wrapping = Box::new(stream);
             match arrival.protocol {
                 Protocol::MqttOverWebSocket => upgrade(stream, arrival, server).await,
-                Protocol::Amqp | Protocol::Mqtt => drive(stream, arrival, &server),
+                _ => drive(stream, arrival, &server),
             }
         }
         Ok(Err(error)) => tracing::warn!(peer = %address, %error, "TLS handshake failed"),

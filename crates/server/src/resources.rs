@@ -3,10 +3,12 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use admin::Facts;
 use broker::Alarms;
+use rustix::process::{Resource, getrlimit};
 
 use crate::{config::Config, serve::Server};
 
@@ -100,6 +102,50 @@ fn limit_files(groups: &str) -> Vec<PathBuf> {
 fn free_bytes(directory: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(directory).ok()?;
     Some(stat.f_bavail * stat.f_frsize)
+}
+
+/// How the process and its machine are doing.
+pub fn facts(server: &Server, started: Instant) -> Facts {
+    let usage = server.store.usage();
+    let files = getrlimit(Resource::Nofile);
+    Facts {
+        uptime_ms: started.elapsed().as_millis() as u64,
+        pid: std::process::id(),
+        memory_used: resident_bytes().unwrap_or(0),
+        memory_messages: server.broker.memory_bytes() as u64,
+        memory_limit: memory_budget(&server.config) as u64,
+        files_used: std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
+        files_limit: files.current.unwrap_or(u64::MAX),
+        disk_free: free_bytes(&server.config.data).unwrap_or(0),
+        disk_free_limit: server.config.limits.disk_free_bytes,
+        disk_used: usage.disk_bytes,
+        segments: usage.segments as u64,
+        syncs: usage.syncs,
+        written_bytes: usage.written_bytes,
+        rewritten_bytes: usage.rewritten_bytes,
+        messages_on_disk: usage.holds,
+        processors: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
+        cpu_seconds: cpu_seconds().unwrap_or(0.0),
+        data: server.config.data.display().to_string(),
+        certificate_expires: server.certificate_expires,
+    }
+}
+
+/// Bytes of memory that are resident: the second field of `/proc/self/statm`, in pages.
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Seconds of processor time: the 14th and 15th fields of `/proc/self/stat`, in ticks. The second, the name, is in
+/// parentheses and may hold anything.
+fn cpu_seconds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 #[cfg(test)]

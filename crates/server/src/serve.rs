@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use broker::{Broker, Millis, Name, Permissions, TopicPermissions, User, identity::Pattern, limits};
+use parking_lot::Mutex;
 use store::Store;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -23,9 +24,10 @@ use crate::{
     config::{self, Config},
     control,
     durability::{self, Pager, PagerQueue, PagerTasks},
+    host::{self, ServerHost},
     keys,
     listener::{self, Protocol, TurnedAway},
-    resources, telemetry, timer, tls,
+    notify, resources, telemetry, timer, tls,
 };
 
 /// How long connections have to close in order when the broker stops.
@@ -61,6 +63,16 @@ pub struct Server {
     pub before_login: Arc<AtomicUsize>,
     /// Tells of connections that were turned away.
     pub turned_away: TurnedAway,
+    /// Where clients can connect.
+    pub listeners: Mutex<Vec<admin::Listener>>,
+    /// When the listeners' certificate expires, in seconds since 1970.
+    pub certificate_expires: Option<i64>,
+    /// What answers over HTTP.
+    pub admin: Arc<admin::Admin>,
+    /// The management API and the console.
+    pub management: axum::Router,
+    /// Metrics.
+    pub metrics: axum::Router,
 }
 
 /// Runs the broker until it is told to stop.
@@ -80,7 +92,7 @@ pub fn run(options: &ServeOptions) -> anyhow::Result<()> {
 async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     let tls = tls::server_config(&config.tls)?;
     let clock = Clock::start();
-    let Opened { broker, store, pager, pager_tasks } = open(&config, clock.now())?;
+    let Opened { broker, sessions, store, pager, pager_tasks } = open(&config, clock.now())?;
     let settings = &config.amqp;
     let amqp = Arc::new(amqp091::Settings {
         product: settings.product.clone(),
@@ -104,33 +116,51 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         session_expiry_s_max: settings.session_expiry_s_max,
         disconnects_unauthorized: settings.disconnect_on_unauthorized,
     });
-    let sessions = Arc::new(mqtt::Sessions::new(&broker, settings.sys_interval_s.saturating_mul(1000)));
-    let server = Arc::new(Server {
-        authenticator: Arc::new(Authenticator::new(Arc::clone(&broker), &config, clock)?),
-        broker,
-        store,
-        pager,
-        pager_tasks,
-        amqp,
-        mqtt,
-        sessions,
-        clock,
-        shutdown: watch::Sender::new(false),
-        connections: Arc::default(),
-        before_login: Arc::default(),
-        turned_away: TurnedAway::new(clock),
-        config,
+    let authenticator = Arc::new(Authenticator::new(Arc::clone(&broker), &config, clock)?);
+    let certificate_expires = config.tls.certificate.as_deref().and_then(tls::expires);
+    let server = Arc::new_cyclic(|weak| {
+        let admin = Arc::new(admin::Admin {
+            broker: Arc::clone(&broker),
+            host: Arc::new(ServerHost::new(weak.clone())),
+            sampler: Arc::new(admin::Sampler::new(config.management.sample_interval_ms)),
+            version: config.amqp.version.clone(),
+        });
+        Server {
+            authenticator,
+            broker,
+            store,
+            pager,
+            pager_tasks,
+            amqp,
+            mqtt,
+            sessions,
+            clock,
+            shutdown: watch::Sender::new(false),
+            connections: Arc::default(),
+            before_login: Arc::default(),
+            turned_away: TurnedAway::new(clock),
+            listeners: Mutex::default(),
+            certificate_expires,
+            management: admin::router(Arc::clone(&admin)),
+            metrics: admin::metrics::router(Arc::clone(&admin)),
+            admin,
+            config,
+        }
     });
     let stop_signals = Stop::catch()?;
     listen(&server, tls.map(TlsAcceptor::from))?;
     let _control = control::listen(&server);
     announce(&format!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display()));
+    notify::tell(notify::READY);
     tokio::spawn(resources::watch(Arc::clone(&server)));
     tokio::spawn(timer::run(Arc::clone(&server)));
     tokio::spawn(timer::run_sessions(Arc::clone(&server)));
+    let admin = &server.admin;
+    tokio::spawn(Arc::clone(&admin.sampler).run(Arc::clone(&admin.broker), Arc::clone(&admin.host)));
 
     stop_signals.wait().await;
     tracing::info!("stopping");
+    notify::tell(notify::STOPPING);
     stop(&server).await;
     server.pager.stop();
     Ok(())
@@ -139,6 +169,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
 /// What stands once the log is open.
 struct Opened {
     broker: Arc<Broker>,
+    sessions: Arc<mqtt::Sessions>,
     store: Arc<Store>,
     pager: Pager,
     pager_tasks: PagerTasks,
@@ -171,9 +202,11 @@ fn open(config: &Config, now: Millis) -> anyhow::Result<Opened> {
     broker.add_codec(amqp091::ORIGIN, Arc::new(amqp091::properties::PropertyCodec));
     broker.add_codec(mqtt::ORIGIN, Arc::new(mqtt::message::PropertyCodec));
     let broker = Arc::new(broker);
+    // What they know of messages has to be told before the pager brings any.
+    let sessions = Arc::new(mqtt::Sessions::new(&broker, config.mqtt.sys_interval_s.saturating_mul(1000)));
     let pager = queue.start(&store, &broker).context("cannot start a thread")?;
     declare(config, &broker)?;
-    Ok(Opened { broker, store, pager, pager_tasks })
+    Ok(Opened { broker, sessions, store, pager, pager_tasks })
 }
 
 /// How the configuration wants the log to be opened.
@@ -279,7 +312,14 @@ fn listen(server: &Arc<Server>, acceptor: Option<TlsAcceptor>) -> anyhow::Result
                 }
                 Err(error) => return Err(error),
             };
-            announce(&format!("listening {name} {}", listener.local_addr()?));
+            let bound = listener.local_addr()?;
+            announce(&format!("listening {name} {bound}"));
+            server.listeners.lock().push(admin::Listener {
+                protocol: host::protocol_name(name).into(),
+                address: bound.ip(),
+                port: bound.port(),
+                tls: acceptor.is_some(),
+            });
             tokio::spawn(listener::accept(listener, protocol, Arc::clone(server), acceptor.clone()));
         }
     }
@@ -295,6 +335,8 @@ fn listeners_of(config: &Config, acceptor: Option<TlsAcceptor>) -> Vec<Listener>
         ("amqp", Protocol::Amqp, amqp.port, None),
         ("mqtt", Protocol::Mqtt, mqtt.port, None),
         ("mqtt-ws", Protocol::MqttOverWebSocket, mqtt.ws_port, None),
+        ("http", Protocol::Management, config.management.port, None),
+        ("prometheus", Protocol::Metrics, config.prometheus.port, None),
     ];
     if let Some(acceptor) = acceptor {
         let encrypted = [
@@ -302,6 +344,7 @@ fn listeners_of(config: &Config, acceptor: Option<TlsAcceptor>) -> Vec<Listener>
             ("mqtts", Protocol::Mqtt, mqtt.tls_port),
             ("mqtt-wss", Protocol::MqttOverWebSocket, mqtt.wss_port),
             ("wss", Protocol::MqttOverWebSocket, config.websocket.tls_port),
+            ("https", Protocol::Management, config.management.tls_port),
         ];
         let encrypted = encrypted.map(|(name, protocol, port)| (name, protocol, port, Some(acceptor.clone())));
         listeners.extend(encrypted);

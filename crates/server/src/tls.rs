@@ -157,3 +157,13 @@ mod tests {
         assert_eq!(alternative("ip", 0).as_deref(), Some("10.0.0.7"));
     }
 }
+
+/// When the first certificate of a chain expires, in seconds since 1970.
+pub fn expires(path: &Path) -> Option<i64> {
+    let certificates = certificates(path).ok()?;
+    let ends = certificates.iter().filter_map(|certificate| {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Some(parsed.validity().not_after.timestamp())
+    });
+    ends.min()
+}

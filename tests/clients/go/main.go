@@ -1,5 +1,5 @@
 // Command suite runs amqp091-go against the broker in AMQP_URI; with `mqtt` as its first argument, the clients of MQTT against
-// the broker in MQTT_URI.
+// the broker in MQTT_URI; with `management`, rabbit-hole against the management API in MANAGEMENT_URI.
 package main
 
 import (
@@ -89,6 +89,9 @@ var checks = []check{
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "mqtt" {
 		checks, os.Args = mqttChecks(), os.Args[1:]
+	}
+	if len(os.Args) > 1 && os.Args[1] == "management" {
+		checks, os.Args = managementChecks, os.Args[1:]
 	}
 	if runSuite(checks) {
 		os.Exit(1)

@@ -4,7 +4,7 @@
 //! Other channels go on, and settlements are taken on every channel, because they are what frees memory. Only when too much
 //! is held back is the connection not read at all.
 
-use std::task::Waker;
+use std::{sync::atomic::Ordering, task::Waker};
 
 use broker::session::Millis;
 
@@ -18,11 +18,18 @@ use crate::{
 pub(super) const HELD_BYTES_MAX: usize = 256 * 1024;
 
 impl AmqpSession {
+    pub(super) fn set_blocked(&mut self, blocked: bool) {
+        self.blocked = blocked;
+        if let Some(connection) = &self.connection {
+            connection.is_blocked.store(blocked, Ordering::Relaxed);
+        }
+    }
+
     /// Whether a publish has to wait for the alarm to end. The client is told once.
     pub(super) fn is_alarmed(&mut self) -> bool {
         let alarms = self.broker.alarms();
         if alarms.any() && !self.blocked {
-            self.blocked = true;
+            self.set_blocked(true);
             if self.client.wants_blocked {
                 self.outgoing.send(0, &Method::ConnectionBlocked { reason: alarms.reason() });
             }
@@ -65,7 +72,7 @@ impl AmqpSession {
             if self.broker.alarms().any() {
                 return;
             }
-            self.blocked = false;
+            self.set_blocked(false);
             self.waits_for_alarm = false;
             if self.client.wants_blocked {
                 self.outgoing.send(0, &Method::ConnectionUnblocked {});

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use broker::{Credit, Name, QueueInfo, Route, Settlement, publish::Batch};
@@ -18,6 +18,8 @@ use crate::{
 /// A channel as the session knows it. What concerns its deliveries is in [`crate::outgoing`].
 #[derive(Debug, Default)]
 pub(super) struct Channel {
+    /// The channel as operators see it.
+    pub(super) stats: Arc<broker::Channel>,
     /// `channel.close` was sent; all but its answer is ignored.
     pub(super) closing: bool,
     /// A message whose frames have not all come.
@@ -40,6 +42,13 @@ pub(super) struct Channel {
     /// The route used last, and others by exchange and routing key.
     pub(super) last_route: Option<(Box<[u8]>, Arc<Route>)>,
     pub(super) routes: HashMap<Box<[u8]>, Arc<Route>>,
+}
+
+impl Channel {
+    /// Tells operators how many consumers there are.
+    pub(super) fn note_consumers(&self) {
+        self.stats.consumers.store(self.consumers.len() as u32, Ordering::Relaxed);
+    }
 }
 
 /// How a channel ends.
@@ -146,6 +155,7 @@ impl AmqpSession {
             return Err(Exception::new(Code::PreconditionFailed, "cannot switch from tx to confirm mode"));
         }
         channel.confirms.get_or_insert(0);
+        channel.stats.confirms.store(true, Ordering::Relaxed);
         if !bits.get(0) {
             self.outgoing.send(number, &Method::ConfirmSelectOk {});
         }
@@ -179,10 +189,12 @@ impl AmqpSession {
         if index >= self.channels.len() {
             self.channels.resize_with(index + 1, || None);
         }
-        self.channels[index] = Some(Box::default());
+        let opened = self.connection.as_ref().map(|connection| connection.open_channel(number));
+        let stats = opened.unwrap_or_default();
+        self.channels[index] = Some(Box::new(Channel { stats: Arc::clone(&stats), ..Channel::default() }));
         self.channels_open += 1;
         let mut outgoing = self.outgoing.lock();
-        outgoing.open_channel(number);
+        outgoing.open_channel(number, stats);
         Method::ChannelOpenOk { reserved_1: b"" }.put(outgoing.output.buffer(), number);
         Ok(())
     }
@@ -208,6 +220,9 @@ impl AmqpSession {
             self.channels_open -= 1;
             if let Some(caller) = &self.caller {
                 self.broker.close_channel(caller);
+            }
+            if let Some(connection) = &self.connection {
+                connection.close_channel(number);
             }
         }
     }

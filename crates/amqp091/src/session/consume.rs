@@ -1,9 +1,9 @@
 //! The class `basic` but for publishing: consuming, getting, settling, prefetch.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use broker::{
-    Attachment, Consumer, ConsumerKey, Name, Outlet, Settlement, Table, Value, broker::Fetch, publish::Batch,
+    Attachment, Consumer, ConsumerKey, Event, Name, Outlet, Settlement, Table, Value, broker::Fetch, publish::Batch,
 };
 
 use super::{AmqpSession, Stalled, publish::REPLY_TO};
@@ -60,8 +60,10 @@ impl AmqpSession {
             let mut state = outgoing.lock();
             let held = state.channel(number).map_or(0, |out| out.count_all());
             channel.credit.set(count.into(), held as u32);
+            channel.stats.global_prefetch.store(count.into(), Ordering::Relaxed);
         } else {
             channel.prefetch = count.into();
+            channel.stats.prefetch.store(count.into(), Ordering::Relaxed);
         }
         self.outgoing.send(number, &Method::BasicQosOk {});
         if global {
@@ -127,6 +129,7 @@ impl AmqpSession {
         drop(state);
         if let Some(channel) = self.channel(number) {
             channel.consumers.insert(Name::from(tag), source);
+            channel.note_consumers();
         }
         // Only now: the first delivery must not overtake the reply.
         self.broker.resume(&attachment);
@@ -165,6 +168,7 @@ impl AmqpSession {
         }
         drop(state);
         channel.consumers.insert(Name::from(tag), source);
+        channel.note_consumers();
         channel.replies = Some((name, info));
         Ok(())
     }
@@ -172,6 +176,7 @@ impl AmqpSession {
     fn cancel(&mut self, number: u16, tag: &str) {
         let Some(channel) = self.channel(number) else { return };
         let Some(source) = channel.consumers.remove(tag) else { return };
+        channel.note_consumers();
         let replies = channel.replies.as_ref().map(|(_, info)| info.id);
         let direct = {
             let mut state = self.outgoing.lock();
@@ -210,6 +215,7 @@ impl AmqpSession {
         let tag = channel.consumers.iter().find(|(_, other)| **other == source).map(|(tag, _)| tag.clone());
         let Some(tag) = tag else { return };
         channel.consumers.remove(&tag);
+        channel.note_consumers();
         if notify {
             self.outgoing.send(number, &Method::BasicCancel { consumer_tag: &tag, bits: Bits::of([true]) });
         }
@@ -240,6 +246,7 @@ impl AmqpSession {
             match self.broker.fetch(&caller, &queue, no_ack)? {
                 Fetch::Message(fetched) => fetched,
                 Fetch::Empty => {
+                    self.outgoing.lock().count(number, Event::GetEmpty, 1);
                     self.outgoing.send(number, &Method::BasicGetEmpty { reserved_1: "" });
                     return Ok(());
                 }
@@ -289,7 +296,12 @@ impl AmqpSession {
         };
         let unknown = || Exception::new(Code::PreconditionFailed, format!("unknown delivery tag {tag}"));
         let taken = taken.ok_or_else(unknown)?;
-        if let Some(transaction) = self.channel(number).and_then(|channel| channel.transaction.as_mut()) {
+        let Some(channel) = self.channel(number) else { return Ok(()) };
+        if how == Settlement::Accept {
+            channel.stats.traffic.add(Event::Acknowledge, taken.len() as u64);
+        }
+        if let Some(transaction) = &mut channel.transaction {
+            channel.stats.uncommitted_acks.fetch_add(taken.len() as u32, Ordering::Relaxed);
             transaction.settle(taken, how);
             return Ok(());
         }

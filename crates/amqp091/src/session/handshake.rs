@@ -1,7 +1,9 @@
 //! From the protocol header to `connection.open-ok` (specification section 2.2.4).
 
+use std::sync::Arc;
+
 use broker::{
-    Credentials, Login, Principal, Request, Table, Value,
+    Credentials, Login, Principal, Request, Session, Table, Terms, Value,
     session::{HangUp, Millis},
 };
 
@@ -128,6 +130,7 @@ impl AmqpSession {
             return Err(Exception::new(Code::SyntaxError, "response of the authentication mechanism is malformed"));
         };
         self.client.user = Some(credentials.user().clone());
+        self.client.mechanism = mechanism;
         self.phase = Phase::Handshake(Handshake::Login { mechanism });
         self.request = Some(Request::Authenticate(credentials));
         Ok(())
@@ -179,7 +182,19 @@ impl AmqpSession {
 
     fn open(&mut self, vhost: &str) -> Result<(), Exception> {
         let principal = self.principal.take().unwrap_or_else(|| Principal::from(""));
-        self.caller = Some(self.broker.enter(self.id, &principal, vhost)?);
+        let caller = self.broker.enter(self.id, &principal, vhost)?;
+        let terms = Terms {
+            protocol: "AMQP 0-9-1",
+            mechanism: self.client.mechanism,
+            client_id: None,
+            client_properties: std::mem::take(&mut self.client.properties),
+            channel_max: self.channel_max,
+            frame_max: self.frame_max as u32,
+            heartbeat_s: (self.heartbeat_ms / 1000) as u16,
+        };
+        let connection = self.broker.introduce(&caller, &self.peer, terms, &self.outlet());
+        self.outgoing.lock().connection = Some(Arc::clone(&connection));
+        (self.caller, self.connection) = (Some(caller), Some(connection));
         self.outgoing.send(0, &Method::ConnectionOpenOk { reserved_1: "" });
         self.phase = Phase::Open;
         self.phase_ends = None;

@@ -1,9 +1,9 @@
 //! `basic.publish`: the checks, the route, and the way into the batch.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use broker::{
-    Broker, Name, Route, Table, Value,
+    Broker, Event, Name, Route, Table, Value,
     broker::Caller,
     limits,
     message::BLIND_KEYS,
@@ -249,25 +249,41 @@ impl AmqpSession {
         batch: &mut Batch<'i>,
     ) {
         let Some(channel) = self.channel(number) else { return };
+        channel.stats.traffic.add(Event::Publish, 1);
         if let Some(transaction) = &mut channel.transaction {
             if let Body::Owned(message) = body {
+                channel.stats.uncommitted.fetch_add(1, Ordering::Relaxed);
                 transaction.publish(route, message, mandatory);
             }
             return;
         }
         let token = channel.confirms.as_mut().map_or(0, |last| {
             *last += 1;
+            channel.stats.to_confirm.add(1);
             u64::from(number) << 48 | *last
         });
-        if route.queues.is_empty() && mandatory {
-            self.return_message(number, &route, &body);
+        if route.queues.is_empty() {
+            self.lead_nowhere(number, mandatory, &route, &body);
         }
         if token != 0 || route.leads_somewhere() {
             batch.publish(route, body, token);
+        } else {
+            route.count_lost();
         }
     }
 
-    pub(super) fn return_message(&self, number: u16, route: &Route, body: &Body<'_>) {
+    /// A message leads to no queue: it comes back, if its publisher wants that.
+    pub(super) fn lead_nowhere(&mut self, number: u16, mandatory: bool, route: &Route, body: &Body<'_>) {
+        let event = if mandatory { Event::Return } else { Event::Drop };
+        if let Some(channel) = self.channel(number) {
+            channel.stats.traffic.add(event, 1);
+        }
+        if mandatory {
+            self.return_message(number, route, body);
+        }
+    }
+
+    fn return_message(&self, number: u16, route: &Route, body: &Body<'_>) {
         self.outgoing.lock().put_return(number, &route.view(body, self.broker.now()));
     }
 }

@@ -1,6 +1,6 @@
 //! The class `tx`: publishes and settlements that take effect together, as one record of the log.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use broker::{
     Message, Route, Settlement, Traits,
@@ -43,6 +43,7 @@ impl AmqpSession {
             return Err(Exception::new(Code::PreconditionFailed, "cannot switch from confirm to tx mode"));
         }
         channel.transaction.get_or_insert_default();
+        channel.stats.is_transactional.store(true, Ordering::Relaxed);
         self.outgoing.send(number, &Method::TxSelectOk {});
         Ok(())
     }
@@ -56,9 +57,7 @@ impl AmqpSession {
         let mut batch = Batch::transaction();
         for (route, message, mandatory) in transaction.published {
             if route.queues.is_empty() {
-                if mandatory {
-                    self.return_message(number, &route, &Body::Owned(message));
-                }
+                self.lead_nowhere(number, mandatory, &route, &Body::Owned(message));
                 continue;
             }
             // Its time begins with the commit.
@@ -107,7 +106,12 @@ impl AmqpSession {
 
     /// What has gathered; from here on the next transaction gathers.
     fn take_transaction(&mut self, number: u16) -> Result<Transaction, Exception> {
-        let transaction = self.channel(number).and_then(|channel| channel.transaction.as_mut());
+        let channel = self.channel(number);
+        let transaction = channel.and_then(|channel| {
+            channel.stats.uncommitted.store(0, Ordering::Relaxed);
+            channel.stats.uncommitted_acks.store(0, Ordering::Relaxed);
+            channel.transaction.as_mut()
+        });
         let none = || Exception::new(Code::PreconditionFailed, "channel is not transactional");
         transaction.map(std::mem::take).ok_or_else(none)
     }

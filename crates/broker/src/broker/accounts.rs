@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Broker, Caller, events::named};
+use super::{Broker, Caller, connections::Change, events::named};
 use crate::{
     refusal::Refusal,
     session::SessionId,
@@ -83,6 +83,7 @@ impl Broker {
         take_from(&mut accounts.by_vhost, &vhost, 1);
         take_from(&mut accounts.by_user, &user, 1);
         take_from(&mut accounts.channels, &user, channels);
+        (0..channels).for_each(|_| self.churn.count(Change::ChannelClosed));
     }
 
     /// Counts a channel in, if its user may have another.
@@ -104,6 +105,7 @@ impl Broker {
             *accounts.channels.entry(user.clone()).or_default() += 1;
         }
         drop(accounts);
+        self.churn.count(Change::ChannelCreated);
         self.tell("channel.created", || named(&[("user", user), ("vhost", caller.vhost.name())]));
         Ok(())
     }
@@ -115,6 +117,7 @@ impl Broker {
             && account.channels > 0
         {
             account.channels -= 1;
+            self.churn.count(Change::ChannelClosed);
             take_from(&mut accounts.channels, &caller.user, 1);
         }
     }

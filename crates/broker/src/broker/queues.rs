@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{Broker, Caller, DeleteRule, QueueCounts, QueueDeclaration, events};
+use super::{Broker, Caller, DeleteRule, QueueCounts, QueueDeclaration, connections::Change, events};
 use crate::{
     arguments,
     identity::Access,
@@ -60,6 +60,7 @@ impl Broker {
     ) -> Result<(Arc<QueueInfo>, Position), Refusal> {
         let resource = || caller.vhost.queue_resource(name);
         self.check(caller, Access::Configure, resource())?;
+        self.churn.count(Change::QueueDeclared);
         let default = caller.vhost.read().default_queue_type();
         // A queue that could not be of the vhost's default type is a classic one.
         let could_be = !declaration.exclusive && !declaration.auto_delete && declaration.durable;
@@ -98,6 +99,7 @@ impl Broker {
         let position = if info.durable { self.put_state(&queue_state(&info)) } else { Position(0) };
         drop(state);
         self.alarm.ring();
+        self.churn.count(Change::QueueCreated);
         self.tell("queue.created", || events::of_queue(&info));
         Ok((info, position))
     }
@@ -219,6 +221,7 @@ impl Broker {
             owned.retain(|other| other.id != info.id);
         }
         self.finish(after);
+        self.churn.count(Change::QueueDeleted);
         self.tell("queue.deleted", || events::of_queue(info));
         Ok((ready, position))
     }
@@ -226,6 +229,7 @@ impl Broker {
     /// Deletes what belongs to a session alone.
     pub fn close_session(&self, caller: &Caller) {
         self.count_out(caller.session);
+        self.dismiss(caller.session);
         self.tell("connection.closed", || events::named(&[("user", &caller.user), ("vhost", caller.vhost.name())]));
         let owned = self.owned.lock().remove(&caller.session).unwrap_or_default();
         for queue in owned {

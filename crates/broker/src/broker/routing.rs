@@ -26,9 +26,11 @@ impl Broker {
         let key = keys.first().copied().unwrap_or_default();
         self.check_topic_unlocked(caller, Access::Write, exchange, key)?;
         let state = vhost.read();
+        let mut traffic = &state.default_traffic;
         if !exchange.is_empty() {
             let resource = || vhost.exchange_resource(exchange);
             let found = state.exchange(exchange).ok_or_else(|| Refusal::NotFound(resource()))?;
+            traffic = &found.traffic;
             if found.declaration.internal {
                 return Err(Refusal::InternalExchange(resource()));
             }
@@ -36,13 +38,15 @@ impl Broker {
                 self.check_topic(caller, Access::Write, exchange, key)?;
             }
         }
-        if let Some(route) = self.delayed_route(caller, exchange, version, facts) {
+        let traffic = Some(Arc::clone(traffic));
+        if let Some(mut route) = self.delayed_route(caller, exchange, version, facts) {
+            route.traffic = traffic;
             return Ok(route);
         }
         let routed = state.route(exchange, keys, facts, self.chance());
         let reusable = routed.reusable && keys.len() == 1 && !caller.may_change();
         let mut route = Route::new(exchange.into(), version, reusable, routed.queues);
-        route.histories = routed.histories;
+        (route.histories, route.traffic) = (routed.histories, traffic);
         if state.is_traced {
             route.traced = Some((vhost.name().clone(), caller.user.clone()));
         }

@@ -7,6 +7,7 @@ use std::{
 
 use super::{Broker, DeleteRule};
 use crate::{
+    log::Position,
     message::{Codec, Codecs, Origin},
     session::Millis,
     topology::QueueInfo,
@@ -23,6 +24,13 @@ impl Broker {
     /// The time that the broker was last told.
     pub fn now(&self) -> Millis {
         Millis(self.time.load(Ordering::Relaxed))
+    }
+
+    /// Tells a queue of messages to which no time to live applies, though it was given them back before a restart of which it
+    /// knows nothing. Only before anything is read from the log, since what has come from there may be let go of.
+    pub fn restore_untimed(&self, queue: &QueueInfo, records: &[Position]) {
+        let mut shard = self.shards[self.shard_index(queue.id)].lock();
+        shard.with(queue, |queue| queue.restore_untimed(records));
     }
 
     /// Does what is due in any queue. Returns when to come back; `waker` is woken if that becomes sooner.

@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::MutexGuard;
 
-use super::{Batch, Body, Operation, Publish, Settle};
+use super::{Batch, Body, Operation, Publish, Route, Settle};
 use crate::{
     broker::Broker,
     log::{Durability, Entry, Position},
@@ -18,6 +18,7 @@ use crate::{
     record::{self, State},
     rules::Overflow,
     topology::{QueueId, QueueInfo, QueueKind},
+    traffic::ExchangeTraffic,
 };
 
 /// What applying a batch came to.
@@ -50,6 +51,39 @@ impl<'b> Held<'b> {
     }
 }
 
+/// Messages through one exchange that follow each other: their counter is shared, and costs something to reach.
+#[derive(Default)]
+struct Tally<'b> {
+    traffic: Option<&'b ExchangeTraffic>,
+    came: u64,
+    went: u64,
+}
+
+impl<'b> Tally<'b> {
+    fn add(&mut self, route: &'b Route) {
+        let traffic = route.traffic.as_deref();
+        if !self.traffic.is_some_and(|last| traffic.is_some_and(|next| std::ptr::eq(last, next))) {
+            self.settle();
+            self.traffic = traffic;
+        }
+        self.came += 1;
+        self.went += route.queues.len() as u64;
+    }
+
+    fn settle(&mut self) {
+        let (came, went) = (std::mem::take(&mut self.came), std::mem::take(&mut self.went));
+        if let Some(traffic) = self.traffic {
+            traffic.add(came, went);
+        }
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
 /// The entry of a publish, in parts that are gathered before entries can refer to them.
 struct Piece {
     head: Range<usize>,
@@ -76,10 +110,13 @@ impl Broker {
         }
         let _order = batch.streams.then(|| self.stream_order.lock());
         let position = self.append_batch(batch, after);
-        let mut held = Held::none(self);
+        let (mut held, mut tally) = (Held::none(self), Tally::default());
         for operation in &batch.operations {
             match operation {
-                Operation::Publish(publish) => self.enqueue(publish, &mut held, after),
+                Operation::Publish(publish) => {
+                    tally.add(&publish.route);
+                    self.enqueue(publish, &mut held, after);
+                }
                 Operation::Settle(settle) => {
                     let Settle { queue, how, consumer, slots, dead_letters, .. } = settle;
                     let (how, dead_letters, consumer) = (*how, *dead_letters, *consumer);
@@ -243,6 +280,7 @@ impl Broker {
 
     /// What is done once no shard is locked.
     pub(crate) fn finish(&self, mut after: Aftermath) {
+        self.count_departed(&after.departed);
         loop {
             self.log_late(std::mem::take(&mut after.late));
             self.log_releases(&std::mem::take(&mut after.releases));
@@ -379,7 +417,7 @@ impl Broker {
     pub(crate) fn move_to(
         &self,
         batch: &mut Batch<'_>,
-        route: Arc<super::Route>,
+        route: Arc<Route>,
         message: Arc<Message>,
         (from, must_arrive): ((u64, Position), bool),
         after: &mut Aftermath,

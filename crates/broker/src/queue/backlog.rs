@@ -53,6 +53,8 @@ struct Slot {
     held: bool,
     /// Whether the log can give it again.
     readable: bool,
+    /// Whether no time to live applies to it.
+    untimed: bool,
 }
 
 #[derive(Debug)]
@@ -97,6 +99,8 @@ pub struct Backlog {
     timetable: Timetable,
     spare: Option<Box<Chunk>>,
     run: Run,
+    /// Records in the run to which no time to live applies.
+    untimed: BTreeSet<u64>,
     /// Whether something is being read from the log.
     loading: bool,
     /// Counts what makes a reading under way worthless.
@@ -170,7 +174,8 @@ impl Backlog {
         self.tail += 1;
         let Queued { message, record, redelivered } = queued;
         let (due, bytes) = (message.traits().due, message.payload_len() as u32);
-        self.insert(number, Slot { message: Some(message), record, due, bytes, redelivered, held, readable: false });
+        let (message, readable, untimed) = (Some(message), false, false);
+        self.insert(number, Slot { message, record, due, bytes, redelivered, held, readable, untimed });
         number
     }
 
@@ -192,12 +197,17 @@ impl Backlog {
             return self.slot(slot).is_some_and(|slot| slot.message.is_some()).then_some(slot);
         }
         let is_ready = |slot: &Slot| !slot.held;
-        let end = if self.run.is_empty() { u64::MAX } else { self.run.slot };
+        let end = self.memory_end();
         if !self.slot(self.cursor).is_some_and(is_ready) {
             let next = self.slots_from(self.cursor).find(|(_, slot)| is_ready(slot)).map(|(number, _)| number);
             self.cursor = next.unwrap_or(end).min(end);
         }
         (self.cursor < end).then_some(self.cursor)
+    }
+
+    /// The slot at which the messages in memory end that stand before the run.
+    fn memory_end(&self) -> u64 {
+        if self.run.is_empty() { u64::MAX } else { self.run.slot }
     }
 
     /// Whether the first ready message is in memory.
@@ -238,10 +248,12 @@ impl Backlog {
         }
     }
 
-    /// The first ready message, if it is in memory.
-    pub fn peek(&mut self) -> Option<&Arc<Message>> {
-        let number = self.next_ready()?;
-        self.slot(number)?.message.as_ref()
+    /// The first ready message to which a time to live applies, and its slot, if it is in memory.
+    pub fn next_timed(&self) -> Option<(u64, &Arc<Message>)> {
+        let returned = self.returned.iter().filter_map(|number| Some((*number, self.slot(*number)?)));
+        let others = self.slots_from(self.cursor).take_while(|(number, _)| *number < self.memory_end());
+        let (number, slot) = returned.chain(others).find(|(_, slot)| !slot.held && !slot.untimed)?;
+        Some((number, slot.message.as_ref()?))
     }
 
     /// The records of all that consumers hold.
@@ -268,6 +280,13 @@ impl Backlog {
             self.remove(number);
         }
         held
+    }
+
+    /// From now on no time to live applies to a held message.
+    pub fn untime(&mut self, number: u64) {
+        if let Some(slot) = self.slot_mut(number).filter(|slot| slot.held) {
+            (slot.due, slot.untimed) = (None, true);
+        }
     }
 
     /// Puts a held message back into its place. Returns whether it was held.

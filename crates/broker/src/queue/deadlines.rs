@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Aftermath, NEVER, Queue, Reason, backlog::Expired, consumer::Attached, consumer::ConsumerId};
+use super::{Aftermath, NEVER, Queue, Reason, consumer::Attached, consumer::ConsumerId};
 use crate::{
     limits,
     message::Message,
@@ -154,10 +154,10 @@ impl Queue {
                 let is_over = |message: &Arc<Message>| ttl.is_some_and(|ttl| message.traits().arrived.plus(ttl) <= now);
                 let expired = match backlog.expire(now) {
                     Some(expired) => expired,
-                    None if ttl.is_some() && backlog.peek().is_some_and(is_over) => {
-                        let Some((_, queued)) = backlog.take_next() else { break };
-                        Expired::Message(queued)
-                    }
+                    None if ttl.is_some() => match backlog.next_timed() {
+                        Some((slot, message)) if is_over(message) => backlog.remove_ready(slot),
+                        _ => break,
+                    },
                     None => break,
                 };
                 self.depart(expired, priority, reason, after);
@@ -174,7 +174,7 @@ impl Queue {
         let mut earliest = NEVER;
         for (_, backlog) in &mut self.levels {
             let own = backlog.due();
-            let common = ttl.and_then(|ttl| Some(backlog.peek()?.traits().arrived.plus(ttl)));
+            let common = ttl.and_then(|ttl| Some(backlog.next_timed()?.1.traits().arrived.plus(ttl)));
             earliest = [own, common].into_iter().flatten().fold(earliest, Ord::min);
         }
         let resting = self.resting.first().map(|(at, _)| *at);

@@ -28,6 +28,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Rejected, Self::Expired, Self::MaxLength, Self::DeliveryLimit, Self::Delayed];
+
     /// The word for it in the headers of dead letters.
     pub fn name(self) -> &'static str {
         match self {
@@ -117,6 +120,7 @@ impl Queue {
 
     /// A message has left the backlog of a priority.
     pub(super) fn depart(&mut self, expired: Expired, priority: u8, reason: Reason, after: &mut Aftermath) {
+        after.departed[reason as usize] += 1;
         let (Expired::Message(Queued { record, .. }) | Expired::Record(record)) = &expired;
         self.forget_attempts(*record, after);
         match expired {

@@ -33,6 +33,14 @@ impl Queue {
         self.put_back(slot, message.as_deref());
     }
 
+    /// A held message comes back for which time no longer counts.
+    pub(super) fn give_back_untimed(&mut self, slot: u64, after: &mut Aftermath) {
+        if let Some(backlog) = self.backlog_of(slot) {
+            backlog.untime(slot);
+        }
+        self.give_back(slot, false, after);
+    }
+
     /// A message that came back has waited long enough.
     pub(super) fn rested(&mut self, slot: u64) {
         let message = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot)).and_then(|(_, message)| message);
@@ -103,6 +111,13 @@ impl Queue {
     /// Records of messages with attempts.
     pub fn attempted(&self) -> impl Iterator<Item = u64> {
         self.attempts.keys().copied()
+    }
+
+    /// After a restart: no time to live applies to these messages. Nothing may have been read from the log yet.
+    pub fn restore_untimed(&mut self, records: &[Position]) {
+        for (_, backlog) in &mut self.levels {
+            records.iter().for_each(|record| backlog.restore_untimed(*record));
+        }
     }
 
     /// Puts back how often a message came back before the broker stopped. Returns whether it can still be there.

@@ -197,6 +197,11 @@ impl Shard {
         self.with(info, |queue| queue.purge(after)).unwrap_or_default()
     }
 
+    /// All queues.
+    pub fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.queues.iter().flatten().map(|queue| &**queue)
+    }
+
     /// Memory that the messages of all queues take.
     pub fn memory_bytes(&self) -> usize {
         self.queues.iter().flatten().map(|queue| queue.memory_bytes()).sum()

@@ -101,7 +101,12 @@ impl Stream {
         self.tail_bytes + self.readers.values().map(Reader::memory_bytes).sum::<usize>()
     }
 
-    fn bytes(&self) -> u64 {
+    /// The offsets of the first message and of the next to come, and the number of segments.
+    pub(super) fn extent(&self) -> (u64, u64, usize) {
+        (self.first(), self.end, self.segments.len())
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
         self.segments.values().map(|segment| segment.bytes).sum()
     }
 

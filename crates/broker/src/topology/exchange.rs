@@ -15,6 +15,7 @@ use super::{
 use crate::{
     message::Message,
     refusal::Refusal,
+    traffic::ExchangeTraffic,
     value::{Name, Table, Value},
 };
 
@@ -123,6 +124,8 @@ impl ExchangeDeclaration {
 pub struct Exchange {
     /// Its properties.
     pub declaration: ExchangeDeclaration,
+    /// What goes through.
+    pub traffic: Arc<ExchangeTraffic>,
     /// Bindings that lead from it.
     pub(super) bindings: usize,
     index: Index,
@@ -169,7 +172,12 @@ impl Exchange {
     /// If its kind does not take such arguments.
     pub fn new(declaration: ExchangeDeclaration) -> Result<Self, Refusal> {
         let index = Index::new(declaration.routing_kind()?, &declaration.arguments)?;
-        Ok(Self { declaration, bindings: 0, index })
+        Ok(Self { declaration, traffic: Arc::default(), bindings: 0, index })
+    }
+
+    /// How many bindings lead from it.
+    pub fn binding_count(&self) -> usize {
+        self.bindings
     }
 
     /// The exchange that gets what this one cannot route.

@@ -20,6 +20,7 @@ use crate::{
     record,
     refusal::{Refusal, Resource},
     rules::Rules,
+    traffic::ExchangeTraffic,
     value::{Name, Table, Value},
 };
 
@@ -40,6 +41,8 @@ pub struct VhostState {
     queues_by_id: HashMap<QueueId, Arc<QueueInfo>>,
     /// What operators say of queues and exchanges.
     pub policies: Policies,
+    /// What goes through the default exchange.
+    pub default_traffic: Arc<ExchangeTraffic>,
     /// Whether what is published and delivered is traced.
     pub is_traced: bool,
     /// What is said of the vhost: description, tags, default queue type.

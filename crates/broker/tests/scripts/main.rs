@@ -6,11 +6,11 @@
 //! exchange instead of a queue), `> route EXCHANGE KEY[,KEY…] [HEADER=VALUE…]` (names the queues),
 //! `> bind QUEUE KEY [EXCHANGE] [ARGUMENT=VALUE…]` (to `amq.topic` if none is named), `> publish EXCHANGE KEY BODY
 //! [durable] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [prefetch=N]
-//! [x-priority=N] [x-consumer-timeout=MS]`, `> settle NAME accept|reject|requeue|fail|late N…` (by the count of its
+//! [x-priority=N] [x-consumer-timeout=MS]`, `> settle NAME accept|reject|requeue|untimed|fail|late N…` (by the count of its
 //! deliveries), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
 //! `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
-//! `> no-policy NAME [operator]`, `> wait MS`, `> restart` (only what is in the log is left). Lines with `<` are the
-//! effects. With `UPDATE_SCRIPTS=1` in the environment they are written anew.
+//! `> no-policy NAME [operator]`, `> wait MS`, `> restart [NAME N…]` (only what is in the log is left; these deliveries of a
+//! consumer are untimed). Lines with `<` are the effects. With `UPDATE_SCRIPTS=1` in the environment they are written anew.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -67,6 +67,13 @@ struct ScriptOutlet {
     journal: Journal,
     full: AtomicBool,
     delivered: Mutex<Vec<(u64, Position)>>,
+}
+
+impl ScriptOutlet {
+    /// Slot and record of a delivery, by its count.
+    fn delivery(&self, number: &str) -> (u64, Position) {
+        self.delivered.lock()[number.parse::<usize>().unwrap() - 1]
+    }
 }
 
 impl Outlet for ScriptOutlet {
@@ -261,11 +268,17 @@ impl World {
             ["memory", how] => self.broker.set_tight(*how == "short"),
             ["page-out"] => self.page_out(),
             ["lose"] => self.log.state.lock().held.clear(),
-            ["restart"] => {
+            ["restart", untimed @ ..] => {
                 let broker = broker_of(&self.log, self.broker.now());
                 self.caller = broker.enter(broker.new_session(), &"u".into(), "/").unwrap();
                 self.broker = Arc::new(broker);
-                self.consumers.clear();
+                let consumers = std::mem::take(&mut self.consumers);
+                if let [name, deliveries @ ..] = untimed {
+                    let (outlet, attachment) = &consumers[*name];
+                    let records = deliveries.iter().map(|number| outlet.delivery(number).1);
+                    let queue = self.broker.queue(&self.caller, &attachment.queue.name).unwrap();
+                    self.broker.restore_untimed(&queue, &records.collect::<Vec<_>>());
+                }
             }
             _ => panic!("no such command: {words:?}"),
         }
@@ -425,11 +438,12 @@ impl World {
             "reject" => Settlement::Reject,
             "fail" => Settlement::Fail,
             "late" => Settlement::Late,
+            "untimed" => Settlement::RequeueUntimed,
             _ => Settlement::Requeue,
         };
         let mut batch = Batch::default();
         for number in deliveries {
-            let (slot, record) = outlet.delivered.lock()[number.parse::<usize>().unwrap() - 1];
+            let (slot, record) = outlet.delivery(number);
             batch.settle(&attachment.queue, Some(attachment.consumer), how, slot, record);
         }
         self.broker.apply(&mut batch);

@@ -1,6 +1,6 @@
 //! What both sides say of publishes that they have got (sections 3.4 to 3.7, 4.3), and DISCONNECT (section 3.14).
 
-use broker::{Millis, Position, Settlement, publish::Batch, session::HangUp};
+use broker::{Event, Millis, Position, Settlement, publish::Batch, session::HangUp};
 
 use super::{MqttConnection, Phase, answers, settling::settle};
 use crate::{
@@ -25,7 +25,10 @@ impl MqttConnection {
         }
         if let Some(one) = state.in_flight.remove(&ack.packet_id) {
             self.credit.give(one.counted.into());
+            self.count(Event::Acknowledge);
             settle(&state, batch, one.source, Settlement::Accept, (one.slot, one.record));
+            state.freed.free(ack.packet_id, one.record);
+            self.has_freed = true;
             if one.is_noted {
                 notes::complete(batch, self.number, ack.packet_id);
             }
@@ -50,6 +53,8 @@ impl MqttConnection {
             // It does not want it, and the identifier is free.
             state.in_flight.remove(&ack.packet_id);
             self.credit.give(one.counted.into());
+            state.freed.free(ack.packet_id, one.record);
+            self.has_freed = true;
             if !one.released {
                 settle(state, batch, one.source, Settlement::Accept, (one.slot, one.record));
             }
@@ -67,6 +72,7 @@ impl MqttConnection {
         if let Some(one) = state.in_flight.get_mut(&ack.packet_id) {
             one.released = true;
         }
+        self.count(Event::Acknowledge);
         settle(state, batch, one.source, Settlement::Accept, (one.slot, one.record));
         if is_noted {
             // Only when this is safe may the client forget the identifier: before, it would take the message for a new one.
@@ -101,6 +107,8 @@ impl MqttConnection {
         }
         let Some(one) = state.in_flight.remove(&ack.packet_id) else { return };
         self.credit.give(one.counted.into());
+        state.freed.free(ack.packet_id, one.record);
+        self.has_freed = true;
         if state.is_persistent && one.source == OWN {
             notes::complete(batch, self.number, ack.packet_id);
         }

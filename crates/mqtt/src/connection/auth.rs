@@ -17,7 +17,7 @@ const METHOD: &str = "SCRAM-SHA-256";
 #[derive(Debug, Default)]
 pub(super) struct Auth {
     /// Whether the client has connected by it.
-    is_used: bool,
+    pub(super) is_used: bool,
     progress: Progress,
 }
 

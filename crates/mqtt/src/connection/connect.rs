@@ -1,6 +1,11 @@
 //! From CONNECT to CONNACK (sections 3.1 and 3.2): who the client is, and which session it gets.
 
-use broker::{Credentials, Login, Millis, Name, Position, Principal, Request, broker::Caller, session::HangUp};
+use std::sync::Arc;
+
+use broker::{
+    Credentials, Login, Millis, Name, Outlet, Position, Principal, Request, Table, Terms, broker::Caller,
+    session::HangUp,
+};
 
 use super::{
     CLOSE_MS, CONNECT_BYTES, MqttConnection, Phase,
@@ -231,7 +236,8 @@ impl MqttConnection {
     /// Takes the session up.
     fn begin(&mut self, candidate: Candidate, claimed: Claimed, key: &Key) {
         let is_present = claimed.carried.is_some();
-        let Carried { subscriptions, shared, received, released, promised } = claimed.carried.unwrap_or_default();
+        let Carried { subscriptions, shared, received, released, promised, freed } =
+            claimed.carried.unwrap_or_default();
         let connack = self.connack(is_present, &candidate);
         let will = candidate.will.map(|will| Will {
             user: candidate.principal.user.clone(),
@@ -245,6 +251,7 @@ impl MqttConnection {
             payload: will.payload,
         });
         self.will = will.and_then(|will| self.vouch(will, &candidate.principal)).map(Box::new);
+        self.introduce();
         let safe = self.sessions.keep(key, self.expiry_s, self.will.as_deref());
         self.received_before = received.len();
         self.received_ids = received;
@@ -257,7 +264,7 @@ impl MqttConnection {
             state.aliases = (max > 0).then(|| Box::new(Aliases::new(max)));
             state.number = claimed.number;
             state.is_persistent = self.is_persistent();
-            state.promised = promised;
+            (state.promised, state.freed) = (promised, freed);
             for packet_id in &released {
                 let in_flight = InFlight {
                     source: OWN,
@@ -297,6 +304,24 @@ impl MqttConnection {
             return Some(will);
         }
         will.is_allowed(&self.broker, self.caller.as_ref()?).then_some(Will { is_vouched: true, ..will })
+    }
+
+    /// Has operators see the connection.
+    fn introduce(&mut self) {
+        let Some(caller) = &self.caller else { return };
+        let terms = Terms {
+            protocol: self.version.name(),
+            mechanism: if self.auth.is_used { "SCRAM-SHA-256" } else { "PLAIN" },
+            client_id: Some(self.client_id.clone()),
+            client_properties: Table::default(),
+            channel_max: 0,
+            frame_max: 0,
+            heartbeat_s: (self.keep_alive_ms / 1000) as u16,
+        };
+        let outlet = Arc::clone(&self.outgoing) as Arc<dyn Outlet>;
+        let seen = self.broker.introduce(caller, &self.peer, terms, &outlet);
+        self.outgoing.lock().seen = Some(Arc::clone(&seen));
+        self.seen = Some(seen);
     }
 
     /// Has messages come, once the client knows that it is connected.

@@ -48,6 +48,7 @@ impl MqttConnection {
         self.pending.clear();
         self.cursors.clear();
         self.broker.close_session(&caller);
+        self.seen = None;
         self.sessions.traffic.add(&mut self.outgoing.lock().counts);
         let will = self.will.take().filter(|_| with_will).map(|will| *will);
         let key = (caller.vhost.name().clone(), self.client_id.clone());
@@ -61,9 +62,10 @@ impl MqttConnection {
         let nothing_waits = own.is_some_and(|queue| self.broker.counts(&queue).ready == 0);
         let mut guard = self.outgoing.lock();
         let state = &mut *guard;
-        let mut carried = Carried { received: std::mem::take(&mut self.received_ids), ..Carried::default() };
+        let (received, freed) = (std::mem::take(&mut self.received_ids), std::mem::take(&mut state.freed));
+        let mut carried = Carried { received, freed, ..Carried::default() };
         let unwritten = state.unwritten.drain(..).filter_map(|one| one.note);
-        let unwritten: BTreeSet<u16> = unwritten.map(|(packet_id, _)| packet_id).collect();
+        let unwritten: BTreeSet<u16> = unwritten.map(|(packet_id, ..)| packet_id).collect();
         for Moved { done, .. } in std::mem::take(&mut state.moved) {
             settle(state, &mut batch, done.source, Settlement::Requeue, (done.slot, done.record));
         }
@@ -76,22 +78,26 @@ impl MqttConnection {
                 carried.released.insert(packet_id);
                 continue;
             }
-            settle(state, &mut batch, source, Settlement::Requeue, (slot, record));
-            if source == OWN && !unwritten.contains(&packet_id) {
+            let is_begun = source == OWN && !unwritten.contains(&packet_id);
+            // What is to come exactly once is sent to its end, whatever its time (MQTT-4.3.3-7).
+            let is_untimed = is_begun && qos == Qos::ExactlyOnce;
+            let how = if is_untimed { Settlement::RequeueUntimed } else { Settlement::Requeue };
+            settle(state, &mut batch, source, how, (slot, record));
+            if is_begun {
                 let place = if record == Position(0) { Place::Slot(slot) } else { Place::Record(record.0) };
-                carried.promised.insert(place, (packet_id, qos));
+                carried.promised.insert(place, packet_id, qos);
                 if qos == Qos::AtLeastOnce && self.is_persistent() && !is_noted {
                     notes::sent(&mut batch, self.number, packet_id, place, qos);
                 }
             }
         }
         // What was sent before and has not come again is gone for good, if there was time for it to come.
-        for (place, promised) in std::mem::take(&mut state.promised) {
-            let packet_id = promised.0;
+        for (place, packet_id, qos) in std::mem::take(&mut state.promised).iter() {
             if !nothing_waits {
-                carried.promised.insert(place, promised);
+                carried.promised.insert(place, packet_id, qos);
             } else if self.is_persistent() {
                 notes::complete(&mut batch, self.number, packet_id);
+                carried.freed.free(packet_id, place.record());
             }
         }
         for key in state.consumers() {
@@ -102,7 +108,8 @@ impl MqttConnection {
         carried.subscriptions = std::mem::take(&mut state.subscriptions);
         drop(guard);
         if !batch.is_empty() {
-            self.broker.apply(&mut batch);
+            let position = self.broker.apply(&mut batch).position;
+            carried.freed.logged(position, self.broker.committed());
         }
         carried
     }

@@ -11,7 +11,6 @@ use super::{Kind, MqttConnection};
 use crate::{
     EXCHANGE, notes,
     outgoing::{DIRECT, Done, Moved, OWN, Place, State},
-    packet::Qos,
 };
 
 /// Rounds of settling after which others get their turn.
@@ -39,8 +38,8 @@ impl MqttConnection {
                     batch.settle(&attachment.queue, consumer, Settlement::Accept, one.slot, one.record);
                 }
             }
-            for (packet_id, record) in unwritten.iter().filter_map(|one| one.note) {
-                notes::sent(&mut batch, self.number, packet_id, Place::Record(record.0), Qos::ExactlyOnce);
+            for (packet_id, record, qos) in unwritten.iter().filter_map(|one| one.note) {
+                notes::sent(&mut batch, self.number, packet_id, Place::Record(record.0), qos);
             }
             let safe = if batch.is_empty() { Position(0) } else { self.broker.apply(&mut batch).position };
             for one in unwritten {

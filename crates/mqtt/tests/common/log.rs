@@ -58,6 +58,13 @@ impl ScriptLog {
         true
     }
 
+    /// Leaves out positions.
+    pub fn skip(&self, positions: u64) {
+        let mut state = self.state.lock();
+        state.last += positions;
+        state.committed = state.last;
+    }
+
     /// What is not safe is lost, and from now on everything is safe at once.
     pub fn crash(&self) {
         let mut state = self.state.lock();

@@ -9,7 +9,7 @@
 pub mod log;
 pub mod packets;
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, task::Waker};
+use std::{collections::BTreeMap, sync::Arc, task::Waker};
 
 use broker::{
     Broker, Credentials, Login, Millis, Peer, Permissions, Reply, Request, SaslOutcome, SaslResponse, Session,
@@ -78,7 +78,7 @@ impl World {
     pub fn client(&mut self, name: &str) -> &mut Client {
         let Self { broker, sessions, settings, now, clients, .. } = self;
         clients.entry(name.into()).or_insert_with(|| {
-            let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), encrypted: false, certificate_name: None };
+            let peer = Peer::default();
             let connection = MqttConnection::new(broker, sessions, settings, peer, *now);
             Client { connection, version: Version::V5, left: Vec::new(), got: Vec::new() }
         })

@@ -76,6 +76,10 @@ pub struct Access {
     pub amqp: Vec<Cidr>,
     /// Addresses that may connect to MQTT listeners, over WebSocket too.
     pub mqtt: Vec<Cidr>,
+    /// Addresses that may use the management API and the console.
+    pub management: Vec<Cidr>,
+    /// Addresses that may get metrics.
+    pub prometheus: Vec<Cidr>,
     /// Addresses that may log in as a user.
     pub users: BTreeMap<String, Vec<Cidr>>,
 }

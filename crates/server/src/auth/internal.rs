@@ -166,12 +166,14 @@ pub fn import(hash: &str, algorithm: Option<&str>) -> anyhow::Result<String> {
         scram::Keys::read(hash).context("the password hash is not SCRAM-SHA-256$ITERATIONS:SALT$STORED:SERVER")?;
         return Ok(hash.into());
     }
-    let (kind, len) = match algorithm.unwrap_or("rabbit_password_hashing_sha256") {
+    let bytes = STANDARD.decode(hash).context("the password hash is not base64")?;
+    // Tools do not always say how they hashed, but the length does.
+    let by_len = if bytes.len() == 68 { "rabbit_password_hashing_sha512" } else { "rabbit_password_hashing_sha256" };
+    let (kind, len) = match algorithm.unwrap_or(by_len) {
         "rabbit_password_hashing_sha256" => ("rabbit-sha256", 36),
         "rabbit_password_hashing_sha512" => ("rabbit-sha512", 68),
         other => bail!("hashing algorithm '{other}' is not supported; sha256 and sha512 are"),
     };
-    let bytes = STANDARD.decode(hash).context("the password hash is not base64")?;
     if bytes.len() != len {
         bail!("the password hash has {} bytes; {kind} has {len}: 4 of salt and the digest", bytes.len());
     }

@@ -81,6 +81,13 @@ impl Backlog {
         self.run = Run { first: first.0, last: last.0, count, slot, end_slot: self.tail, unseen, ..Run::default() };
     }
 
+    /// No time to live applies to a message that was in the queue when the broker stopped.
+    pub fn restore_untimed(&mut self, record: Position) {
+        if self.run.has(record.0) {
+            self.untimed.insert(record.0);
+        }
+    }
+
     /// The records about which nothing is known but that the log has them: they are to be looked at, if anything
     /// depends on their times or sizes.
     pub fn unseen(&self) -> Option<Wanted> {
@@ -96,7 +103,7 @@ impl Backlog {
                 continue;
             }
             self.run.bytes += message.payload_len() as u64;
-            if let Some(due) = message.traits().due {
+            if let Some(due) = message.traits().due.filter(|_| !self.untimed.contains(&record.0)) {
                 self.run.timetable.add(due, record.0);
             }
         }
@@ -158,12 +165,14 @@ impl Backlog {
         }
         let (Some(&(first_slot, _)), Some(&(last_slot, _))) = (leaving.first(), leaving.last()) else { return 0 };
         let mut records: Vec<u64> = leaving.iter().map(|(_, record)| *record).collect();
-        let (mut bytes, mut due) = (0, Vec::new());
+        let (mut bytes, mut due, mut untimed) = (0, Vec::new(), Vec::new());
         for (number, record) in &leaving {
             let Some(slot) = self.slot(*number) else { continue };
             bytes += u64::from(slot.bytes);
-            due.extend(slot.message.as_ref().and_then(|message| Some((message.traits().due?, *record))));
+            due.extend(slot.due.map(|due| (due, *record)));
+            untimed.extend(slot.untimed.then_some(*record));
         }
+        self.untimed.extend(untimed);
         records.sort_unstable();
         let lowest = records.first().copied().unwrap_or_default();
         let last = records.last().copied().unwrap_or_default();
@@ -254,7 +263,8 @@ impl Backlog {
             if self.run.except.remove(&record.0) || self.run.is_empty() {
                 continue;
             }
-            let (due, bytes) = (message.traits().due, message.payload_len() as u32);
+            let untimed = self.untimed.remove(&record.0);
+            let (due, bytes) = (message.traits().due.filter(|_| !untimed), message.payload_len() as u32);
             if self.run.is_unseen(record.0) {
                 self.run.unseen.0 = record.0 + 1;
             } else if due.is_some_and(|due| self.run.timetable.is_past(due, record.0)) {
@@ -271,8 +281,8 @@ impl Backlog {
                 self.timetable.add(due, number);
             }
             let redelivered = record < restart;
-            let message = Some(message);
-            self.insert(number, Slot { message, record, due, bytes, redelivered, held: false, readable: true });
+            let (message, held, readable) = (Some(message), false, true);
+            self.insert(number, Slot { message, record, due, bytes, redelivered, held, readable, untimed });
         }
         self.run.first = next.0;
         if self.run.is_empty() {
@@ -346,6 +356,7 @@ impl Backlog {
         }
         (self.ready, self.ready_bytes) = (0, 0);
         self.timetable.clear();
+        self.untimed.clear();
         self.returned.clear();
         self.cursor = self.tail;
         // A reading under way is for messages that are gone.

@@ -85,7 +85,8 @@ impl Backlog {
         self.slot(number).is_some_and(|slot| !slot.held && slot.due == Some(due))
     }
 
-    fn remove_ready(&mut self, number: u64) -> Expired {
+    /// Removes a message that waits.
+    pub fn remove_ready(&mut self, number: u64) -> Expired {
         self.ready -= 1;
         self.returned.remove(&number);
         let record = self.slot(number).map_or(Position(0), |slot| slot.record);
