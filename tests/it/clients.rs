@@ -14,6 +14,7 @@ use roadstead_tests::server::{self, Server};
 
 use self::verdicts::{Outcome, Tally, Verdicts};
 
+mod logins;
 mod requests;
 mod transport;
 mod verdicts;

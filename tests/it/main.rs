@@ -1,5 +1,6 @@
 //! Whole-system tests, in one binary because linking is slow.
 
+mod auth;
 mod bad_input;
 mod clients;
 mod control;

@@ -7,14 +7,14 @@ use std::{
     cell::RefCell,
     future::Future,
     io::{self, IoSlice},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use broker::{
-    Login, Millis, Outlet, Reply, Request, SaslOutcome, Session, limits,
+    Millis, Outlet, Reply, Request, SaslOutcome, Session, limits,
     outlet::Chunks,
     session::{HangUp, Intake},
 };
@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use crate::{
+    auth::{LoginOutcome, Origin},
     listener::{Arrival, Counted},
     scram,
     serve::Server,
@@ -73,8 +74,8 @@ pub struct Driver<S> {
     session: Box<dyn Session>,
     outlet: Arc<dyn Outlet>,
     address: SocketAddr,
-    /// The same without port, and without what IPv6 makes of IPv4.
-    peer: IpAddr,
+    /// The same without port, and without what IPv6 makes of IPv4, and what is spoken.
+    peer: Origin,
     /// Ends when the broker shuts down; none once the session knows.
     shutdown: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     _connection: Counted,
@@ -91,7 +92,7 @@ pub struct Driver<S> {
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Millis>,
     rest_until: Option<Millis>,
-    login: Option<JoinHandle<Login>>,
+    login: Option<JoinHandle<LoginOutcome>>,
     /// A login of several steps.
     exchange: Option<Box<scram::Exchange>>,
     /// Given back once the client has logged in.
@@ -132,7 +133,7 @@ impl<S> Drop for Driver<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// A connection that has just come.
     pub fn new(stream: S, session: Box<dyn Session>, arrival: Arrival, server: &Arc<Server>) -> Self {
-        let Arrival { address, peer, connection, before_login, .. } = arrival;
+        let Arrival { address, protocol, peer, connection, before_login } = arrival;
         tracing::debug!(peer = %address, "connected");
         let mut shutdown = server.shutdown.subscribe();
         let shutdown = async move { drop(shutdown.wait_for(|down| *down).await) };
@@ -141,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             outlet: session.outlet(),
             session,
             address,
-            peer: peer.address,
+            peer: Origin { address: peer.address, protocol: protocol.name() },
             shutdown: Some(Box::pin(shutdown)),
             _connection: connection,
             left: Vec::new(),
@@ -193,17 +194,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Has credentials checked where it does not hold up connections.
     fn poll_login(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
-        let address = self.peer;
+        let origin = self.peer;
         match self.session.request() {
-            Some(Request::Authenticate(credentials)) => match self.server.authenticator.quick(&credentials, address) {
-                Some(login) => self.tell_login(Reply::Login(login), login == Login::Accepted, now),
+            Some(Request::Authenticate(credentials)) => match self.server.authenticator.quick(&credentials, origin) {
+                Some(outcome) => self.tell_outcome(outcome, now),
                 None => {
                     let authenticator = Arc::clone(&self.server.authenticator);
-                    self.login = Some(tokio::spawn(authenticator.check_in_turn(credentials, address)));
+                    let login = async move { authenticator.login(&credentials, origin).await };
+                    self.login = Some(tokio::spawn(login));
                 }
             },
             Some(Request::Sasl(response)) => {
-                let outcome = self.server.authenticator.step(&response, address, &mut self.exchange);
+                let outcome = self.server.authenticator.step(&response, origin, &mut self.exchange);
                 let is_accepted = matches!(outcome, SaslOutcome::Accepted { .. });
                 self.tell_login(Reply::Sasl(outcome), is_accepted, now);
                 return true;
@@ -213,9 +215,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let Some(login) = &mut self.login else { return false };
         let Poll::Ready(outcome) = Pin::new(login).poll(cx) else { return false };
         self.login = None;
-        let login = outcome.unwrap_or(Login::Refused);
-        self.tell_login(Reply::Login(login), login == Login::Accepted, now);
+        self.tell_outcome(outcome.unwrap_or(LoginOutcome::Refused), now);
         true
+    }
+
+    fn tell_outcome(&mut self, outcome: LoginOutcome, now: Millis) {
+        let is_accepted = matches!(outcome, LoginOutcome::Accepted(_));
+        self.tell_login(Reply::Login(outcome.into()), is_accepted, now);
     }
 
     fn tell_login(&mut self, reply: Reply, is_accepted: bool, now: Millis) {

@@ -1,5 +1,6 @@
 //! The `roadstead` binary.
 
+mod audit;
 mod auth;
 mod clock;
 mod config;
@@ -20,6 +21,7 @@ mod serve;
 mod telemetry;
 mod timer;
 mod tls;
+mod web;
 mod websocket;
 
 use std::{path::PathBuf, process::ExitCode};

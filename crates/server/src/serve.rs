@@ -26,7 +26,7 @@ use crate::{
     durability::{self, Pager, PagerQueue, PagerTasks},
     host::{self, ServerHost},
     keys,
-    listener::{self, Protocol},
+    listener::{self, Protocol, TurnedAway},
     notify, resources, telemetry, timer, tls,
 };
 
@@ -61,6 +61,8 @@ pub struct Server {
     pub connections: Arc<AtomicUsize>,
     /// Connections that have not logged in.
     pub before_login: Arc<AtomicUsize>,
+    /// Tells of connections that were turned away.
+    pub turned_away: TurnedAway,
     /// Where clients can connect.
     pub listeners: Mutex<Vec<admin::Listener>>,
     /// When the listeners' certificate expires, in seconds since 1970.
@@ -114,7 +116,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         session_expiry_s_max: settings.session_expiry_s_max,
         disconnects_unauthorized: settings.disconnect_on_unauthorized,
     });
-    let authenticator = Arc::new(Authenticator::new(Arc::clone(&broker), config.loopback_users.clone())?);
+    let authenticator = Arc::new(Authenticator::new(Arc::clone(&broker), &config, clock)?);
     let certificate_expires = config.tls.certificate.as_deref().and_then(tls::expires);
     let server = Arc::new_cyclic(|weak| {
         let admin = Arc::new(admin::Admin {
@@ -136,6 +138,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
             shutdown: watch::Sender::new(false),
             connections: Arc::default(),
             before_login: Arc::default(),
+            turned_away: TurnedAway::new(clock),
             listeners: Mutex::default(),
             certificate_expires,
             management: admin::router(Arc::clone(&admin)),
