@@ -24,6 +24,9 @@ use crate::{
     wire::{self, Malformed, Reader},
 };
 
+/// Bytes at the start of CONNECT's body in which its version stands: the longer of the protocol's two names, and the level.
+const VERSION_BYTES: usize = 2 + "MQIsdp".len() + 1;
+
 /// A client that wants to connect.
 #[derive(Debug)]
 pub(super) struct Candidate {
@@ -62,8 +65,15 @@ impl MqttConnection {
         if input[0] >> 4 != kind::CONNECT {
             return Err(Malformed::protocol("the first packet is not CONNECT"));
         }
-        let Some(frame) = wire::frame(input, CONNECT_BYTES)? else { return Ok(None) };
-        self.note_version(frame.body);
+        let Some((remaining, length_len)) = wire::varint(&input[1..])? else { return Ok(None) };
+        let body = &input[1 + length_len..];
+        self.note_version(&body[..body.len().min(remaining as usize)]);
+        let frame = wire::frame(input, CONNECT_BYTES);
+        // What is too large is refused in the form of its version, for which a few bytes more are needed.
+        if frame.is_err() && body.len() < VERSION_BYTES {
+            return Ok(None);
+        }
+        let Some(frame) = frame? else { return Ok(None) };
         let connect = Connect::read(&frame)?;
         self.version = connect.version;
         if let Err(reason) = self.connect(&connect) {
