@@ -7,5 +7,6 @@ mod crash;
 mod definitions;
 mod lifecycle;
 mod limits;
+mod mqtt;
 mod store;
 mod timed;
