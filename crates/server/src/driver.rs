@@ -7,7 +7,7 @@ use std::{
     cell::RefCell,
     future::Future,
     io::{self, IoSlice},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -73,8 +73,6 @@ pub struct Driver<S> {
     session: Box<dyn Session>,
     outlet: Arc<dyn Outlet>,
     address: SocketAddr,
-    /// The same without port, and without what IPv6 makes of IPv4.
-    peer: IpAddr,
     /// Ends when the broker shuts down; none once the session knows.
     shutdown: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     _connection: Counted,
@@ -132,7 +130,7 @@ impl<S> Drop for Driver<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// A connection that has just come.
     pub fn new(stream: S, session: Box<dyn Session>, arrival: Arrival, server: &Arc<Server>) -> Self {
-        let Arrival { address, peer, connection, before_login, .. } = arrival;
+        let Arrival { address, connection, before_login, .. } = arrival;
         tracing::debug!(peer = %address, "connected");
         let mut shutdown = server.shutdown.subscribe();
         let shutdown = async move { drop(shutdown.wait_for(|down| *down).await) };
@@ -141,7 +139,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             outlet: session.outlet(),
             session,
             address,
-            peer: peer.address,
             shutdown: Some(Box::pin(shutdown)),
             _connection: connection,
             left: Vec::new(),
@@ -193,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Has credentials checked where it does not hold up connections.
     fn poll_login(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
-        let address = self.peer;
+        let address = self.address.ip().to_canonical();
         match self.session.request() {
             Some(Request::Authenticate(credentials)) => match self.server.authenticator.quick(&credentials, address) {
                 Some(login) => self.tell_login(Reply::Login(login), login == Login::Accepted, now),

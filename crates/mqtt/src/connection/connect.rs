@@ -171,7 +171,7 @@ impl MqttConnection {
     fn credentials(&self, connect: &Connect<'_>) -> Result<(Name, Credentials), Reason> {
         let usual = || self.settings.vhost.clone();
         if connect.user.is_none() {
-            if let Some(user) = self.peer.certificate_name.clone() {
+            if let Some(user) = self.peer.as_ref().and_then(|peer| peer.certificate_name.clone()) {
                 return Ok((usual(), Credentials::Certificate { user }));
             }
             let user = self.settings.anonymous_user.clone().ok_or(Reason::NotAuthorized)?;
@@ -305,7 +305,7 @@ impl MqttConnection {
 
     /// Has operators see the connection.
     fn introduce(&mut self) {
-        let Some(caller) = &self.caller else { return };
+        let (Some(caller), Some(peer)) = (&self.caller, self.peer.take()) else { return };
         let terms = Terms {
             protocol: self.version.name(),
             mechanism: if self.auth.is_used { "SCRAM-SHA-256" } else { "PLAIN" },
@@ -316,7 +316,7 @@ impl MqttConnection {
             heartbeat_s: (self.keep_alive_ms / 1000) as u16,
         };
         let outlet = Arc::clone(&self.outgoing) as Arc<dyn Outlet>;
-        let seen = self.broker.introduce(caller, &self.peer, terms, &outlet);
+        let seen = self.broker.introduce(caller, *peer, terms, &outlet);
         self.outgoing.lock().seen = Some(Arc::clone(&seen));
         self.seen = Some(seen);
     }
