@@ -16,6 +16,7 @@ mod listener;
 mod resources;
 mod scram;
 mod serve;
+mod shutdown;
 mod telemetry;
 mod timer;
 mod tls;
