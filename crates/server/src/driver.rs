@@ -29,6 +29,7 @@ use crate::{
     listener::{Arrival, Counted, Protocol},
     scram,
     serve::Server,
+    shutdown::Place,
 };
 
 /// Bytes read at once.
@@ -75,8 +76,10 @@ pub struct Driver<S> {
     outlet: Arc<dyn Outlet>,
     address: SocketAddr,
     protocol: Protocol,
-    /// Ends when the broker shuts down; none once the session knows.
-    shutdown: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Where the broker knows whom to wake when it shuts down.
+    place: Option<Place>,
+    /// Whether the session knows that it does.
+    is_told: bool,
     _connection: Counted,
     server: Arc<Server>,
     /// Input that the session has not used.
@@ -89,15 +92,22 @@ pub struct Driver<S> {
     /// Whether the transport holds bytes that it was given to write.
     is_unflushed: bool,
     timer: Pin<Box<Sleep>>,
-    timer_at: Option<Millis>,
+    /// Whether the timer is set.
+    is_timed: bool,
     rest_until: Option<Millis>,
+    entering: Option<Box<Entering>>,
+    /// Whether the last word has been written and input is dropped, until the timer fires.
+    is_lingering: bool,
+}
+
+/// What is needed only while a client shows who it is, which most connections do but once.
+#[derive(Default)]
+struct Entering {
     login: Option<JoinHandle<LoginOutcome>>,
     /// A login of several steps.
     exchange: Option<Box<scram::Exchange>>,
     /// Given back once the client has logged in.
-    before_login: Option<Counted>,
-    /// Until when input is dropped, once the last word has been written.
-    linger_until: Option<Millis>,
+    _before_login: Option<Counted>,
 }
 
 /// Drives the connection to its end.
@@ -106,8 +116,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if this.shutdown.as_mut().is_some_and(|shutdown| shutdown.as_mut().poll(cx).is_ready()) {
-            this.shutdown = None;
+        if this.place.is_none() {
+            this.place = Some(this.server.shutdown.wake_then(cx.waker()));
+        }
+        if this.server.shutdown.has_begun() && !this.is_told {
+            this.is_told = true;
             this.session.shut_down(this.server.clock.now());
         }
         let ended = ready!(this.drive(cx));
@@ -126,6 +139,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Driver<S> {
 impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
         self.session.disconnected(self.server.clock.now());
+        if let Some(place) = self.place {
+            self.server.shutdown.forget(place);
+        }
     }
 }
 
@@ -134,15 +150,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     pub fn new(stream: S, session: Box<dyn Session>, arrival: Arrival, server: &Arc<Server>) -> Self {
         let Arrival { address, protocol, connection, before_login, .. } = arrival;
         tracing::debug!(peer = %address, "connected");
-        let mut shutdown = server.shutdown.subscribe();
-        let shutdown = async move { drop(shutdown.wait_for(|down| *down).await) };
         Self {
             stream,
             outlet: session.outlet(),
             session,
             address,
             protocol,
-            shutdown: Some(Box::pin(shutdown)),
+            place: None,
+            is_told: false,
             _connection: connection,
             left: Vec::new(),
             left_is_ready: false,
@@ -150,12 +165,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             stuck_since: None,
             is_unflushed: false,
             timer: Box::pin(tokio::time::sleep_until(server.clock.instant(server.clock.now()))),
-            timer_at: None,
+            is_timed: false,
             rest_until: None,
-            login: None,
-            exchange: None,
-            before_login: Some(before_login),
-            linger_until: None,
+            entering: Some(Box::new(Entering { _before_login: Some(before_login), ..Entering::default() })),
+            is_lingering: false,
             server: Arc::clone(server),
         }
     }
@@ -199,21 +212,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Some(outcome) => self.tell_outcome(outcome, now),
                 None => {
                     let authenticator = Arc::clone(&self.server.authenticator);
-                    let login = async move { authenticator.login(&credentials, origin).await };
-                    self.login = Some(tokio::spawn(login));
+                    let login = tokio::spawn(async move { authenticator.login(&credentials, origin).await });
+                    self.entering.get_or_insert_default().login = Some(login);
                 }
             },
             Some(Request::Sasl(response)) => {
-                let outcome = self.server.authenticator.step(&response, origin, &mut self.exchange);
+                let exchange = &mut self.entering.get_or_insert_default().exchange;
+                let outcome = self.server.authenticator.step(&response, origin, exchange);
                 let is_accepted = matches!(outcome, SaslOutcome::Accepted { .. });
                 self.tell_login(Reply::Sasl(outcome), is_accepted, now);
                 return true;
             }
             Some(Request::Pending) | None => {}
         }
-        let Some(login) = &mut self.login else { return false };
+        let Some(entering) = &mut self.entering else { return false };
+        let Some(login) = &mut entering.login else { return false };
         let Poll::Ready(outcome) = Pin::new(login).poll(cx) else { return false };
-        self.login = None;
+        entering.login = None;
         self.tell_outcome(outcome.unwrap_or(LoginOutcome::Refused), now);
         true
     }
@@ -225,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     fn tell_login(&mut self, reply: Reply, is_accepted: bool, now: Millis) {
         if is_accepted {
-            self.before_login = None;
+            self.entering = None;
         }
         self.left_is_ready = true;
         self.session.reply(reply, now);
@@ -364,14 +379,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let next = [write_ends, self.rest_until, self.session.deadline()].into_iter().flatten().min();
         // The timer is not moved back when a deadline moves on, as it does with every byte: it fires early and is set
         // anew.
-        if let Some(next) = next
-            && self.timer_at.is_none_or(|at| next < at || at <= now)
+        if let Some(next) = next.map(|next| self.server.clock.instant(next))
+            && (!self.is_timed || next < self.timer.deadline() || self.timer.is_elapsed())
         {
-            self.timer_at = Some(next);
-            self.timer.as_mut().reset(self.server.clock.instant(next));
+            self.is_timed = true;
+            self.timer.as_mut().reset(next);
         }
-        if self.timer_at.is_some() && self.timer.as_mut().poll(cx).is_ready() {
-            self.timer_at = None;
+        if self.is_timed && self.timer.as_mut().poll(cx).is_ready() {
+            self.is_timed = false;
             fired = true;
         }
         Ok(fired)
@@ -379,12 +394,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Ends the transport. What the client still sends is dropped until it hangs up, or time is up.
     fn poll_linger(&mut self, cx: &mut Context<'_>, now: Millis, hang_up: HangUp) -> Poll<()> {
-        if self.linger_until.is_none() {
+        if !self.is_lingering {
             // What the transport still holds may take as long as any other write.
             let patience = if self.is_unflushed { self.server.config.limits.write_timeout_ms } else { LINGER_MS };
-            let until = now.plus(patience);
-            self.linger_until = Some(until);
-            self.timer.as_mut().reset(self.server.clock.instant(until));
+            self.is_lingering = true;
+            self.timer.as_mut().reset(self.server.clock.instant(now.plus(patience)));
         }
         if self.timer.as_mut().poll(cx).is_ready() {
             // Even a client that hung up first is told that nothing was cut off, which TLS can tell.

@@ -41,11 +41,9 @@ where
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_BYTES);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut shutdown = server.shutdown.subscribe();
-    let down = async move { drop(shutdown.wait_for(|down| *down).await) };
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
-        () = down => {
+        () = server.shutdown.begins() => {
             served.as_mut().graceful_shutdown();
             served.await
         }

@@ -130,11 +130,10 @@ fn session(protocol: Protocol, server: &Arc<Server>, peer: &Peer) -> Option<Box<
 
 /// Takes connections in until the server shuts down.
 pub async fn accept(listener: TcpListener, protocol: Protocol, server: Arc<Server>, acceptor: Option<TlsAcceptor>) {
-    let mut shutdown = server.shutdown.subscribe();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = shutdown.wait_for(|down| *down) => return,
+            () = server.shutdown.begins() => return,
         };
         match accepted {
             Ok((stream, address)) => take_in(stream, address, protocol, &server, acceptor.clone()),

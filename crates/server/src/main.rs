@@ -18,6 +18,7 @@ mod notify;
 mod resources;
 mod scram;
 mod serve;
+mod shutdown;
 mod telemetry;
 mod timer;
 mod tls;

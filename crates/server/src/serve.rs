@@ -11,10 +11,7 @@ use anyhow::Context;
 use broker::{Broker, Millis, Name, Permissions, TopicPermissions, User, identity::Pattern, limits};
 use parking_lot::Mutex;
 use store::Store;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
@@ -27,7 +24,9 @@ use crate::{
     host::{self, ServerHost},
     keys,
     listener::{self, Protocol, TurnedAway},
-    notify, resources, telemetry, timer, tls,
+    notify, resources,
+    shutdown::Shutdown,
+    telemetry, timer, tls,
 };
 
 /// How long connections have to close in order when the broker stops.
@@ -56,7 +55,7 @@ pub struct Server {
     /// The time.
     pub clock: Clock,
     /// Becomes true when the broker stops.
-    pub shutdown: watch::Sender<bool>,
+    pub shutdown: Shutdown,
     /// Connections.
     pub connections: Arc<AtomicUsize>,
     /// Connections that have not logged in.
@@ -135,7 +134,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
             mqtt,
             sessions,
             clock,
-            shutdown: watch::Sender::new(false),
+            shutdown: Shutdown::new(),
             connections: Arc::default(),
             before_login: Arc::default(),
             turned_away: TurnedAway::new(clock),
@@ -374,7 +373,7 @@ impl Stop {
 
 /// Tells every client, and gives them time to say goodbye. What the log has not written is written when the store goes.
 async fn stop(server: &Arc<Server>) {
-    server.shutdown.send_replace(true);
+    server.shutdown.begin();
     let deadline = Instant::now() + CLOSE_WITHIN;
     while server.connections.load(std::sync::atomic::Ordering::Relaxed) > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(5)).await;
