@@ -9,5 +9,6 @@ mod crash;
 mod definitions;
 mod lifecycle;
 mod limits;
+mod mqtt;
 mod store;
 mod timed;

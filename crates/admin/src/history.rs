@@ -57,13 +57,15 @@ impl Past {
     }
 }
 
+/// What was seen, once or several times in a row.
 #[derive(Clone, Debug)]
 struct Sample<const N: usize> {
-    at_ms: u64,
+    first_ms: u64,
+    last_ms: u64,
     values: [u64; N],
 }
 
-/// What some numbers were. While nothing changes, only the first and the last sample of the time are kept.
+/// What some numbers were. As long as nothing changes there is one sample, so that what is idle costs little.
 #[derive(Clone, Debug)]
 pub struct Series<const N: usize> {
     samples: VecDeque<Sample<N>>,
@@ -78,14 +80,17 @@ impl<const N: usize> Default for Series<N> {
 impl<const N: usize> Series<N> {
     /// Adds what the numbers are, and forgets what is older than `keep_ms`.
     pub fn push(&mut self, at_ms: u64, values: [u64; N], keep_ms: u64) {
-        let len = self.samples.len();
-        let is_flat = len >= 2 && self.samples.iter().skip(len - 2).all(|sample| sample.values == values);
         match self.samples.back_mut() {
-            Some(last) if is_flat => last.at_ms = at_ms,
-            _ => self.samples.push_back(Sample { at_ms, values }),
+            Some(last) if last.values == values => last.last_ms = at_ms,
+            last => {
+                if last.is_none() {
+                    self.samples.reserve_exact(1);
+                }
+                self.samples.push_back(Sample { first_ms: at_ms, last_ms: at_ms, values });
+            }
         }
         // The one before the first that is needed tells what was until then.
-        while self.samples.get(1).is_some_and(|second| second.at_ms + keep_ms < at_ms) && self.samples.len() > 2 {
+        while self.samples.get(1).is_some_and(|second| second.first_ms + keep_ms < at_ms) {
             self.samples.pop_front();
         }
     }
@@ -95,21 +100,27 @@ impl<const N: usize> Series<N> {
         self.samples.len()
     }
 
+    /// When the numbers were seen at last, in milliseconds.
+    pub fn last_ms(&self) -> Option<u64> {
+        self.samples.back().map(|last| last.last_ms)
+    }
+
     /// What a number was at last; 0 if nothing is known.
     pub fn last(&self, column: usize) -> u64 {
         self.samples.back().map_or(0, |last| last.values[column])
     }
 
-    /// By how much a number grows each second, as of the last two samples.
+    /// By how much a number grows each second, as of the last two times that it was seen.
     pub fn rate(&self, column: usize) -> f64 {
         let mut last = self.samples.iter().rev();
         let (Some(b), Some(a)) = (last.next(), last.next()) else { return 0.0 };
-        growth(a.values[column], b.values[column], b.at_ms - a.at_ms)
+        let is_flat = b.first_ms < b.last_ms;
+        if is_flat { 0.0 } else { growth(a.values[column], b.values[column], b.first_ms - a.last_ms) }
     }
 
     /// The number at a time: that of the last sample by then.
     fn at(&self, column: usize, at_ms: u64) -> Option<u64> {
-        let after = self.samples.partition_point(|sample| sample.at_ms <= at_ms);
+        let after = self.samples.partition_point(|sample| sample.first_ms <= at_ms);
         self.samples.get(after.checked_sub(1)?).map(|sample| sample.values[column])
     }
 
@@ -118,9 +129,9 @@ impl<const N: usize> Series<N> {
     pub fn details(&self, columns: &[usize], span: Option<Span>) -> Json {
         let rate: f64 = columns.iter().map(|column| self.rate(*column)).sum();
         let mut details = json!({ "rate": rounded(rate) });
-        let (Some(span), Some(last)) = (span, self.samples.back()) else { return details };
+        let (Some(span), Some(last)) = (span, self.last_ms()) else { return details };
         // Points lie on whole steps, so that those of different things fall together.
-        let end = last.at_ms - last.at_ms % span.step_ms;
+        let end = last - last % span.step_ms;
         let points = span.age_ms / span.step_ms;
         let mut samples: Vec<(u64, u64)> = Vec::new();
         for step in 0..=points {
@@ -175,7 +186,7 @@ impl<const N: usize> Levels<N> {
         let finest_ms = self.levels[0].0;
         for (every_ms, keep_ms, series) in &mut self.levels {
             // Samples do not come to the millisecond.
-            let is_time = series.samples.back().is_none_or(|last| at_ms + finest_ms / 2 >= last.at_ms + *every_ms);
+            let is_time = series.last_ms().is_none_or(|last| at_ms + finest_ms / 2 >= last + *every_ms);
             if is_time {
                 series.push(at_ms, values, *keep_ms);
             }
@@ -218,13 +229,19 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_the_same_takes_two_samples() {
+    fn what_stays_the_same_takes_one_sample() {
         let mut series = Series::<1>::default();
         (0..1000).for_each(|step| series.push(step * 5_000, [3], 600_000));
-        assert_eq!((series.len(), series.rate(0)), (2, 0.0));
+        assert_eq!((series.len(), series.samples.capacity(), series.rate(0)), (1, 1, 0.0));
         series.push(5_000_000, [13], 600_000);
-        assert_eq!((series.len(), series.rate(0)), (3, 2.0));
-        assert_eq!(series.at(0, 4_000_000), Some(3));
+        assert_eq!((series.len(), series.rate(0)), (2, 2.0));
+        assert_eq!((series.at(0, 4_000_000), series.at(0, 4_999_999)), (Some(3), Some(3)));
+        series.push(5_005_000, [13], 600_000);
+        assert_eq!((series.len(), series.rate(0), series.last_ms()), (2, 0.0, Some(5_005_000)));
+        series.push(5_600_000, [13], 600_000);
+        assert_eq!(series.len(), 2, "what was ten minutes ago is known");
+        series.push(5_605_000, [13], 600_000);
+        assert_eq!(series.len(), 1);
     }
 
     #[test]

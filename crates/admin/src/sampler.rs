@@ -3,7 +3,8 @@
 use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use broker::{
-    Broker, Counts, Event, Name, QueueId, SessionId, broker::connections::Change, queue::QueueNumbers, traffic::EVENTS,
+    Broker, Channel, Counts, Event, Name, QueueId, SessionId, broker::connections::Change, queue::QueueNumbers,
+    traffic::EVENTS,
 };
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::time::{MissedTickBehavior, interval};
@@ -108,21 +109,23 @@ fn events(counts: &Counts) -> [u64; EVENTS] {
     Event::ALL.map(|event| counts.get(event))
 }
 
-/// What of a table is new, and what of it is over.
+/// What of a table is new, and what of it is over. Returns how many samples there are.
 fn update<K: Eq + Hash, const N: usize>(
     table: &mut HashMap<K, Series<N>>,
-    numbers: Vec<(K, [u64; N])>,
+    numbers: impl IntoIterator<Item = (K, [u64; N])>,
     now_ms: u64,
     kept_ms: u64,
 ) -> usize {
-    let mut old = std::mem::take(table);
-    table.reserve(numbers.len());
-    let mut samples = 0;
+    let (mut present, mut samples) = (0, 0);
     for (key, values) in numbers {
-        let mut series = old.remove(&key).unwrap_or_default();
+        let series = table.entry(key).or_default();
         series.push(now_ms, values, kept_ms);
         samples += series.len();
-        table.insert(key, series);
+        present += 1;
+    }
+    if table.len() > present {
+        table.retain(|_, series| series.last_ms() == Some(now_ms));
+        table.shrink_to(2 * present);
     }
     samples
 }
@@ -183,15 +186,17 @@ impl Sampler {
             }
             queues.push((info.id, columns(&[&[ready, held], &events(&counts)])));
         });
-        let (mut connections, mut channels) = (Vec::new(), Vec::new());
-        for connection in broker.connections() {
-            let session = connection.session;
+        let present = broker.connections();
+        // As they are looked at, without a list of them: there may be very many.
+        let connections = present.iter().map(|connection| {
             let bytes = [connection.bytes_in.get(), connection.bytes_out.get()];
-            connections.push((session, columns(&[&bytes, &events(&connection.counts())])));
-            for channel in connection.channels() {
-                channels.push(((session, channel.number), events(&channel.traffic.counts())));
-            }
-        }
+            (connection.session, columns(&[&bytes, &events(&connection.counts())]))
+        });
+        let channels = present.iter().flat_map(|connection| {
+            let of_one =
+                |channel: Arc<Channel>| ((connection.session, channel.number), events(&channel.traffic.counts()));
+            connection.channels().into_iter().map(of_one)
+        });
         let mut all = [0; OVERVIEW];
         for ((_, vhost), (counts, bytes_in, bytes_out)) in broker.traffic() {
             let numbers = columns::<VHOST>(&[&[0, 0], &events(&counts), &[bytes_in, bytes_out]]);
@@ -211,7 +216,7 @@ impl Sampler {
         seen.overview.push(now, all);
         seen.node.push(now, node);
         seen.totals = totals;
-        update(&mut seen.vhosts, by_vhost.into_iter().collect(), now, KEPT_MS);
+        update(&mut seen.vhosts, by_vhost, now, KEPT_MS);
         let samples = update(&mut seen.queues, queues, now, kept_ms)
             + update(&mut seen.connections, connections, now, kept_ms)
             + update(&mut seen.channels, channels, now, kept_ms)

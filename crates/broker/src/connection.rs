@@ -66,7 +66,7 @@ pub struct Connection {
     pub is_blocked: AtomicBool,
     channels: Mutex<BTreeMap<u16, Arc<Channel>>>,
     /// Why it is to end.
-    closing: OnceLock<String>,
+    closing: OnceLock<Box<str>>,
     outlet: Weak<dyn Outlet>,
 }
 
@@ -173,7 +173,7 @@ impl Connection {
 
     /// Why the connection is to end, if it is.
     pub fn closing(&self) -> Option<&str> {
-        self.closing.get().map(String::as_str)
+        self.closing.get().map(|reason| &**reason)
     }
 
     /// Whether its publishes wait.

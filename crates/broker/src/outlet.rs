@@ -87,6 +87,9 @@ pub trait Outlet: Send + Sync + fmt::Debug {
 /// Capacity of a written buffer that is kept however little it is used.
 const SPARE_BYTES: usize = 4096;
 
+/// Chunks for which there is no room while there are none.
+const FEW_CHUNKS: usize = 4;
+
 /// Bytes on their way to a socket, in order.
 #[derive(Debug, Default)]
 pub struct Chunks {
@@ -134,6 +137,13 @@ impl Chunks {
             let mut buffer = Vec::from(buffer);
             buffer.clear();
             self.spare = buffer;
+        }
+    }
+
+    /// Gives room for few chunks back while there are none: for each of many idle connections it is too much.
+    fn rest(&mut self) {
+        if self.chunks.is_empty() && self.chunks.capacity() <= FEW_CHUNKS {
+            self.chunks = VecDeque::new();
         }
     }
 
@@ -206,6 +216,7 @@ impl Output {
             none => *none = Some(waker.clone()),
         }
         if self.is_empty() {
+            chunks.rest();
             return false;
         }
         for chunk in self.sealed.drain(..) {

@@ -94,6 +94,9 @@ const OVERHEAD_BYTES: u64 = 256 * 1024;
 /// Operations after which a batch is applied though more input is there.
 const BATCH_OPERATIONS: usize = 1024;
 
+/// Responses for which there is no room while there are none.
+const FEW_RESPONSES: usize = 4;
+
 /// Bytes of a packet that show that its client is there.
 const PROGRESS_BYTES: usize = 1024;
 
@@ -107,7 +110,8 @@ pub struct MqttConnection {
     sessions: Arc<Sessions>,
     settings: Arc<Settings>,
     id: SessionId,
-    peer: Peer,
+    /// Who is at the other end, until operators see it.
+    peer: Option<Box<Peer>>,
     outgoing: Arc<Outgoing>,
     phase: Phase,
     version: Version,
@@ -218,7 +222,7 @@ impl MqttConnection {
             broker: Arc::clone(broker),
             sessions: Arc::clone(sessions),
             settings: Arc::clone(settings),
-            peer,
+            peer: Some(Box::new(peer)),
             phase: Phase::Connect,
             version: Version::V311,
             client_id: "".into(),
@@ -443,6 +447,10 @@ impl MqttConnection {
                 }
                 Kind::Other => {}
             }
+        }
+        // What is told to a connection that is idle otherwise, such as CONNACK, leaves no memory behind.
+        if self.responses.is_empty() && self.responses.capacity() <= FEW_RESPONSES {
+            self.responses = VecDeque::new();
         }
     }
 

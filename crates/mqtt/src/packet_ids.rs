@@ -75,8 +75,13 @@ type Span = Option<(u64, u64)>;
 ///
 /// Only between which records they lie is known. Records that are closer together than there are identifiers never share one,
 /// so that is enough but for the odd message that is written down needlessly.
+///
+/// Most connections free none, and have nothing but a pointer for it.
 #[derive(Debug, Default)]
-pub struct Freed {
+pub struct Freed(Option<Box<Spans>>);
+
+#[derive(Debug, Default)]
+struct Spans {
     /// What was freed last.
     gathering: Span,
     /// Whether the log has not got all of that yet.
@@ -97,28 +102,33 @@ impl Freed {
         }
         // One that was chosen though it is of the upper half could be that of any record.
         let (low, high) = if packet_id == derived(record) { (record.0, record.0) } else { (0, u64::MAX) };
-        let (first, last) = self.gathering.unwrap_or((low, high));
-        self.gathering = Some((first.min(low), last.max(high)));
-        self.is_unlogged = true;
+        let spans = self.0.get_or_insert_default();
+        let (first, last) = spans.gathering.unwrap_or((low, high));
+        spans.gathering = Some((first.min(low), last.max(high)));
+        spans.is_unlogged = true;
     }
 
     /// The log has got all that was freed, the last of it here.
     pub fn logged(&mut self, position: Position, committed: Position) {
-        (self.is_unlogged, self.logged) = (false, self.logged.max(position));
-        self.forget(committed);
+        let Some(spans) = &mut self.0 else { return };
+        (spans.is_unlogged, spans.logged) = (false, spans.logged.max(position));
+        spans.forget(committed);
     }
 
     /// Whether the identifier that follows from a record may be used without a note.
     pub fn allows(&mut self, record: Position, committed: impl FnOnce() -> Position) -> bool {
+        let Some(spans) = &mut self.0 else { return true };
         let is_apart =
             |span: Span| span.is_none_or(|(first, last)| last.max(record.0) - first.min(record.0) < DERIVED_COUNT);
-        if is_apart(self.gathering) && is_apart(self.waiting) {
+        if is_apart(spans.gathering) && is_apart(spans.waiting) {
             return true;
         }
-        self.forget(committed());
-        is_apart(self.gathering) && is_apart(self.waiting)
+        spans.forget(committed());
+        is_apart(spans.gathering) && is_apart(spans.waiting)
     }
+}
 
+impl Spans {
     /// Forgets what is safe.
     fn forget(&mut self, committed: Position) {
         if self.until > committed {

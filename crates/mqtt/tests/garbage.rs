@@ -243,6 +243,8 @@ fn faults_in_connect_are_told_in_connack() {
         ("properties beyond the packet", v5("raw 10 0b 00 04 4d 51 54 54 05 02 00 00 7f"), "malformed-packet"),
         ("a wildcard in the will's topic", connect(0x06, b"", b"\0\x01a\0\0\x01#\0\x01x"), "topic-name-invalid"),
         ("flags of the header", packet(0x11, &connect(0x02, b"", b"\0\x01a")[2..]), "malformed-packet"),
+        ("more than 128 KiB", v5("raw 10 fd ff 07 00 04 4d 51 54 54 05 02 00"), "packet-too-large"),
+        ("256 MiB", v5("raw 10 ff ff ff 7f 00 04 4d 51 54 54 05 02 00"), "packet-too-large"),
     ];
     for (what, bytes, reason) in cases {
         let found = answers(&mut world, Version::V5, &bytes);
@@ -252,10 +254,21 @@ fn faults_in_connect_are_told_in_connack() {
     }
 }
 
+/// The version may come after the length.
+#[test]
+fn a_large_connect_is_answered_once_its_version_is_known() {
+    let mut world = world();
+    for byte in v5("raw 10 ff ff ff 7f 00 04 4d 51 54 54 05 02") {
+        assert_eq!(answers(&mut world, Version::V5, &[byte]), (vec![], false));
+    }
+    assert_eq!(answers(&mut world, Version::V5, &[0]), (vec!["CONNACK packet-too-large".into()], true));
+}
+
 #[test]
 fn what_is_no_connect_gets_no_answer() {
     let mut world = world();
     let connack = |code: u8| vec![format!("CONNACK {code}")];
+    let large = v5("raw 10 ff ff ff 7f");
     let cases = [
         ("PUBLISH", v5("PUBLISH a \"x\""), vec![]),
         ("PUBLISH of 256 MiB", v5("raw 30 ff ff ff 7f"), vec![]),
@@ -264,7 +277,8 @@ fn what_is_no_connect_gets_no_answer() {
         ("HTTP", b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![]),
         ("AMQP", b"AMQP\0\0\x09\x01".to_vec(), vec![]),
         ("TLS", b"\x16\x03\x01\x02\0\x01".to_vec(), vec![]),
-        ("CONNECT of 256 MiB", v5("raw 10 ff ff ff 7f"), connack(3)),
+        ("CONNECT of 256 MiB", [&large[..], b"\0\x04MQTT\x04\x02\0\0"].concat(), connack(3)),
+        ("CONNECT of 256 MiB of no protocol", [&large[..], b"GET / HTTP"].concat(), connack(3)),
         ("an unknown protocol", packet(0x10, b"\0\x04MQTX\x04\x02\0\0\0\0"), connack(1)),
         ("an unknown version", packet(0x10, b"\0\x04MQTT\x07\x02\0\0\0\0"), connack(1)),
         ("version 3 by its later name", packet(0x10, b"\0\x04MQTT\x03\x02\0\0\0\0"), connack(1)),

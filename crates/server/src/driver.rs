@@ -26,7 +26,7 @@ use tokio::{
 
 use crate::{
     auth::{LoginOutcome, Origin},
-    listener::{Arrival, Counted},
+    listener::{Arrival, Counted, Protocol},
     scram,
     serve::Server,
 };
@@ -74,8 +74,7 @@ pub struct Driver<S> {
     session: Box<dyn Session>,
     outlet: Arc<dyn Outlet>,
     address: SocketAddr,
-    /// The same without port, and without what IPv6 makes of IPv4, and what is spoken.
-    peer: Origin,
+    protocol: Protocol,
     /// Ends when the broker shuts down; none once the session knows.
     shutdown: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     _connection: Counted,
@@ -133,7 +132,7 @@ impl<S> Drop for Driver<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// A connection that has just come.
     pub fn new(stream: S, session: Box<dyn Session>, arrival: Arrival, server: &Arc<Server>) -> Self {
-        let Arrival { address, protocol, peer, connection, before_login } = arrival;
+        let Arrival { address, protocol, connection, before_login, .. } = arrival;
         tracing::debug!(peer = %address, "connected");
         let mut shutdown = server.shutdown.subscribe();
         let shutdown = async move { drop(shutdown.wait_for(|down| *down).await) };
@@ -142,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             outlet: session.outlet(),
             session,
             address,
-            peer: Origin { address: peer.address, protocol: protocol.name() },
+            protocol,
             shutdown: Some(Box::pin(shutdown)),
             _connection: connection,
             left: Vec::new(),
@@ -194,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Has credentials checked where it does not hold up connections.
     fn poll_login(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
-        let origin = self.peer;
+        let origin = Origin { address: self.address.ip().to_canonical(), protocol: self.protocol.name() };
         match self.session.request() {
             Some(Request::Authenticate(credentials)) => match self.server.authenticator.quick(&credentials, origin) {
                 Some(outcome) => self.tell_outcome(outcome, now),

@@ -121,8 +121,9 @@ fn lengths_that_are_too_large_end_at_once() {
     let server = start(&[]);
     for first in [0x10, 0x30] {
         let mut stream = open(&server, "mqtt");
-        stream.write_all(&head(first, 0x0fff_ffff)).expect("the broker reads");
-        last_words(&mut stream, "256 MiB before CONNECT");
+        stream.write_all(&[head(first, 0x0fff_ffff), text("MQTT"), vec![5, 2, 0]].concat()).expect("the broker reads");
+        let answer: &[u8] = if first == 0x10 { &[0x20, 3, 0, 0x95, 0] } else { &[] };
+        assert_eq!(last_words(&mut stream, "256 MiB at first"), answer, "CONNACK: packet too large");
     }
     let mut stream = connected(&server, "large");
     stream.write_all(&head(0x30, 0x0fff_ffff)).expect("the broker reads");

@@ -192,7 +192,7 @@ impl AmqpSession {
             frame_max: self.frame_max as u32,
             heartbeat_s: (self.heartbeat_ms / 1000) as u16,
         };
-        let connection = self.broker.introduce(&caller, &self.peer, terms, &self.outlet());
+        let connection = self.broker.introduce(&caller, self.peer.clone(), terms, &self.outlet());
         self.outgoing.lock().connection = Some(Arc::clone(&connection));
         (self.caller, self.connection) = (Some(caller), Some(connection));
         self.outgoing.send(0, &Method::ConnectionOpenOk { reserved_1: "" });

@@ -81,9 +81,9 @@ pub(super) struct Connections {
 
 impl Broker {
     /// Makes known a connection whose client has entered a vhost.
-    pub fn introduce(&self, caller: &Caller, peer: &Peer, terms: Terms, outlet: &Arc<dyn Outlet>) -> Arc<Connection> {
+    pub fn introduce(&self, caller: &Caller, peer: Peer, terms: Terms, outlet: &Arc<dyn Outlet>) -> Arc<Connection> {
         let who = (caller.session, &caller.user, caller.vhost.name());
-        let connection = Arc::new(Connection::new(who, peer.clone(), terms, self.now(), outlet));
+        let connection = Arc::new(Connection::new(who, peer, terms, self.now(), outlet));
         self.connections.present.write().insert(caller.session, Arc::clone(&connection));
         self.churn.count(Change::ConnectionCreated);
         connection

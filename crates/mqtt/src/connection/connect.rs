@@ -25,6 +25,9 @@ use crate::{
     wire::{self, Malformed, Reader},
 };
 
+/// Bytes at the start of CONNECT's body in which its version stands: the longer of the protocol's two names, and the level.
+const VERSION_BYTES: usize = 2 + "MQIsdp".len() + 1;
+
 /// A client that wants to connect.
 #[derive(Debug)]
 pub(super) struct Candidate {
@@ -63,8 +66,15 @@ impl MqttConnection {
         if input[0] >> 4 != kind::CONNECT {
             return Err(Malformed::protocol("the first packet is not CONNECT"));
         }
-        let Some(frame) = wire::frame(input, CONNECT_BYTES)? else { return Ok(None) };
-        self.note_version(frame.body);
+        let Some((remaining, length_len)) = wire::varint(&input[1..])? else { return Ok(None) };
+        let body = &input[1 + length_len..];
+        self.note_version(&body[..body.len().min(remaining as usize)]);
+        let frame = wire::frame(input, CONNECT_BYTES);
+        // What is too large is refused in the form of its version, for which a few bytes more are needed.
+        if frame.is_err() && body.len() < VERSION_BYTES {
+            return Ok(None);
+        }
+        let Some(frame) = frame? else { return Ok(None) };
         let connect = Connect::read(&frame)?;
         self.version = connect.version;
         if let Err(reason) = self.connect(&connect) {
@@ -162,7 +172,7 @@ impl MqttConnection {
     fn credentials(&self, connect: &Connect<'_>) -> Result<(Name, Credentials), Reason> {
         let usual = || self.settings.vhost.clone();
         if connect.user.is_none() {
-            if let Some(user) = self.peer.certificate_name.clone() {
+            if let Some(user) = self.peer.as_ref().and_then(|peer| peer.certificate_name.clone()) {
                 return Ok((usual(), Credentials::Certificate { user }));
             }
             let user = self.settings.anonymous_user.clone().ok_or(Reason::NotAuthorized)?;
@@ -308,7 +318,7 @@ impl MqttConnection {
 
     /// Has operators see the connection.
     fn introduce(&mut self) {
-        let Some(caller) = &self.caller else { return };
+        let (Some(caller), Some(peer)) = (&self.caller, self.peer.take()) else { return };
         let terms = Terms {
             protocol: self.version.name(),
             mechanism: if self.auth.is_used { "SCRAM-SHA-256" } else { "PLAIN" },
@@ -319,7 +329,7 @@ impl MqttConnection {
             heartbeat_s: (self.keep_alive_ms / 1000) as u16,
         };
         let outlet = Arc::clone(&self.outgoing) as Arc<dyn Outlet>;
-        let seen = self.broker.introduce(caller, &self.peer, terms, &outlet);
+        let seen = self.broker.introduce(caller, *peer, terms, &outlet);
         self.outgoing.lock().seen = Some(Arc::clone(&seen));
         self.seen = Some(seen);
     }

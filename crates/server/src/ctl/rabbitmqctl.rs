@@ -115,6 +115,7 @@ impl Call {
                 "-s" | "--silent" => (call.quiet, call.head) = (true, false),
                 "--no-table-headers" => call.head = false,
                 "--formatter" => call.as_json = value()? == "json",
+                "-h" | "--help" => call.words.insert(0, "help".into()),
                 // Which node, and how long to wait for it: there is one, and it answers.
                 "-n" | "--node" | "-t" | "--timeout" => drop(value()?),
                 "-l" | "--longnames" | "--offline" | "--online" | "--local" => {}

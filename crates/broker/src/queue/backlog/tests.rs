@@ -111,6 +111,8 @@ struct Paged {
     now: u64,
     /// What was let go of because its time was over.
     expired: BTreeSet<u64>,
+    /// Messages to which no time to live applies any more.
+    untimed: BTreeSet<u64>,
     /// Records that the log still has, but will not after a while.
     leaving: Vec<u64>,
     backlog: Backlog,
@@ -125,8 +127,8 @@ const NEAR: Near = Near { messages: 3, bytes: usize::MAX };
 impl Paged {
     fn new(timed: bool) -> Self {
         let (backlog, log, expired) = (Backlog::default(), BTreeMap::new(), BTreeSet::new());
-        let leaving = Vec::new();
-        Self { timed, now: 0, expired, leaving, backlog, log, appended: 0, wanted: None }
+        let (untimed, leaving) = (BTreeSet::new(), Vec::new());
+        Self { timed, now: 0, expired, untimed, leaving, backlog, log, appended: 0, wanted: None }
     }
 
     fn queued(&self, n: u64) -> Queued {
@@ -148,6 +150,7 @@ impl Paged {
                 }
             };
             assert!(due_of(n).is_some_and(|due| due.0 <= self.now), "{n} is not due");
+            assert!(!self.untimed.contains(&n), "{n} is due no longer");
             assert!(self.expired.insert(n), "{n} expired twice");
         }
         self.backlog.sweep_timetable();
@@ -261,6 +264,10 @@ impl Model {
             5 => self.deliver(),
             6 if pick < self.held.len() => {
                 let (slot, n, _) = self.held.remove(pick);
+                if n.is_multiple_of(2) {
+                    self.queue.backlog.untime(slot);
+                    self.queue.untimed.insert(n);
+                }
                 assert!(self.queue.backlog.requeue(slot));
                 self.ready.insert(n);
             }
@@ -333,14 +340,16 @@ impl Model {
     fn restart(&mut self, survey: bool) {
         let mut queue = std::mem::replace(&mut self.queue, Paged::new(false));
         queue.release();
-        let Paged { log, appended, now, timed, expired, .. } = queue;
-        self.queue = Paged { log, appended, now, expired, ..Paged::new(timed) };
+        let Paged { log, appended, now, timed, expired, untimed, .. } = queue;
+        self.queue = Paged { log, appended, now, expired, untimed, ..Paged::new(timed) };
         self.held.clear();
         self.highest = [None, None];
         self.ready = self.queue.log.values().copied().collect();
         let log = &self.queue.log;
         if let (Some((&first, _)), Some((&last, _))) = (log.first_key_value(), log.last_key_value()) {
             self.queue.backlog.restore(Position(first), Position(last), log.len() as u64);
+            let untimed = log.iter().filter(|(_, n)| self.queue.untimed.contains(n));
+            untimed.for_each(|(&record, _)| self.queue.backlog.restore_untimed(Position(record)));
         }
         if survey {
             self.queue.survey();
@@ -354,7 +363,8 @@ impl Model {
         let drained = self.queue.drain();
         self.ready.retain(|n| !self.queue.expired.contains(n));
         if self.queue.timed && survey {
-            assert!(drained.iter().all(|n| due_of(*n).is_none()), "what was due came");
+            let untimed = &self.queue.untimed;
+            assert!(drained.iter().all(|n| due_of(*n).is_none() || untimed.contains(n)), "what was due came");
         }
         assert_eq!(drained, self.ready);
         assert_eq!(self.queue.backlog.ready_bytes(), 0);
