@@ -193,5 +193,5 @@ fn the_service_manager_is_told_of_the_start_and_of_the_end() {
 fn told(manager: &UnixDatagram) -> String {
     let mut buffer = [0; 256];
     let length = manager.recv(&mut buffer).expect("the broker tells its service manager");
-    String::from_utf8(buffer[..length].to_vec()).unwrap()
+    String::from_utf8(buffer[..length].to_vec()).expect("text")
 }

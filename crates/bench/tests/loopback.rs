@@ -85,7 +85,7 @@ fn rounds_alternate_between_all_columns() {
 
 #[test]
 fn confirms_are_measured_at_every_point() {
-    let outcome = measure_all(&options("--suite confirms --duration 0.02 --warm-up 0 --fanout 3")).unwrap();
+    let outcome = measure_all(&options("--suite confirms --duration 0.1 --warm-up 0 --fanout 3")).unwrap();
     assert_eq!(outcome.loads.len(), 23);
     assert!(outcome.loads.iter().all(|load| load.columns[0].median.messages_per_s.unwrap() > 0.0));
     assert!(outcome.to_string().contains("64 KiB persistent, 16 publishers, no consumer, 4 queues, 64 unconfirmed"));

@@ -92,29 +92,6 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     let tls = tls::server_config(&config.tls)?;
     let clock = Clock::start();
     let Opened { broker, sessions, store, pager, pager_tasks } = open(&config, clock.now())?;
-    let settings = &config.amqp;
-    let amqp = Arc::new(amqp091::Settings {
-        product: settings.product.clone(),
-        version: settings.version.clone(),
-        cluster_name: settings.cluster_name.clone(),
-        channel_max: settings.channel_max,
-        frame_max: settings.frame_max,
-        heartbeat_s: settings.heartbeat_s,
-        handshake_ms: config.limits.handshake_ms,
-        refusal_delay_ms: config.limits.refusal_delay_ms,
-    });
-    let settings = &config.mqtt;
-    let mqtt = Arc::new(mqtt::Settings {
-        vhost: settings.vhost.as_str().into(),
-        anonymous_user: Some(settings.anonymous_user.as_str().into()).filter(|user: &Name| !user.is_empty()),
-        handshake_ms: config.limits.handshake_ms,
-        prefetch: settings.prefetch,
-        receive_maximum: settings.receive_maximum.max(1),
-        keep_alive_s_max: settings.keep_alive_s_max,
-        topic_alias_maximum: settings.topic_alias_maximum,
-        session_expiry_s_max: settings.session_expiry_s_max,
-        disconnects_unauthorized: settings.disconnect_on_unauthorized,
-    });
     let authenticator = Arc::new(Authenticator::new(Arc::clone(&broker), &config, clock)?);
     let certificate_expires = config.tls.certificate.as_deref().and_then(tls::expires);
     let server = Arc::new_cyclic(|weak| {
@@ -130,8 +107,8 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
             store,
             pager,
             pager_tasks,
-            amqp,
-            mqtt,
+            amqp: Arc::new(amqp_settings(&config)),
+            mqtt: Arc::new(mqtt_settings(&config)),
             sessions,
             clock,
             shutdown: Shutdown::new(),
@@ -163,6 +140,37 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     stop(&server).await;
     server.pager.stop();
     Ok(())
+}
+
+/// How connections of AMQP 0-9-1 are to be.
+fn amqp_settings(config: &Config) -> amqp091::Settings {
+    let settings = &config.amqp;
+    amqp091::Settings {
+        product: settings.product.clone(),
+        version: settings.version.clone(),
+        cluster_name: settings.cluster_name.clone(),
+        channel_max: settings.channel_max,
+        frame_max: settings.frame_max,
+        heartbeat_s: settings.heartbeat_s,
+        handshake_ms: config.limits.handshake_ms,
+        refusal_delay_ms: config.limits.refusal_delay_ms,
+    }
+}
+
+/// How connections of MQTT are to be.
+fn mqtt_settings(config: &Config) -> mqtt::Settings {
+    let settings = &config.mqtt;
+    mqtt::Settings {
+        vhost: settings.vhost.as_str().into(),
+        anonymous_user: Some(settings.anonymous_user.as_str().into()).filter(|user: &Name| !user.is_empty()),
+        handshake_ms: config.limits.handshake_ms,
+        prefetch: settings.prefetch,
+        receive_maximum: settings.receive_maximum.max(1),
+        keep_alive_s_max: settings.keep_alive_s_max,
+        topic_alias_maximum: settings.topic_alias_maximum,
+        session_expiry_s_max: settings.session_expiry_s_max,
+        disconnects_unauthorized: settings.disconnect_on_unauthorized,
+    }
 }
 
 /// What stands once the log is open.
