@@ -72,7 +72,7 @@ impl Client {
         for _ in 0..4 {
             self.connection.poll(now, Waker::noop());
             if let Some(Request::Authenticate(_)) = self.connection.request() {
-                self.connection.reply(Reply::Login(Login::Accepted), now);
+                self.connection.reply(Reply::Login(Login::Accepted("guest".into())), now);
             }
             if self.connection.intake() != Intake::Paused {
                 let used = self.connection.receive(&self.left, now);

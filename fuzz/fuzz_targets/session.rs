@@ -29,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
         left.extend_from_slice(bytes);
         session.poll(now, Waker::noop());
         if let Some(Request::Authenticate(_)) = session.request() {
-            session.reply(Reply::Login(Login::Accepted), now);
+            session.reply(Reply::Login(Login::Accepted("guest".into())), now);
         }
         let used = session.receive(&left, now);
         left.drain(..used);

@@ -14,6 +14,7 @@ use roadstead_tests::server::{self, Server};
 
 use self::verdicts::{Outcome, Tally, Verdicts};
 
+mod logins;
 mod requests;
 mod transport;
 mod verdicts;
@@ -27,7 +28,7 @@ const STDERR_LINES_SHOWN: usize = 150;
 const NOT_YET: [(&str, &str); 0] = [];
 
 /// The tests below that run a suite.
-const SUITES: usize = 18;
+const SUITES: usize = 20;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -105,6 +106,14 @@ fn mqtt_js_in_a_browser() {
 }
 
 #[test]
+fn console_in_a_browser() {
+    if installed("chromium").is_none() {
+        return skip("console_in_a_browser", "chromium isn't installed");
+    }
+    node_suite("console_in_a_browser", "console_suite.js", "playwright-core");
+}
+
+#[test]
 fn rumqttc() {
     let program = root().join("target/clients/rust/debug/rumqttc-suite");
     let command = Command::new(&program);
@@ -117,6 +126,11 @@ fn management_api() {
     let (interpreter, mut command) = python_command("management_suite.py");
     command.env("DEBIAN_TOOLS", &tools);
     run("management_api", &[interpreter, tools.join("usr/bin/rabbitmqadmin"), tools.join("usr/bin/promtool")], command);
+}
+
+#[test]
+fn management_answers() {
+    python("management_answers", "management_answers.py");
 }
 
 #[test]
@@ -279,6 +293,7 @@ struct Suite {
 impl Suite {
     fn start(mut command: Command, server: &Server, errors: &Path) -> Self {
         command.envs(addresses(server)).current_dir(root()).process_group(0);
+        command.env("SCREENSHOTS", root().join("target/screenshots"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(File::create(errors).expect("the temporary directory is writable"));
         let mut process = command.spawn().expect("the suite can be executed");

@@ -1,6 +1,7 @@
 //! How the broker starts, refuses to start, logs and ends.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use roadstead_tests::raw::{Address, Connection, Event, Fields, PATIENCE};
@@ -172,4 +173,25 @@ fn logs_for_people_have_no_colours_in_a_file() {
     assert!(server.terminate().success());
     let log = server.log();
     assert!(!log.is_empty() && !log.contains('\u{1b}'), "{log}");
+}
+
+#[test]
+fn the_service_manager_is_told_of_the_start_and_of_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut server = Server::builder().env("NOTIFY_SOCKET", &path).start();
+    assert_eq!(told(&manager), "READY=1");
+    // Whoever is told can connect.
+    Connection::ready(&address(&server));
+    signal("TERM", server.pid());
+    assert_eq!(told(&manager), "STOPPING=1");
+    assert!(server.wait(END_LIMIT).success());
+}
+
+fn told(manager: &UnixDatagram) -> String {
+    let mut buffer = [0; 256];
+    let length = manager.recv(&mut buffer).expect("the broker tells its service manager");
+    String::from_utf8(buffer[..length].to_vec()).unwrap()
 }

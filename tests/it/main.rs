@@ -1,7 +1,9 @@
 //! Whole-system tests, in one binary because linking is slow.
 
+mod auth;
 mod bad_input;
 mod clients;
+mod control;
 mod conversations;
 mod crash;
 mod definitions;

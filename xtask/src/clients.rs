@@ -27,7 +27,7 @@ enum Outcome {
 
 type SetUp = fn() -> Result<Outcome>;
 
-const LANGUAGES: [(&str, SetUp); 8] = [
+const LANGUAGES: [(&str, SetUp); 9] = [
     ("python", python),
     ("node", node),
     ("browser", browser),
@@ -35,6 +35,7 @@ const LANGUAGES: [(&str, SetUp); 8] = [
     ("java", java),
     ("rust", rust),
     ("c", c),
+    ("directory", directory),
     ("tools", tools),
 ];
 
@@ -126,6 +127,14 @@ fn c() -> Result<Outcome> {
     Ok(programs(&[("amqp-publish", "amqp-tools"), ("mosquitto_pub", "mosquitto-clients")]))
 }
 
+/// The LDAP server that logins are tried with. It is no client, and not in everybody's path.
+fn directory() -> Result<Outcome> {
+    if Path::new("/usr/sbin/slapd").is_file() {
+        return Ok(Outcome::Ready);
+    }
+    Ok(programs(&[("slapd", "slapd")]))
+}
+
 fn tools() -> Result<Outcome> {
     if shell::installed("apt-get").is_none() || shell::installed("dpkg").is_none() {
         return Ok(Outcome::Skipped("rabbitmqadmin and promtool are taken from Debian's packages".to_owned()));
@@ -160,7 +169,8 @@ fn installable(package: &str) -> bool {
     is_root
         && shell::installed("apt-get").is_some()
         && shell::run_online("apt-get", &["update", "-qq"]).is_ok()
-        && shell::run_online("apt-get", &["install", "-y", "-qq", package]).is_ok()
+        && shell::run_online("env", &["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", package])
+            .is_ok()
 }
 
 /// Runs `work`, which makes `product`, unless it has succeeded with the same inputs, tool and place before.

@@ -69,7 +69,7 @@ fn about() -> Router<Arc<Admin>> {
         .route("/feature-flags", get(overview::feature_flags))
         .route("/feature-flags/{name}/enable", put(overview::enable_feature_flag))
         .route("/deprecated-features", get(overview::deprecated_features))
-        .route("/deprecated-features/used", get(overview::nothing))
+        .route("/deprecated-features/used", get(overview::deprecated_features_used))
         .route("/rebalance/queues", post(overview::rebalance))
         .route("/federation-links", get(overview::nothing))
         .route("/federation-links/{vhost}", get(overview::nothing_in_vhost))
@@ -85,6 +85,8 @@ fn about() -> Router<Arc<Admin>> {
         .route("/mqtt/sessions", get(overview::sessions))
         .route("/log", get(overview::log))
         .route("/mqtt/retained/{vhost}", get(overview::retained))
+        .route("/stream/{kind}", get(overview::nothing))
+        .route("/stream/{kind}/{vhost}", get(overview::nothing_of_vhost))
 }
 
 /// What operators set.
@@ -166,6 +168,7 @@ fn topology() -> Router<Arc<Admin>> {
 /// Vhosts, users and permissions.
 fn identity() -> Router<Arc<Admin>> {
     Router::new()
+        .route("/auth/check", post(users::check))
         .route("/auth/hash_password/{password}", get(users::hash_password))
         .route("/vhosts", get(vhosts::all))
         .route("/vhosts/{name}", get(vhosts::one).put(vhosts::put).delete(vhosts::remove))
@@ -174,6 +177,7 @@ fn identity() -> Router<Arc<Admin>> {
         .route("/vhosts/{name}/connections", get(connections::of_vhost))
         .route("/vhosts/{name}/channels", get(channels::of_vhost))
         .route("/vhosts/{name}/start/{node}", post(vhosts::start))
+        .route("/vhosts/{name}/deletion/protection", post(vhosts::protect).delete(vhosts::unprotect))
         .route("/vhosts/{name}/tracing", put(vhosts::trace).delete(vhosts::untrace))
         .route("/users", get(users::all))
         .route("/users/without-permissions", get(users::without_permissions))

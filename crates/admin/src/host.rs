@@ -1,8 +1,8 @@
 //! What the API needs to know of the process that it is in, and to have done by it.
 
-use std::{future::Future, net::IpAddr, pin::Pin};
+use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc};
 
-use broker::{Name, Origin, QueueInfo, Table};
+use broker::{Authorization, Name, Origin, QueueInfo, Table};
 use serde_json::Value as Json;
 
 /// Something that is being done.
@@ -15,6 +15,8 @@ pub struct Admitted {
     pub user: Name,
     /// `administrator`, `monitoring`, `policymaker`, `management`, …
     pub tags: Vec<Name>,
+    /// What he may do; without it the broker's own users decide.
+    pub authorization: Option<Arc<dyn Authorization>>,
 }
 
 /// How a user shows who he is.

@@ -25,7 +25,7 @@ use broker::Broker;
 pub use self::{
     api::{router, trim},
     host::{Admitted, Facts, Host, Listener, Secret},
-    requester::Remote,
+    requester::{Operator, Remote},
     sampler::Sampler,
 };
 

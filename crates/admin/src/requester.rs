@@ -1,13 +1,16 @@
 //! Who asks, and what he may see and do, by the tags that RabbitMQ's users have.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use axum::{
     extract::FromRequestParts,
     http::{header, request::Parts},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use broker::{Name, Vhost, broker::Caller};
+use broker::{Name, Principal, Vhost, broker::Caller};
 
 use crate::{Admin, Admitted, Secret, problem::Problem};
 
@@ -15,27 +18,47 @@ use crate::{Admin, Admitted, Secret, problem::Problem};
 #[derive(Clone, Copy, Debug)]
 pub struct Remote(pub IpAddr);
 
+/// Marks a request of the operator, who need not log in: he has the data directory.
+#[derive(Clone, Copy, Debug)]
+pub struct Operator;
+
 /// Somebody who has logged in and may use the API.
 #[derive(Clone, Debug)]
 pub struct Requester {
     /// Who it is.
     pub user: Name,
+    /// The same, with what decides over what he may do.
+    principal: Principal,
     /// The user's tags.
     pub tags: Vec<Name>,
     /// Where the request comes from.
     pub peer: IpAddr,
+    /// Whether it is the operator, who may do anything.
+    is_operator: bool,
 }
 
 impl FromRequestParts<Arc<Admin>> for Requester {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Problem> {
+        if parts.extensions.get::<Operator>().is_some() {
+            let (user, tags) = (Name::from("operator"), vec!["administrator".into()]);
+            return Ok(Self {
+                principal: user.clone().into(),
+                user,
+                tags,
+                peer: Ipv4Addr::LOCALHOST.into(),
+                is_operator: true,
+            });
+        }
         let peer = parts.extensions.get::<Remote>().map(|remote| remote.0);
         let peer = peer.ok_or(Problem::Unknown)?;
         let given = parts.headers.get(header::AUTHORIZATION).ok_or(Problem::Unknown)?;
         let secret = given.to_str().ok().and_then(secret).ok_or(Problem::LoginFailed)?;
-        let Admitted { user, tags } = admin.host.login(secret, peer).await.ok_or(Problem::LoginFailed)?;
-        let requester = Self { user, tags, peer };
+        let admitted = admin.host.login(secret, peer).await.ok_or(Problem::LoginFailed)?;
+        let Admitted { user, tags, authorization } = admitted;
+        let principal = Principal { user: user.clone(), authorization };
+        let requester = Self { user, principal, tags, peer, is_operator: false };
         // The other tags include this one.
         let may = ["management", "policymaker", "monitoring", "administrator"];
         if may.iter().any(|tag| requester.has(tag)) {
@@ -102,7 +125,7 @@ impl Requester {
 
     /// Whether the user may look into a vhost.
     pub fn sees(&self, admin: &Admin, vhost: &str) -> bool {
-        self.is_monitor() || admin.broker.identity.may_enter(&self.user, vhost)
+        self.is_monitor() || admin.broker.may_enter(&self.principal, vhost)
     }
 
     /// A vhost that the user may look into.
@@ -137,8 +160,11 @@ impl Requester {
     /// # Errors
     /// If there is no such vhost, or the user may not enter it.
     pub fn caller(&self, admin: &Admin, vhost: &str) -> Result<Caller, Problem> {
-        let caller = admin.broker.on_behalf_of(&self.user, vhost)?;
-        if admin.broker.identity.may_enter(&self.user, vhost) {
+        if self.is_operator {
+            return Ok(admin.broker.operator(vhost)?);
+        }
+        let caller = admin.broker.on_behalf_of(&self.principal, vhost)?;
+        if admin.broker.may_enter(&self.principal, vhost) {
             Ok(caller)
         } else {
             Err(Problem::Forbidden("User not authorised to access virtual host"))

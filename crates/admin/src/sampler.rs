@@ -208,20 +208,9 @@ impl Sampler {
         for (place, change) in all[FIRST_CHANGE..].iter_mut().zip(Change::ALL) {
             *place = broker.churn.get(change);
         }
-        let mut exchanges = Vec::new();
-        for vhost in broker.vhosts() {
-            let state = vhost.read();
-            let mut add = |name: &Name, (came, went): (u64, u64)| {
-                // Most exchanges of most vhosts are never used.
-                if came > 0 {
-                    exchanges.push(((vhost.name().clone(), name.clone()), [came, went]));
-                }
-            };
-            add(&"".into(), state.default_traffic.counts());
-            state.exchanges().for_each(|(name, exchange)| add(name, exchange.traffic.counts()));
-        }
         let node =
             [facts.memory_used, facts.files_used, facts.disk_free, facts.syncs, facts.written_bytes, facts.syncs, 0];
+        let exchanges = exchanges(broker);
         let mut seen = self.seen.write();
         let kept_ms = seen.kept_ms;
         seen.overview.push(now, all);
@@ -239,4 +228,20 @@ impl Sampler {
             false => kept_ms,
         };
     }
+}
+
+/// What went through the exchanges that are used: most of most vhosts never are.
+fn exchanges(broker: &Broker) -> Vec<((Name, Name), [u64; 2])> {
+    let mut found = Vec::new();
+    for vhost in broker.vhosts() {
+        let state = vhost.read();
+        let mut add = |name: &Name, (came, went): (u64, u64)| {
+            if came > 0 {
+                found.push(((vhost.name().clone(), name.clone()), [came, went]));
+            }
+        };
+        add(&"".into(), state.default_traffic.counts());
+        state.exchanges().for_each(|(name, exchange)| add(name, exchange.traffic.counts()));
+    }
+    found
 }

@@ -10,13 +10,14 @@ mod consume;
 mod content;
 mod handshake;
 mod publish;
+mod secret;
 mod topology;
 mod transaction;
 
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use broker::{
-    Broker, Connection, Event, Name, Outlet, Peer, Position, Reply, Request, Session, SessionId, Table,
+    Broker, Connection, Event, Name, Outlet, Peer, Position, Principal, Reply, Request, Session, SessionId, Table,
     broker::Caller,
     publish::{Batch, Published},
     session::{HangUp, Intake, Millis},
@@ -86,6 +87,10 @@ pub struct AmqpSession {
     phase: Phase,
     /// Who the client is and where, once it has opened a vhost.
     caller: Option<Caller>,
+    /// Who has logged in, until it opens a vhost.
+    principal: Option<Principal>,
+    /// When the login ends, if it does.
+    login_ends: Option<Millis>,
     /// The connection as operators see it, from then on.
     connection: Option<Arc<Connection>>,
     client: Client,
@@ -187,6 +192,8 @@ impl AmqpSession {
             outgoing,
             phase: Phase::Handshake(Handshake::Header),
             caller: None,
+            principal: None,
+            login_ends: None,
             connection: None,
             client: Client::default(),
             frame_max: FRAME_MAX_BEFORE_TUNING,
@@ -274,7 +281,7 @@ impl AmqpSession {
                 self.outgoing.send(0, &Method::ConnectionCloseOk {});
                 self.phase = Phase::Finished(HangUp::Client);
             }
-            Method::ConnectionUpdateSecret { .. } => self.outgoing.send(0, &Method::ConnectionUpdateSecretOk {}),
+            Method::ConnectionUpdateSecret { secret, .. } => self.update_secret(secret),
             method => {
                 let text = "unexpected method in connection state running";
                 return Err(Exception::new(Code::ChannelError, text).during(method.id()));
@@ -528,7 +535,7 @@ impl Session for AmqpSession {
             let next_sent = self.sent.plus(self.heartbeat_ms / 2);
             next_sent.min(self.received.plus(self.heartbeat_ms * 2))
         });
-        [heartbeat, self.phase_ends].into_iter().flatten().min()
+        [heartbeat, self.phase_ends, self.login_ends].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Millis) {
@@ -536,6 +543,7 @@ impl Session for AmqpSession {
             self.end_channels();
             self.phase = Phase::Finished(HangUp::Broker);
         }
+        self.expire_login(now);
         if self.heartbeat_ms == 0 {
             return;
         }

@@ -71,8 +71,8 @@ fn converse(input: &[u8], piece: usize) -> usize {
         session.poll(Millis(0), Waker::noop());
         let used = session.receive(&left, Millis(0));
         left.drain(..used);
-        if let Some(Request::Authenticate(_)) = session.request() {
-            session.reply(Reply::Login(Login::Accepted), Millis(0));
+        if let Some(Request::Authenticate(credentials)) = session.request() {
+            session.reply(Reply::Login(Login::Accepted(credentials.user().clone().into())), Millis(0));
             let used = session.receive(&left, Millis(0));
             left.drain(..used);
         }

@@ -173,7 +173,7 @@ fn shake_hands(session: &mut AmqpSession, user: &str, now: Millis) {
     let used = session.receive(&bytes, now);
     assert_eq!(used, bytes.len());
     assert!(matches!(session.request(), Some(Request::Authenticate(_))));
-    session.reply(Reply::Login(Login::Accepted), now);
+    session.reply(Reply::Login(Login::Accepted(user.into())), now);
     let mut bytes = Vec::new();
     Method::ConnectionTuneOk { channel_max: 2047, frame_max: 4096, heartbeat: 10 }.put(&mut bytes, 0);
     Method::ConnectionOpen { vhost: "/", reserved_1: "", reserved_2: Bits(0) }.put(&mut bytes, 0);

@@ -1,6 +1,7 @@
 //! The operations that sessions call: topology, consuming, fetching, and opening a vhost.
 //!
-//! Locks are taken in one order: vhost, shard, outlet or log. No call waits for anything else.
+//! Locks are taken in one order: vhost, shard, outlet or log. No call waits for anything else, but for an authorization that a
+//! login brought along, which is asked before any lock is taken.
 
 pub mod accounts;
 mod bindings;
@@ -39,6 +40,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     arguments,
+    authorization::{Authorization, Principal},
     identity::{Access, Identity, User},
     limits,
     log::{Durability, Entry, Log, Position, Recovered},
@@ -176,6 +178,8 @@ pub struct Caller {
     pub session: SessionId,
     /// Its user.
     pub user: Name,
+    /// What its login may do; without it the broker's own users decide.
+    pub authorization: Option<Arc<dyn Authorization>>,
     /// The vhost.
     pub vhost: Arc<Vhost>,
     /// By what the client calls itself, where topic permissions may name it.
@@ -189,6 +193,11 @@ impl Caller {
     #[must_use]
     pub fn named(self, client_id: &Name) -> Self {
         Self { client_id: Some(client_id.clone()), ..self }
+    }
+
+    /// Whether what the caller may do can change without anybody being told.
+    pub fn may_change(&self) -> bool {
+        self.authorization.as_ref().is_some_and(|authorization| !authorization.is_fixed())
     }
 }
 
@@ -542,24 +551,46 @@ impl Broker {
     ///
     /// # Errors
     /// If the vhost does not exist, the user has no permissions there, or there are too many connections already.
-    pub fn enter(&self, session: SessionId, user: &Name, vhost: &str) -> Result<Caller, Refusal> {
+    pub fn enter(&self, session: SessionId, principal: &Principal, vhost: &str) -> Result<Caller, Refusal> {
         let found = self.vhost(vhost).ok_or_else(|| Refusal::VhostNotFound(vhost.into()))?;
-        if !self.identity.may_enter(user, vhost) {
-            return Err(Refusal::VhostRefused { vhost: vhost.into(), user: user.clone() });
-        }
-        let caller = Caller { session, user: user.clone(), vhost: found, client_id: None, is_operator: false };
+        self.check_entry(principal, vhost)?;
+        let Principal { user, authorization } = principal.clone();
+        let caller = Caller { session, user, authorization, vhost: found, client_id: None, is_operator: false };
         self.count_in(&caller)?;
-        self.tell("connection.created", || events::named(&[("user", user), ("vhost", vhost)]));
+        self.tell("connection.created", || events::named(&[("user", &caller.user), ("vhost", vhost)]));
         Ok(caller)
+    }
+
+    /// Whether somebody who has logged in may enter a vhost.
+    pub fn may_enter(&self, principal: &Principal, vhost: &str) -> bool {
+        match &principal.authorization {
+            Some(authorization) => authorization.may_enter(vhost),
+            None => self.identity.may_enter(&principal.user, vhost),
+        }
+    }
+
+    fn check_entry(&self, principal: &Principal, vhost: &str) -> Result<(), Refusal> {
+        let refused = || Refusal::VhostRefused { vhost: vhost.into(), user: principal.user.clone() };
+        self.may_enter(principal, vhost).then_some(()).ok_or_else(refused)
+    }
+
+    /// Gives a session what its user may do after a new login of his.
+    ///
+    /// # Errors
+    /// If he may no longer be where he is. Then nothing changes.
+    pub fn renew(&self, caller: &mut Caller, principal: Principal) -> Result<(), Refusal> {
+        self.check_entry(&principal, caller.vhost.name())?;
+        caller.authorization = principal.authorization;
+        Ok(())
     }
 
     /// A user who is not there, in whose name something is done: with his permissions, and counted nowhere.
     ///
     /// # Errors
     /// If the vhost does not exist.
-    pub fn on_behalf_of(&self, user: &Name, vhost: &str) -> Result<Caller, Refusal> {
-        let vhost = self.vhost(vhost).ok_or_else(|| Refusal::VhostNotFound(vhost.into()))?;
-        Ok(Caller { session: SessionId(0), user: user.clone(), vhost, client_id: None, is_operator: false })
+    pub fn on_behalf_of(&self, principal: &Principal, vhost: &str) -> Result<Caller, Refusal> {
+        let Principal { user, authorization } = principal.clone();
+        Ok(Caller { user, authorization, is_operator: false, ..self.operator(vhost)? })
     }
 
     /// The operator, who may do anything in a vhost.
@@ -568,12 +599,32 @@ impl Broker {
     /// If the vhost does not exist.
     pub fn operator(&self, vhost: &str) -> Result<Caller, Refusal> {
         let vhost = self.vhost(vhost).ok_or_else(|| Refusal::VhostNotFound(vhost.into()))?;
-        Ok(Caller { session: SessionId(0), user: "".into(), vhost, client_id: None, is_operator: true })
+        let (session, user) = (SessionId(0), "".into());
+        Ok(Caller { session, user, authorization: None, vhost, client_id: None, is_operator: true })
     }
 
     /// Checks a permission.
     pub(crate) fn check(&self, caller: &Caller, access: Access, resource: Resource) -> Result<(), Refusal> {
-        if caller.is_operator { Ok(()) } else { self.identity.check(&caller.user, access, resource) }
+        if caller.is_operator {
+            return Ok(());
+        }
+        let Some(authorization) = &caller.authorization else {
+            return self.identity.check(&caller.user, access, resource);
+        };
+        let name = if resource.name.is_empty() { "amq.default".into() } else { resource.name };
+        let resource = Resource { name, ..resource };
+        if authorization.check(access, &resource) {
+            return Ok(());
+        }
+        Err(Refusal::AccessRefused { access: access.name(), resource, user: caller.user.clone() })
+    }
+
+    /// Whether a caller has a tag.
+    pub fn has_tag(&self, caller: &Caller, tag: &str) -> bool {
+        match &caller.authorization {
+            Some(authorization) => authorization.has_tag(tag),
+            None => self.identity.has_tag(&caller.user, tag),
+        }
     }
 
     /// What a protocol kept when the broker stopped. It is told once.
@@ -590,7 +641,15 @@ impl Broker {
         key: &str,
     ) -> Result<(), Refusal> {
         let exchange = caller.vhost.exchange_resource(exchange);
-        self.identity.check_topic(&caller.user, access, exchange, key, caller.client_id.as_deref())
+        let client_id = caller.client_id.as_deref();
+        let Some(authorization) = &caller.authorization else {
+            return self.identity.check_topic(&caller.user, access, exchange, key, client_id);
+        };
+        if authorization.check_topic(access, &exchange, key, client_id) {
+            return Ok(());
+        }
+        let (routing_key, user) = (key.into(), caller.user.clone());
+        Err(Refusal::TopicRefused { access: access.name(), routing_key, resource: exchange, user })
     }
 
     fn put_state(&self, state: &State) -> Position {

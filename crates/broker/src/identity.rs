@@ -207,6 +207,11 @@ impl Identity {
         self.users.read().is_empty()
     }
 
+    /// A user's tags, if there is such a user.
+    pub fn tags(&self, user: &str) -> Option<Vec<Name>> {
+        self.users.read().get(user).map(|user| user.tags.clone())
+    }
+
     /// Whether a user has a tag.
     pub fn has_tag(&self, user: &str, tag: &str) -> bool {
         self.users.read().get(user).is_some_and(|user| user.tags.iter().any(|other| &**other == tag))

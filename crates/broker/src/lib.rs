@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 mod arguments;
+pub mod authorization;
 pub mod broker;
 pub mod connection;
 pub mod identity;
@@ -30,6 +31,7 @@ pub mod traffic;
 pub mod value;
 
 pub use crate::{
+    authorization::{Authorization, Principal},
     broker::{Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, QueueCounts, QueueDeclaration, Settings},
     connection::{Channel, Connection, Terms},
     identity::{Access, Identity, Permissions, TopicPermissions, User},

@@ -7,7 +7,7 @@ use std::{
     task::Waker,
 };
 
-use crate::{outlet::Outlet, value::Name};
+use crate::{authorization::Principal, outlet::Outlet, value::Name};
 
 /// Milliseconds on a clock that never goes back. The driver reads the clock; the model never does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,10 +92,10 @@ pub enum Request {
 }
 
 /// The outcome of a login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Login {
-    /// The credentials are good.
-    Accepted,
+    /// The credentials are good: it is this user, by the name that whoever checked them has for him.
+    Accepted(Principal),
     /// They are not.
     Refused,
 }

@@ -118,6 +118,8 @@ pub struct MqttConnection {
     client_id: Name,
     user: Option<Name>,
     caller: Option<Caller>,
+    /// When the login ends, if it does.
+    login_ends: Option<Millis>,
     /// The connection as operators see it.
     seen: Option<Arc<Connection>>,
     /// The number of the session.
@@ -226,6 +228,7 @@ impl MqttConnection {
             client_id: "".into(),
             user: None,
             caller: None,
+            login_ends: None,
             seen: None,
             number: 0,
             expiry_s: 0,
@@ -567,15 +570,17 @@ impl Session for MqttConnection {
         // One and a half times the keep alive (MQTT-3.1.2-22).
         let silence = self.keep_alive_ms + self.keep_alive_ms / 2;
         let silent = (silence > 0).then(|| self.received.plus(silence));
-        [silent, self.phase_ends].into_iter().flatten().min()
+        [silent, self.phase_ends, self.login_ends].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Millis) {
-        if self.phase_ends.is_some_and(|ends| ends <= now) {
+        let is_open = matches!(self.phase, Phase::Open);
+        let is_login = self.login_ends.is_some_and(|ends| ends <= now);
+        if self.phase_ends.is_some_and(|ends| ends <= now) || (is_login && !is_open) {
             self.end(true, now);
             self.phase = Phase::Finished(HangUp::Broker);
-        } else if matches!(self.phase, Phase::Open) {
-            self.close(Reason::KeepAliveTimeout, now);
+        } else if is_open {
+            self.close(if is_login { Reason::MaximumConnectTime } else { Reason::KeepAliveTimeout }, now);
         }
     }
 

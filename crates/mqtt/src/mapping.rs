@@ -41,6 +41,7 @@ pub enum Reason {
     PayloadFormatInvalid = 0x99,
     QosNotSupported = 0x9b,
     ConnectionRateExceeded = 0x9f,
+    MaximumConnectTime = 0xa0,
 }
 
 impl Reason {

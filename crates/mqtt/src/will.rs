@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use broker::{
-    Batch, Broker, Name,
+    Batch, Broker, Name, Refusal, Route,
+    broker::Caller,
     publish::Body,
     record::{Reader, put_text},
 };
@@ -21,6 +22,8 @@ use crate::{
 pub struct Will {
     /// Whose it is.
     pub user: Name,
+    /// Whether it was found before that he may publish it, because he cannot be asked about later.
+    pub is_vouched: bool,
     /// The topic.
     pub topic: Box<str>,
     /// Its quality of service.
@@ -51,11 +54,13 @@ impl Will {
         if topic::is_of_broker(&self.topic) {
             return;
         }
-        let keys = topic::keys(&self.topic);
-        let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
-        let Ok(caller) = broker.on_behalf_of(&self.user, vhost) else { return };
-        let facts = Published(&self.properties);
-        let Ok(mut route) = broker.route(&caller.named(client_id), EXCHANGE, &keys, &facts) else { return };
+        let caller = if self.is_vouched {
+            broker.operator(vhost)
+        } else {
+            broker.on_behalf_of(&self.user.clone().into(), vhost)
+        };
+        let Ok(caller) = caller else { return };
+        let Ok(mut route) = self.route(broker, &caller.named(client_id)) else { return };
         if self.retain {
             route = route.with(&broker.retained_queue(vhost));
         }
@@ -71,9 +76,25 @@ impl Will {
         batch.publish(Arc::new(route), body, 0);
     }
 
+    fn route(&self, broker: &Broker, caller: &Caller) -> Result<Route, Refusal> {
+        let keys = topic::keys(&self.topic);
+        let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
+        broker.route(caller, EXCHANGE, &keys, &Published(&self.properties))
+    }
+
+    /// Whether a caller may publish it.
+    pub fn is_allowed(&self, broker: &Broker, caller: &Caller) -> bool {
+        self.route(broker, caller).is_ok()
+    }
+
     /// The will as it is noted down.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(self.qos as u8 | u8::from(self.retain) << 2 | u8::from(self.expiry_s.is_some()) << 3);
+        out.push(
+            self.qos as u8
+                | u8::from(self.retain) << 2
+                | u8::from(self.expiry_s.is_some()) << 3
+                | u8::from(self.is_vouched) << 4,
+        );
         out.extend_from_slice(&self.expiry_s.unwrap_or(0).to_be_bytes());
         out.extend_from_slice(&self.delay_s.to_be_bytes());
         put_text(out, &self.user);
@@ -92,6 +113,7 @@ impl Will {
         let (properties, payload) = reader.rest().split_at_checked(len)?;
         Some(Self {
             user,
+            is_vouched: flags & 0b1_0000 != 0,
             topic,
             qos: Qos::of_bits(flags & 0b11).ok()?,
             retain: flags & 0b100 != 0,
@@ -111,6 +133,7 @@ mod tests {
     fn a_will_is_what_was_noted_down() {
         let will = Will {
             user: "u".into(),
+            is_vouched: true,
             topic: "a/b".into(),
             qos: Qos::ExactlyOnce,
             retain: true,

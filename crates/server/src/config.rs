@@ -1,12 +1,15 @@
 //! The configuration: defaults, then a TOML file, then the environment, then flags.
 
+mod auth;
+
 use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::ServeOptions;
+pub use self::auth::{Auth, Condition, Encryption, Http, Kind, Ldap, Method, OAuth2, Rule, Step};
+use crate::{ServeOptions, auth::access::Access};
 
 /// The whole configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,6 +41,10 @@ pub struct Config {
     pub store: Store,
     /// Bounds.
     pub limits: Limits,
+    /// Who checks logins, and what they may do.
+    pub auth: Auth,
+    /// Who may come from where.
+    pub access: Access,
     /// Logs.
     pub log: Log,
     /// Users.
@@ -144,6 +151,41 @@ pub struct Tls {
     pub client_certificate_required: bool,
     /// Oldest version of TLS: "1.2" or "1.3".
     pub min_version: Option<String>,
+    /// What in a client's certificate is its user's name.
+    pub login_from: LoginFrom,
+    /// Which kind of alternative name is: `dns`, `email`, `uri` or `ip`.
+    pub login_san_type: SanType,
+    /// Which of them, from 0.
+    pub login_san_index: usize,
+}
+
+/// What in a client's certificate is its user's name.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "they are the values of the setting")]
+pub enum LoginFrom {
+    /// The common name.
+    #[default]
+    CommonName,
+    /// The whole name of its subject (RFC 4514).
+    DistinguishedName,
+    /// An alternative name.
+    SubjectAlternativeName,
+}
+
+/// A kind of alternative name.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum SanType {
+    /// A host name.
+    #[default]
+    Dns,
+    /// An address for mail.
+    Email,
+    /// A URI.
+    Uri,
+    /// An IP address.
+    Ip,
 }
 
 /// The log on disk.
@@ -188,6 +230,12 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Free bytes of the data directory's file system below which publishers wait.
     pub disk_free_bytes: u64,
+    /// Failed logins from one address within the window, after which it is refused; 0 for any number.
+    pub login_failures_per_address: u32,
+    /// Failed logins as one user within the window, after which he is refused; 0 for any number.
+    pub login_failures_per_user: u32,
+    /// Seconds in which failed logins are forgotten.
+    pub login_failures_window_s: u64,
 }
 
 /// Logs.
@@ -198,6 +246,8 @@ pub struct Log {
     pub format: LogFormat,
     /// error, warn, info, debug or trace; also a filter such as `info,roadstead=debug`.
     pub level: String,
+    /// File to which the lines of the audit log are added.
+    pub audit_file: Option<PathBuf>,
 }
 
 /// How log lines look.
@@ -277,6 +327,8 @@ impl Default for Config {
             tls: Tls::default(),
             store: Store::default(),
             limits: Limits::default(),
+            auth: Auth::default(),
+            access: Access::default(),
             log: Log::default(),
             users: Vec::new(),
         }
@@ -351,6 +403,9 @@ impl Default for Limits {
             message_bytes: broker::limits::MESSAGE_BYTES,
             memory_bytes: 0,
             disk_free_bytes: 128 * 1024 * 1024,
+            login_failures_per_address: 1000,
+            login_failures_per_user: 1000,
+            login_failures_window_s: 60,
         }
     }
 }
@@ -370,12 +425,12 @@ impl Default for Store {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Human, level: "info".into() }
+        Self { format: LogFormat::Human, level: "info".into(), audit_file: None }
     }
 }
 
 /// Every key, to name the nearest one when one is unknown. The empty section holds what stands outside of sections.
-const KEYS: [(&str, &[&str]); 10] = [
+const KEYS: [(&str, &[&str]); 15] = [
     (
         "",
         &[
@@ -392,6 +447,8 @@ const KEYS: [(&str, &[&str]); 10] = [
             "tls",
             "store",
             "limits",
+            "auth",
+            "access",
             "log",
             "users",
         ],
@@ -431,7 +488,19 @@ const KEYS: [(&str, &[&str]); 10] = [
     ("websocket", &["tls_port", "origins"]),
     ("management", &["port", "tls_port", "sample_interval_ms"]),
     ("prometheus", &["port"]),
-    ("tls", &["certificate", "key", "client_ca", "client_certificate_required", "min_version"]),
+    (
+        "tls",
+        &[
+            "certificate",
+            "key",
+            "client_ca",
+            "client_certificate_required",
+            "min_version",
+            "login_from",
+            "login_san_type",
+            "login_san_index",
+        ],
+    ),
     (
         "limits",
         &[
@@ -443,10 +512,18 @@ const KEYS: [(&str, &[&str]); 10] = [
             "message_bytes",
             "memory_bytes",
             "disk_free_bytes",
+            "login_failures_per_address",
+            "login_failures_per_user",
+            "login_failures_window_s",
         ],
     ),
     ("store", &["key", "key_file", "former_key_files", "segment_bytes", "rewrite_bytes_per_second"]),
-    ("log", &["format", "level"]),
+    ("auth", auth::AUTH_KEYS),
+    ("auth.oauth2", auth::OAUTH2_KEYS),
+    ("auth.ldap", auth::LDAP_KEYS),
+    ("auth.http", auth::HTTP_KEYS),
+    ("access", &["amqp", "mqtt", "management", "prometheus", "users"]),
+    ("log", &["format", "level", "audit_file"]),
 ];
 
 /// The smallest segment in which the log's own entries are few.
@@ -471,7 +548,7 @@ impl Config {
             table = text.parse().with_context(|| format!("{} is not valid", path.display()))?;
             origin = path.display().to_string();
         }
-        check_keys(&table).with_context(|| format!("in {origin}"))?;
+        check_keys("", &table).with_context(|| format!("in {origin}"))?;
         for (name, value) in environment {
             if NOT_SETTINGS.iter().any(|prefix| name.starts_with(prefix)) {
                 continue;
@@ -516,29 +593,29 @@ fn known(section: &str) -> Option<&'static [&'static str]> {
     KEYS.iter().find(|(name, _)| *name == section).map(|(_, keys)| *keys)
 }
 
-fn check_keys(table: &Table) -> anyhow::Result<()> {
-    let check = |section: &str, table: &Table| -> anyhow::Result<()> {
-        let keys = known(section).unwrap_or_default();
-        for key in table.keys() {
-            if !keys.contains(&key.as_str()) {
-                return Err(unknown(section, key));
-            }
+fn check_keys(section: &str, table: &Table) -> anyhow::Result<()> {
+    let keys = known(section).unwrap_or_default();
+    for (key, value) in table {
+        if !keys.contains(&key.as_str()) {
+            return Err(unknown(section, key));
         }
-        Ok(())
-    };
-    check("", table)?;
-    for (section, value) in table {
-        if let Value::Table(inner) = value {
-            check(section, inner)?;
+        let inner = full(section, key);
+        if let Value::Table(table) = value
+            && known(&inner).is_some()
+        {
+            check_keys(&inner, table)?;
         }
     }
     Ok(())
 }
 
+fn full(section: &str, key: &str) -> String {
+    if section.is_empty() { key.into() } else { format!("{section}.{key}") }
+}
+
 fn unknown(section: &str, key: &str) -> anyhow::Error {
-    let full = |section: &str, key: &str| if section.is_empty() { key.into() } else { format!("{section}.{key}") };
     let candidates = KEYS.iter().flat_map(|(section, keys)| keys.iter().map(move |key| full(section, key)));
-    let asked: String = full(section, key);
+    let asked = full(section, key);
     let nearest = candidates.min_by_key(|candidate| strsim::damerau_levenshtein(candidate, &asked));
     anyhow::anyhow!("unknown setting '{asked}'; the nearest known one is '{}'", nearest.unwrap_or_default())
 }
@@ -550,15 +627,25 @@ fn set(table: &mut Table, key: &str, text: &str) -> anyhow::Result<()> {
         table.insert(key.into(), value);
         return Ok(());
     }
-    let (section, key) = key.split_once('_').unwrap_or(("", key));
+    let (mut section, mut key) = key.split_once('_').unwrap_or(("", key));
+    let mut table = section_of(table, section);
+    if let Some((inner, rest)) = key.split_once('_')
+        && let Some((name, _)) = KEYS.iter().find(|(name, _)| *name == full(section, inner))
+    {
+        (section, key) = (name, rest);
+        table = table.and_then(|table| section_of(table, inner));
+    }
     if !known(section).unwrap_or_default().contains(&key) {
         return Err(unknown(section, key));
     }
-    let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-    if let Value::Table(inner) = inner {
-        inner.insert(key.into(), value);
+    if let Some(table) = table {
+        table.insert(key.into(), value);
     }
     Ok(())
+}
+
+fn section_of<'t>(table: &'t mut Table, section: &str) -> Option<&'t mut Table> {
+    table.entry(section).or_insert_with(|| Value::Table(Table::new())).as_table_mut()
 }
 
 /// A value as TOML would read it; text without quotes is text.
@@ -587,6 +674,10 @@ mod tests {
         let config = load("[amqp]\nport = 5\nheartbeat_s = 9\n", &environment).unwrap();
         assert_eq!((config.amqp.port, config.amqp.heartbeat_s, &*config.log.level), (7, 9, "debug"));
         assert_eq!(config.amqp.tls_port, 5671);
+        let environment = [("ROADSTEAD_AUTH_CACHE_S", "3"), ("ROADSTEAD_AUTH_OAUTH2_RESOURCE_SERVER_ID", "r")];
+        let config = load("[auth.oauth2]\nissuer = 'i'\n", &environment).unwrap();
+        let Auth { cache_s, oauth2, .. } = config.auth;
+        assert_eq!((cache_s, &*oauth2.resource_server_id, oauth2.issuer.as_deref()), (3, "r", Some("i")));
     }
 
     #[test]
@@ -597,6 +688,7 @@ mod tests {
                 .ends_with("unknown setting 'amqp.ports'; the nearest known one is 'amqp.port'")
         );
         assert!(error("dta = 'x'\n", &[]).contains("the nearest known one is 'data'"));
+        assert!(error("[auth.ldap]\nserver = ['x']\n", &[]).contains("the nearest known one is 'auth.ldap.servers'"));
         let environment: &[(&str, &str)] = &[("ROADSTEAD_LIMITS_CONECTIONS", "1")];
         let text = error("", environment);
         assert!(text.contains("ROADSTEAD_LIMITS_CONECTIONS") && text.contains("'limits.connections'"), "{text}");
@@ -605,8 +697,10 @@ mod tests {
     #[test]
     fn every_listed_key_is_a_setting_and_every_setting_is_listed() {
         for (section, keys) in KEYS {
-            for key in keys.iter().filter(|key| !KEYS.iter().any(|(name, _)| name == *key) && **key != "users") {
-                let wrong = "{ not = 'a value' }";
+            for key in
+                keys.iter().filter(|key| !KEYS.iter().any(|(name, _)| *name == full(section, key)) && **key != "users")
+            {
+                let wrong = "[[]]";
                 let file = if section.is_empty() {
                     format!("{key} = {wrong}")
                 } else {

@@ -18,6 +18,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::mpsc,
 };
+use tower_service::Service;
 
 use crate::serve::Server;
 
@@ -40,6 +41,15 @@ pub enum Request {
     Backup {
         /// Where to.
         target: PathBuf,
+    },
+    /// A request of the management API, as the operator.
+    Api {
+        /// GET, PUT, POST or DELETE.
+        method: String,
+        /// The path, without `/api`.
+        path: String,
+        /// JSON to send.
+        body: Option<Value>,
     },
     /// All definitions.
     ExportDefinitions,
@@ -125,6 +135,7 @@ async fn serve(stream: UnixStream, server: Arc<Server>) -> std::io::Result<()> {
     tokio::time::timeout(REQUEST_WITHIN, input.read_line(&mut line)).await??;
     let (answers, mut answered) = mpsc::unbounded_channel();
     match serde_json::from_str(&line) {
+        Ok(Request::Api { method, path, body }) => drop(answers.send(api(&server, &method, &path, body).await)),
         // The store's files are copied here; that is work for a thread that may wait.
         Ok(request) => drop(tokio::task::spawn_blocking(move || answer(&request, &server, &answers))),
         Err(error) => drop(answers.send(json!({ "error": format!("not a request: {error}") }))),
@@ -135,10 +146,33 @@ async fn serve(stream: UnixStream, server: Arc<Server>) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The answer of the management API, to who may read and write the data directory.
+async fn api(server: &Server, method: &str, path: &str, body: Option<Value>) -> Value {
+    server.broker.set_time(server.clock.now());
+    let body = body.map_or_else(axum::body::Body::empty, |body| body.to_string().into());
+    let request = axum::http::Request::builder().method(method).uri(format!("/api{path}")).extension(admin::Operator);
+    let request = match request.body(body) {
+        Ok(request) => request,
+        Err(error) => return json!({ "error": format!("not a request: {error}") }),
+    };
+    let Ok(answer) = server.management.clone().call(request).await;
+    let status = answer.status().as_u16();
+    match axum::body::to_bytes(answer.into_body(), usize::MAX).await {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::from(&*text));
+            json!({ "done": { "status": status, "body": body } })
+        }
+        Err(error) => json!({ "error": error.to_string() }),
+    }
+}
+
 fn answer(request: &Request, server: &Server, answers: &mpsc::UnboundedSender<Value>) {
     server.broker.set_time(server.clock.now());
     let last = match request {
         Request::Status => json!({ "done": status(server) }),
+        // It is answered where waiting is cheap.
+        Request::Api { .. } => json!({ "error": "answered elsewhere" }),
         Request::ExportDefinitions => {
             json!({ "done": admin::definitions::all(&server.admin) })
         }

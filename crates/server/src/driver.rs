@@ -14,7 +14,7 @@ use std::{
 };
 
 use broker::{
-    Login, Millis, Outlet, Reply, Request, SaslOutcome, Session, limits,
+    Millis, Outlet, Reply, Request, SaslOutcome, Session, limits,
     outlet::Chunks,
     session::{HangUp, Intake},
 };
@@ -25,7 +25,8 @@ use tokio::{
 };
 
 use crate::{
-    listener::{Arrival, Counted},
+    auth::{LoginOutcome, Origin},
+    listener::{Arrival, Counted, Protocol},
     scram,
     serve::Server,
     shutdown::Place,
@@ -74,6 +75,7 @@ pub struct Driver<S> {
     session: Box<dyn Session>,
     outlet: Arc<dyn Outlet>,
     address: SocketAddr,
+    protocol: Protocol,
     /// Where the broker knows whom to wake when it shuts down.
     place: Option<Place>,
     /// Whether the session knows that it does.
@@ -101,7 +103,7 @@ pub struct Driver<S> {
 /// What is needed only while a client shows who it is, which most connections do but once.
 #[derive(Default)]
 struct Entering {
-    login: Option<JoinHandle<Login>>,
+    login: Option<JoinHandle<LoginOutcome>>,
     /// A login of several steps.
     exchange: Option<Box<scram::Exchange>>,
     /// Given back once the client has logged in.
@@ -146,13 +148,14 @@ impl<S> Drop for Driver<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// A connection that has just come.
     pub fn new(stream: S, session: Box<dyn Session>, arrival: Arrival, server: &Arc<Server>) -> Self {
-        let Arrival { address, connection, before_login, .. } = arrival;
+        let Arrival { address, protocol, connection, before_login, .. } = arrival;
         tracing::debug!(peer = %address, "connected");
         Self {
             stream,
             outlet: session.outlet(),
             session,
             address,
+            protocol,
             place: None,
             is_told: false,
             _connection: connection,
@@ -203,19 +206,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Has credentials checked where it does not hold up connections.
     fn poll_login(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
-        let address = self.address.ip().to_canonical();
+        let origin = Origin { address: self.address.ip().to_canonical(), protocol: self.protocol.name() };
         match self.session.request() {
-            Some(Request::Authenticate(credentials)) => match self.server.authenticator.quick(&credentials, address) {
-                Some(login) => self.tell_login(Reply::Login(login), login == Login::Accepted, now),
+            Some(Request::Authenticate(credentials)) => match self.server.authenticator.quick(&credentials, origin) {
+                Some(outcome) => self.tell_outcome(outcome, now),
                 None => {
                     let authenticator = Arc::clone(&self.server.authenticator);
-                    let login = tokio::spawn(authenticator.check_in_turn(credentials, address));
-                    self.entering.get_or_insert_default().login = Some(login);
+                    let login = async move { authenticator.login(&credentials, origin).await };
+                    self.entering.get_or_insert_default().login = Some(tokio::spawn(login));
                 }
             },
             Some(Request::Sasl(response)) => {
                 let exchange = &mut self.entering.get_or_insert_default().exchange;
-                let outcome = self.server.authenticator.step(&response, address, exchange);
+                let outcome = self.server.authenticator.step(&response, origin, exchange);
                 let is_accepted = matches!(outcome, SaslOutcome::Accepted { .. });
                 self.tell_login(Reply::Sasl(outcome), is_accepted, now);
                 return true;
@@ -226,9 +229,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let Some(login) = &mut entering.login else { return false };
         let Poll::Ready(outcome) = Pin::new(login).poll(cx) else { return false };
         entering.login = None;
-        let login = outcome.unwrap_or(Login::Refused);
-        self.tell_login(Reply::Login(login), login == Login::Accepted, now);
+        self.tell_outcome(outcome.unwrap_or(LoginOutcome::Refused), now);
         true
+    }
+
+    fn tell_outcome(&mut self, outcome: LoginOutcome, now: Millis) {
+        let is_accepted = matches!(outcome, LoginOutcome::Accepted(_));
+        self.tell_login(Reply::Login(outcome.into()), is_accepted, now);
     }
 
     fn tell_login(&mut self, reply: Reply, is_accepted: bool, now: Millis) {

@@ -7,11 +7,16 @@ use std::{
 };
 
 use admin::{Admitted, Facts, Host, Listener, Secret, host::Promise};
-use broker::{Credentials, Login, Name, Origin, QueueInfo, Table};
+use broker::{Credentials, Name, Origin, QueueInfo, Table};
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 
-use crate::{auth, resources, serve::Server, telemetry};
+use crate::{
+    auth::{self, Identified, LoginOutcome},
+    resources,
+    serve::Server,
+    telemetry,
+};
 
 /// How long what was found out about the process is good enough.
 const FRESH: Duration = Duration::from_secs(1);
@@ -55,17 +60,14 @@ impl Host for ServerHost {
                 Secret::Password(user, password) => (user, password),
                 Secret::Token(token) => (String::new(), token.into_bytes()),
             };
-            let user = Name::from(user);
-            let credentials = Credentials::Password { user: user.clone(), password };
-            let login = match server.authenticator.quick(&credentials, peer) {
-                Some(login) => login,
-                None => Arc::clone(&server.authenticator).check_in_turn(credentials, peer).await,
-            };
-            if login != Login::Accepted {
-                return None;
+            let credentials = Credentials::Password { user: user.into(), password };
+            let origin = auth::Origin { address: peer, protocol: "management" };
+            match server.authenticator.login(&credentials, origin).await {
+                LoginOutcome::Accepted(Identified { user, tags, authorization }) => {
+                    Some(Admitted { user, tags, authorization })
+                }
+                LoginOutcome::Refused => None,
             }
-            let tags = server.broker.identity.user(&user)?.tags;
-            Some(Admitted { user, tags })
         })
     }
 

@@ -11,8 +11,9 @@ use std::{
 
 use amqp091::AmqpSession;
 use anyhow::Context;
-use broker::{Peer, Session};
+use broker::{Millis, Peer, Session};
 use mqtt::MqttConnection;
+use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -20,7 +21,14 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{driver::Driver, http, serve::Server, tls, websocket};
+use crate::{
+    auth::access::{Access, Cidr},
+    clock::Clock,
+    driver::Driver,
+    http,
+    serve::Server,
+    tls, websocket,
+};
 
 /// Connections that the system keeps until they are taken in.
 const BACKLOG: i32 = 1024;
@@ -79,6 +87,29 @@ pub enum Protocol {
     Metrics,
 }
 
+impl Protocol {
+    /// Its name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amqp => "amqp",
+            Self::Mqtt => "mqtt",
+            Self::MqttOverWebSocket => "mqtt-ws",
+            Self::Management => "management",
+            Self::Metrics => "prometheus",
+        }
+    }
+
+    /// Addresses that may connect.
+    fn allowed(self, access: &Access) -> &[Cidr] {
+        match self {
+            Self::Amqp => &access.amqp,
+            Self::Mqtt | Self::MqttOverWebSocket => &access.mqtt,
+            Self::Management => &access.management,
+            Self::Metrics => &access.prometheus,
+        }
+    }
+}
+
 /// The sub-protocols of MQTT over WebSocket (MQTT 5, section 6), and the paths at which RabbitMQ and others have it.
 const MQTT_PROTOCOLS: &[&str] = &["mqtt", "mqttv3.1"];
 const MQTT_PATHS: &[&str] = &["/ws", "/mqtt", "/"];
@@ -122,6 +153,9 @@ fn take_in(
     server: &Arc<Server>,
     acceptor: Option<TlsAcceptor>,
 ) {
+    if !Access::allows(protocol.allowed(&server.config.access), address.ip()) {
+        return server.turned_away.note(address, protocol);
+    }
     let limits = &server.config.limits;
     let Some(connection) = Counted::new(&server.connections, limits.connections) else {
         tracing::warn!(peer = %address, "connection refused: limits.connections is reached");
@@ -147,6 +181,33 @@ fn take_in(
         (None, Protocol::MqttOverWebSocket) => drop(tokio::spawn(upgrade(stream, arrival, server))),
         (None, _) => drive(stream, arrival, &server),
         (Some(acceptor), _) => drop(tokio::spawn(encrypt(stream, acceptor, arrival, server))),
+    }
+}
+
+/// Says that connections were turned away, once a second at most.
+#[derive(Debug)]
+pub struct TurnedAway {
+    clock: Clock,
+    /// When it was said last, and of how many it was not said since.
+    last: Mutex<(Millis, u64)>,
+}
+
+impl TurnedAway {
+    /// Nobody was.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, last: Mutex::new((Millis(0), 0)) }
+    }
+
+    fn note(&self, peer: SocketAddr, protocol: Protocol) {
+        let now = self.clock.now();
+        let mut last = self.last.lock();
+        if last.0.plus(1000) > now {
+            last.1 += 1;
+            return;
+        }
+        let (_, unsaid) = std::mem::replace(&mut *last, (now, 0));
+        drop(last);
+        tracing::warn!(%peer, protocol = protocol.name(), unsaid, "connection refused: its address is not allowed");
     }
 }
 
@@ -189,7 +250,8 @@ async fn encrypt(stream: TcpStream, acceptor: TlsAcceptor, mut arrival: Arrival,
     match tokio::time::timeout(within, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let certificates = stream.get_ref().1.peer_certificates();
-            arrival.peer.certificate_name = certificates.and_then(|list| tls::common_name(list.first()?));
+            arrival.peer.certificate_name =
+                certificates.and_then(|list| tls::user_name(list.first()?, &server.config.tls));
             arrival.peer.encrypted = true;
             let stream: Wrapping = Box::new(stream);
             match arrival.protocol {

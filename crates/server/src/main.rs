@@ -1,5 +1,6 @@
 //! The `roadstead` binary.
 
+mod audit;
 mod auth;
 mod clock;
 mod config;
@@ -13,6 +14,7 @@ mod host;
 mod http;
 mod keys;
 mod listener;
+mod notify;
 mod resources;
 mod scram;
 mod serve;
@@ -20,6 +22,7 @@ mod shutdown;
 mod telemetry;
 mod timer;
 mod tls;
+mod web;
 mod websocket;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -42,8 +45,10 @@ enum Command {
     Serve(ServeOptions),
     /// Load a broker, this one or any other, and measure it.
     Bench(Box<bench::Options>),
-    /// Ask a running broker on this machine.
+    /// Look at a running broker on this machine, and change it: queues, users, policies, connections, backup.
     Ctl(ctl::CtlOptions),
+    /// The same in the words of RabbitMQ's rabbitmqctl, for scripts that have them.
+    Rabbitmqctl(ctl::rabbitmqctl::RabbitmqctlOptions),
     /// Import or export users, vhosts, policies, queues, exchanges and bindings as RabbitMQ's definitions.
     Definitions(definitions::DefinitionsOptions),
     /// Check a data directory without changing it, or save what is readable of a damaged one.
@@ -68,20 +73,27 @@ pub struct ServeOptions {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(ctl::rabbitmqctl::by_name(std::env::args_os().collect()));
     let outcome = match cli.command {
         None => serve::run(&cli.serve),
         Some(Command::Serve(options)) => serve::run(&options),
         Some(Command::Bench(options)) => bench::run(*options).map_err(Into::into),
         Some(Command::Doctor(options)) => doctor::run(&options),
         Some(Command::Ctl(options)) => ctl::run(&options),
+        Some(Command::Rabbitmqctl(options)) => ctl::rabbitmqctl::run(&options),
         Some(Command::Definitions(options)) => definitions::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read along has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("roadstead: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

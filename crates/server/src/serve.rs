@@ -23,8 +23,8 @@ use crate::{
     durability::{self, Pager, PagerQueue, PagerTasks},
     host::{self, ServerHost},
     keys,
-    listener::{self, Protocol},
-    resources,
+    listener::{self, Protocol, TurnedAway},
+    notify, resources,
     shutdown::Shutdown,
     telemetry, timer, tls,
 };
@@ -60,6 +60,8 @@ pub struct Server {
     pub connections: Arc<AtomicUsize>,
     /// Connections that have not logged in.
     pub before_login: Arc<AtomicUsize>,
+    /// Tells of connections that were turned away.
+    pub turned_away: TurnedAway,
     /// Where clients can connect.
     pub listeners: Mutex<Vec<admin::Listener>>,
     /// When the listeners' certificate expires, in seconds since 1970.
@@ -113,7 +115,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
         session_expiry_s_max: settings.session_expiry_s_max,
         disconnects_unauthorized: settings.disconnect_on_unauthorized,
     });
-    let authenticator = Arc::new(Authenticator::new(Arc::clone(&broker), config.loopback_users.clone())?);
+    let authenticator = Arc::new(Authenticator::new(Arc::clone(&broker), &config, clock)?);
     let certificate_expires = config.tls.certificate.as_deref().and_then(tls::expires);
     let server = Arc::new_cyclic(|weak| {
         let admin = Arc::new(admin::Admin {
@@ -135,6 +137,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
             shutdown: Shutdown::new(),
             connections: Arc::default(),
             before_login: Arc::default(),
+            turned_away: TurnedAway::new(clock),
             listeners: Mutex::default(),
             certificate_expires,
             management: admin::router(Arc::clone(&admin)),
@@ -147,6 +150,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     listen(&server, tls.map(TlsAcceptor::from))?;
     let _control = control::listen(&server);
     announce(&format!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display()));
+    notify::tell(notify::READY);
     tokio::spawn(resources::watch(Arc::clone(&server)));
     tokio::spawn(timer::run(Arc::clone(&server)));
     tokio::spawn(timer::run_sessions(Arc::clone(&server)));
@@ -155,6 +159,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
 
     stop_signals.wait().await;
     tracing::info!("stopping");
+    notify::tell(notify::STOPPING);
     stop(&server).await;
     server.pager.stop();
     Ok(())

@@ -1,15 +1,29 @@
-//! Logs: for people or as JSON, on standard error. The last lines are kept for the console.
+//! Logs: for people or as JSON, on standard error; and the audit log in a file, if that is asked for. The last lines are kept
+//! for the console.
 
 use std::{
     collections::VecDeque,
+    fs::OpenOptions,
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
 };
 
 use anyhow::Context;
 use parking_lot::Mutex;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
-use crate::config::{Log, LogFormat};
+use crate::{
+    audit,
+    config::{Log, LogFormat},
+};
+
+type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Lines that are kept.
 const LINES: usize = 1000;
@@ -71,18 +85,30 @@ pub fn lines(from: u64) -> (Vec<String>, u64) {
 /// Starts logging.
 ///
 /// # Errors
-/// If the level is not one.
+/// If the level is not one, or the file of the audit log cannot be written.
 pub fn start(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level '{}' is not a level", log.level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Tee).with_target(false);
-    match log.format {
-        LogFormat::Human => {
-            let colours = io::IsTerminal::is_terminal(&io::stderr());
-            builder.with_ansi(colours).try_init()
-        }
-        LogFormat::Json => builder.json().try_init(),
+    let lines = fmt::layer().with_writer(|| Tee).with_target(false);
+    let lines: Boxed = match log.format {
+        LogFormat::Human => lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    let mut layers = vec![lines.with_filter(filter).boxed()];
+    if let Some(path) = &log.audit_file {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        let file = file.with_context(|| format!("cannot write log.audit_file {}", path.display()))?;
+        let lines = fmt::layer().with_writer(file).with_target(false);
+        let lines: Boxed = match log.format {
+            LogFormat::Human => lines.with_ansi(false).boxed(),
+            LogFormat::Json => lines.json().boxed(),
+        };
+        // Whatever the level of the others.
+        layers.push(lines.with_filter(Targets::new().with_target(audit::TARGET, LevelFilter::TRACE)).boxed());
     }
-    .map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))
+    tracing_subscriber::registry()
+        .with(layers)
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub enum Rule {
     Part(&'static str),
 }
 
-pub const CRATES: [Crate; 9] = [
+pub const CRATES: [Crate; 10] = [
     Crate {
         folder: "crates/broker",
         ours: Use::Only(&[]),
@@ -90,6 +90,31 @@ pub const CRATES: [Crate; 9] = [
             Path("SystemTime"),
             Path("std::fs"),
             Path("std::net"),
+            Path("std::thread"),
+            Path("store::"),
+        ],
+    },
+    Crate {
+        folder: "crates/admin",
+        ours: Use::Only(&["broker"]),
+        external: Use::Only(&[
+            "anyhow",
+            "axum",
+            "base64",
+            "parking_lot",
+            "percent-encoding",
+            "serde",
+            "serde_json",
+            "tokio",
+            "tracing",
+        ]),
+        never: &[
+            Part("amqp091"),
+            Part("stomp"),
+            Part("openwire"),
+            Path("Instant::now"),
+            Path("SystemTime"),
+            Path("std::fs"),
             Path("std::thread"),
             Path("store::"),
         ],

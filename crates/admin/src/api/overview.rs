@@ -163,6 +163,7 @@ pub(super) fn contexts(admin: &Admin) -> Value {
         json!({
             "node": admin.node(),
             "description": "Roadstead Management",
+            "protocol": listener.protocol,
             "path": "/",
             "ip": listener.address,
             "port": listener.port.to_string(),
@@ -223,13 +224,16 @@ pub async fn extensions(_: Requester) -> Json<Value> {
 
 /// `GET /api/feature-flags`: what RabbitMQ has of them, Roadstead has without them.
 pub async fn feature_flags(_: Requester) -> Json<Value> {
-    let names =
-        ["quorum_queue", "stream_queue", "stream_filtering", "message_containers", "khepri_db", "rabbitmq_4.0.0"];
-    let flags = names.map(|name| {
+    let required = ["quorum_queue", "stream_queue", "stream_filtering", "message_containers", "rabbitmq_4.0.0"];
+    let stable = ["detailed_queues_endpoint", "khepri_db", "rabbitmq_4.1.0", "rabbitmq_4.2.0"];
+    let flag = |name: &str, stability: &str| {
         json!({
-            "name": name, "desc": "", "doc_url": "", "state": "enabled", "stability": "required", "provided_by": "roadstead",
+            "name": name, "desc": "", "doc_url": "", "state": "enabled", "stability": stability, "provided_by": "roadstead",
         })
-    });
+    };
+    let flags =
+        required.iter().map(|name| flag(name, "required")).chain(stable.iter().map(|name| flag(name, "stable")));
+    let flags: Vec<_> = flags.collect();
     Json(flags.into())
 }
 
@@ -241,16 +245,32 @@ pub async fn enable_feature_flag(who: Requester, Path(_): Path<String>) -> Answe
 /// `GET /api/deprecated-features`: what RabbitMQ would rather be rid of. Here it stays.
 pub async fn deprecated_features(_: Requester) -> Json<Value> {
     let names = ["global_qos", "queue_master_locator", "transient_nonexcl_queues", "amqp_address_v1"];
-    let features = names.map(|name| {
-        json!({
-            "name": name,
-            "desc": "Supported, and not going away",
-            "deprecation_phase": "permitted_by_default",
-            "doc_url": "",
-            "provided_by": "roadstead",
-        })
-    });
-    Json(features.into())
+    Json(names.map(deprecated_feature).into())
+}
+
+fn deprecated_feature(name: &str) -> Value {
+    json!({
+        "name": name,
+        "desc": "Supported, and not going away",
+        "deprecation_phase": "permitted_by_default",
+        "doc_url": "",
+        "provided_by": "roadstead",
+    })
+}
+
+/// `GET /api/deprecated-features/used`: of those, the ones that somebody uses.
+pub async fn deprecated_features_used(State(admin): At, _: Requester) -> Json<Value> {
+    let is_used = |queue: &broker::QueueInfo| !queue.durable && queue.owner.is_none() && queue.is_ordinary();
+    let vhosts = admin.broker.vhosts();
+    let is_used = vhosts.iter().any(|vhost| vhost.read().queues().any(|queue| is_used(queue)));
+    let used = is_used.then(|| deprecated_feature("transient_nonexcl_queues"));
+    Json(used.into_iter().collect())
+}
+
+/// What there is none of in a vhost, of a kind.
+pub async fn nothing_of_vhost(State(admin): At, who: Requester, Path((_, vhost)): Path<(String, String)>) -> Answer {
+    who.vhost(&admin, &vhost)?;
+    Ok(Json(json!([])))
 }
 
 /// What there is none of.

@@ -94,6 +94,11 @@ impl QueueRow<'_> {
             "arguments": with_type(info),
             "node": self.admin.node(),
         });
+        if matches!(info.queue_type, QueueType::Quorum | QueueType::Stream) {
+            let node = self.admin.node();
+            all["leader"] = node.into();
+            (all["members"], all["online"]) = (json!([node]), json!([node]));
+        }
         if let Some(connection) = info.owner.and_then(|owner| self.admin.broker.connection(owner)) {
             all["owner_pid_details"] = json!({
                 "name": connection.name(),
@@ -170,11 +175,6 @@ impl QueueRow<'_> {
     /// What only queues of some types have.
     fn add_type(&self, report: &QueueReport, more: &mut Map<String, Value>) {
         let node = self.admin.node();
-        if matches!(self.info.queue_type, QueueType::Quorum | QueueType::Stream) {
-            more.insert("leader".into(), node.into());
-            more.insert("members".into(), json!([node]));
-            more.insert("online".into(), json!([node]));
-        }
         if self.info.queue_type == QueueType::Quorum {
             let ready = report.numbers.ready;
             for (name, number) in [

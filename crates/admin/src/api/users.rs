@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{At, Body, Made, Object, gone, item};
 use crate::{
-    Admin,
+    Admin, Secret,
     definitions::{export, import},
     problem::{Answer, Problem},
     requester::Requester,
@@ -83,6 +83,23 @@ pub async fn remove_many(State(admin): At, who: Requester, Body(names): Body<Use
     }
     admin.safe().await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who somebody says he is.
+#[derive(Deserialize)]
+pub struct Claim {
+    name: String,
+    password: String,
+}
+
+/// `POST /api/auth/check`: whether a name and a password fit together.
+pub async fn check(State(admin): At, who: Requester, Body(claim): Body<Claim>) -> Answer<StatusCode> {
+    who.administrator()?;
+    let secret = Secret::Password(claim.name, claim.password.into_bytes());
+    match admin.host.login(secret, who.peer).await {
+        Some(_) => Ok(StatusCode::NO_CONTENT),
+        None => Err(Problem::bad("user name and password do not fit together")),
+    }
 }
 
 /// `GET /api/auth/hash_password/PASSWORD`

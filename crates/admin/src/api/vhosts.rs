@@ -5,7 +5,7 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use broker::{Counts, Vhost};
+use broker::{Counts, Value as Model, Vhost};
 use serde_json::{Map, Value, json};
 
 use super::{At, Made, Object, gone, item, stats};
@@ -19,6 +19,9 @@ use crate::{
     sampler::{ALL_BYTES_IN, ALL_BYTES_OUT, FIRST_EVENT, Seen},
 };
 
+/// What is said of a vhost that must not be deleted, by RabbitMQ's name.
+const PROTECTED: &str = "protected_from_deletion";
+
 fn describe(admin: &Admin, vhost: &Vhost, past: &Past, seen: &Seen) -> Value {
     let (name, state) = (vhost.name(), vhost.read());
     let mut json = export::described(name, &state);
@@ -27,6 +30,7 @@ fn describe(admin: &Admin, vhost: &Vhost, past: &Past, seen: &Seen) -> Value {
     json["cluster_state"] = json!({ admin.node(): "running" });
     if json["default_queue_type"].is_null() {
         json["default_queue_type"] = "classic".into();
+        json["metadata"]["default_queue_type"] = "classic".into();
     }
     let known = seen.vhosts.get(name);
     let (mut counts, mut bytes_in, mut bytes_out) = (Counts::default(), 0, 0);
@@ -112,6 +116,11 @@ pub async fn put(
 /// `DELETE /api/vhosts/NAME`
 pub async fn remove(State(admin): At, who: Requester, Path(name): Path<String>) -> Answer<StatusCode> {
     who.administrator()?;
+    let is_protected = |vhost: &Vhost| vhost.read().metadata.get(PROTECTED) == Some(&Model::Bool(true));
+    if admin.broker.vhost(&name).is_some_and(|vhost| is_protected(&vhost)) {
+        let reason = format!("vhost '{name}' is protected from deletion");
+        return Err(Problem::Unreadable(StatusCode::PRECONDITION_FAILED, reason));
+    }
     let of = std::sync::Arc::clone(&admin);
     let vhost = name.clone();
     // All its queues go with it.
@@ -124,6 +133,29 @@ pub async fn remove(State(admin): At, who: Requester, Path(name): Path<String>) 
     who.note("delete vhost", &name);
     admin.safe().await;
     gone(was_there)
+}
+
+async fn set_protected(admin: &Admin, who: &Requester, name: &str, on: bool) -> Answer<StatusCode> {
+    who.administrator()?;
+    let mut metadata = admin.broker.vhost(name).ok_or(Problem::Missing)?.read().metadata.clone();
+    metadata.remove(PROTECTED);
+    if on {
+        metadata.push(PROTECTED, Model::Bool(true));
+    }
+    admin.broker.put_vhost(&name.into(), metadata);
+    who.note(if on { "protect vhost" } else { "no longer protect vhost" }, name);
+    admin.safe().await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/vhosts/NAME/deletion/protection`
+pub async fn protect(State(admin): At, who: Requester, Path(name): Path<String>) -> Answer<StatusCode> {
+    set_protected(&admin, &who, &name, true).await
+}
+
+/// `DELETE /api/vhosts/NAME/deletion/protection`
+pub async fn unprotect(State(admin): At, who: Requester, Path(name): Path<String>) -> Answer<StatusCode> {
+    set_protected(&admin, &who, &name, false).await
 }
 
 /// `POST /api/vhosts/NAME/start/NODE`: a vhost never stops.

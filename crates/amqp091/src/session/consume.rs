@@ -202,7 +202,7 @@ impl AmqpSession {
         }
     }
 
-    fn attachment(&self, key: ConsumerKey) -> Option<Attachment> {
+    pub(super) fn attachment(&self, key: ConsumerKey) -> Option<Attachment> {
         let (number, source) = split_key(key);
         self.outgoing.lock().channel(number)?.attachment(source)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::{
-    Credentials, Login, Name, Request, Session, Table, Terms, Value,
+    Credentials, Login, Principal, Request, Session, Table, Terms, Value,
     session::{HangUp, Millis},
 };
 
@@ -137,9 +137,14 @@ impl AmqpSession {
     }
 
     pub(super) fn logged_in(&mut self, login: Login, now: Millis) {
-        let Phase::Handshake(Handshake::Login { mechanism }) = self.phase else { return };
+        let Phase::Handshake(Handshake::Login { mechanism }) = self.phase else {
+            return self.secret_updated(login, now);
+        };
         match login {
-            Login::Accepted => {
+            Login::Accepted(principal) => {
+                self.client.user = Some(principal.user.clone());
+                self.login_ends = principal.expires();
+                self.principal = Some(principal);
                 let settings = &self.settings;
                 let (channel_max, frame_max) = (settings.channel_max, settings.frame_max);
                 let tune = Method::ConnectionTune { channel_max, frame_max, heartbeat: settings.heartbeat_s };
@@ -176,8 +181,8 @@ impl AmqpSession {
     }
 
     fn open(&mut self, vhost: &str) -> Result<(), Exception> {
-        let user = self.client.user.clone().unwrap_or_else(|| Name::from(""));
-        let caller = self.broker.enter(self.id, &user, vhost)?;
+        let principal = self.principal.take().unwrap_or_else(|| Principal::from(""));
+        let caller = self.broker.enter(self.id, &principal, vhost)?;
         let terms = Terms {
             protocol: "AMQP 0-9-1",
             mechanism: self.client.mechanism,

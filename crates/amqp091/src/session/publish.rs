@@ -232,7 +232,7 @@ impl AmqpSession {
 
     fn check_user_id(&self, broker: &Broker, caller: &Caller, user_id: Option<&str>) -> Result<(), Exception> {
         let Some(claimed) = user_id else { return Ok(()) };
-        if *claimed == *caller.user || broker.identity.has_tag(&caller.user, "impersonator") {
+        if *claimed == *caller.user || broker.has_tag(caller, "impersonator") {
             return Ok(());
         }
         let text = format!("user_id property set to '{claimed}' but authenticated user was '{}'", caller.user);

@@ -23,6 +23,8 @@ impl Broker {
         // Read before the state: a change in between makes this route look older than it is, never newer.
         let version = vhost.version();
         self.check(caller, Access::Write, vhost.exchange_resource(exchange))?;
+        let key = keys.first().copied().unwrap_or_default();
+        self.check_topic_unlocked(caller, Access::Write, exchange, key)?;
         let state = vhost.read();
         let mut traffic = &state.default_traffic;
         if !exchange.is_empty() {
@@ -32,8 +34,7 @@ impl Broker {
             if found.declaration.internal {
                 return Err(Refusal::InternalExchange(resource()));
             }
-            if found.declaration.kind == ExchangeKind::Topic {
-                let key = keys.first().copied().unwrap_or_default();
+            if found.declaration.kind == ExchangeKind::Topic && caller.authorization.is_none() {
                 self.check_topic(caller, Access::Write, exchange, key)?;
             }
         }
@@ -43,12 +44,28 @@ impl Broker {
             return Ok(route);
         }
         let routed = state.route(exchange, keys, facts, self.chance());
-        let mut route = Route::new(exchange.into(), version, routed.reusable && keys.len() == 1, routed.queues);
+        let reusable = routed.reusable && keys.len() == 1 && !caller.may_change();
+        let mut route = Route::new(exchange.into(), version, reusable, routed.queues);
         (route.histories, route.traffic) = (routed.histories, traffic);
         if state.is_traced {
             route.traced = Some((vhost.name().clone(), caller.user.clone()));
         }
         Ok(route)
+    }
+
+    /// Checks a topic permission with an authorization of the login's own. That may ask somebody else, so no lock is held.
+    pub(super) fn check_topic_unlocked(
+        &self,
+        caller: &Caller,
+        access: Access,
+        exchange: &str,
+        key: &str,
+    ) -> Result<(), Refusal> {
+        if caller.authorization.is_none() {
+            return Ok(());
+        }
+        let kind = caller.vhost.read().exchange(exchange).map(|exchange| exchange.declaration.kind);
+        if kind == Some(ExchangeKind::Topic) { self.check_topic(caller, access, exchange, key) } else { Ok(()) }
     }
 
     /// Where the keys of a message lead that the broker has taken in already.

@@ -111,7 +111,7 @@ impl MqttConnection {
                     return;
                 };
                 self.user = Some(user.clone());
-                (candidate.user, candidate.proof) = (user, Some(proof));
+                (candidate.principal, candidate.proof) = (user.into(), Some(proof));
                 self.enter(candidate, now);
             }
             SaslOutcome::Refused if is_open => self.close(Reason::NotAuthorized, now),

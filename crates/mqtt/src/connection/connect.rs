@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use broker::{
-    Credentials, Login, Millis, Name, Outlet, Position, Request, Table, Terms, broker::Caller, session::HangUp,
+    Credentials, Login, Millis, Name, Outlet, Position, Principal, Request, Table, Terms, broker::Caller,
+    session::HangUp,
 };
 
 use super::{
@@ -31,7 +32,7 @@ const VERSION_BYTES: usize = 2 + "MQIsdp".len() + 1;
 #[derive(Debug)]
 pub(super) struct Candidate {
     clean_start: bool,
-    pub(super) user: Name,
+    pub(super) principal: Principal,
     vhost: Name,
     /// What shows a client that has proved who it is that the broker knows it.
     pub(super) proof: Option<Vec<u8>>,
@@ -43,7 +44,7 @@ pub(super) struct Candidate {
     packet_max: usize,
     alias_max: u16,
     will: Option<WillParts>,
-    caller: Option<Caller>,
+    pub(super) caller: Option<Caller>,
 }
 
 /// A will whose session has no number yet.
@@ -136,7 +137,7 @@ impl MqttConnection {
         };
         let candidate = Candidate {
             clean_start: connect.clean_start,
-            user,
+            principal: user.into(),
             vhost,
             proof: None,
             is_assigned,
@@ -203,12 +204,13 @@ impl MqttConnection {
     pub(super) fn logged_in(&mut self, login: Login, now: Millis) {
         let waiting = Phase::Finished(HangUp::Broker);
         let Phase::Login(candidate) = std::mem::replace(&mut self.phase, waiting) else { return };
-        if login == Login::Refused {
+        let Login::Accepted(principal) = login else {
             let reason =
                 if self.version == Version::V5 { Reason::BadUserNameOrPassword } else { Reason::NotAuthorized };
             return self.refuse_connect(reason, now);
-        }
-        self.enter(candidate, now);
+        };
+        self.user = Some(principal.user.clone());
+        self.enter(Box::new(Candidate { principal, ..*candidate }), now);
     }
 
     /// Lets a client in whose user is known.
@@ -216,8 +218,9 @@ impl MqttConnection {
         if self.connack(false, &candidate).len() > candidate.packet_max {
             return self.refuse_connect(Reason::PacketTooLarge, now);
         }
-        match self.broker.enter(self.id, &candidate.user, &candidate.vhost) {
+        match self.broker.enter(self.id, &candidate.principal, &candidate.vhost) {
             Ok(caller) => {
+                self.login_ends = candidate.principal.expires();
                 candidate.caller = Some(caller.named(&self.client_id));
                 self.phase = Phase::Claim(candidate);
                 self.claim();
@@ -247,7 +250,8 @@ impl MqttConnection {
             claimed.carried.unwrap_or_default();
         let connack = self.connack(is_present, &candidate);
         let will = candidate.will.map(|will| Will {
-            user: candidate.user,
+            user: candidate.principal.user.clone(),
+            is_vouched: false,
             properties: Will::stored(will.qos, will.retain, claimed.number, &will.forwarded),
             topic: will.topic,
             qos: will.qos,
@@ -256,7 +260,7 @@ impl MqttConnection {
             delay_s: will.delay_s,
             payload: will.payload,
         });
-        self.will = will.map(Box::new);
+        self.will = will.and_then(|will| self.vouch(will, &candidate.principal)).map(Box::new);
         self.introduce();
         let safe = self.sessions.keep(key, self.expiry_s, self.will.as_deref());
         self.received_before = received.len();
@@ -301,6 +305,15 @@ impl MqttConnection {
         self.opening = Some(Box::new(Opening { without, shared: shared.into_iter().collect() }));
         self.tell();
         self.open();
+    }
+
+    /// A will that may be published when its user can no longer be asked about: one of a login that brought its own
+    /// authorization is checked now, and forgotten if it is refused.
+    fn vouch(&self, will: Will, principal: &Principal) -> Option<Will> {
+        if principal.authorization.is_none() {
+            return Some(will);
+        }
+        will.is_allowed(&self.broker, self.caller.as_ref()?).then_some(Will { is_vouched: true, ..will })
     }
 
     /// Has operators see the connection.

@@ -26,7 +26,15 @@ impl MqttConnection {
 
     /// Gives back all that the connection holds, and leaves the session to whoever comes next.
     pub(super) fn end(&mut self, with_will: bool, now: Millis) {
-        let Some(caller) = self.caller.take() else { return };
+        let Some(caller) = self.caller.take() else {
+            // A client that still waits for its session has entered its vhost all the same.
+            if let Phase::Claim(candidate) = &mut self.phase
+                && let Some(caller) = candidate.caller.take()
+            {
+                self.broker.close_session(&caller);
+            }
+            return;
+        };
         let attachments = self.outgoing.lock().attachments();
         for attachment in &attachments {
             self.broker.set_past(&attachment.queue, None);

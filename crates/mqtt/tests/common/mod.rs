@@ -164,7 +164,7 @@ fn judge(request: &Request) -> Option<Reply> {
         Request::Authenticate(Credentials::Password { user, password }) if user.as_bytes() != password => {
             Reply::Login(Login::Refused)
         }
-        Request::Authenticate(_) => Reply::Login(Login::Accepted),
+        Request::Authenticate(credentials) => Reply::Login(Login::Accepted(credentials.user().clone().into())),
         Request::Sasl(SaslResponse::First(_)) => Reply::Sasl(SaslOutcome::Challenge(b"who is it".to_vec())),
         Request::Sasl(SaslResponse::Next(name)) if name == b"nobody" => Reply::Sasl(SaslOutcome::Refused),
         Request::Sasl(SaslResponse::Next(name)) => {

@@ -3,10 +3,6 @@
 import { h } from "./dom.js";
 import { clock, count } from "./format.js";
 
-const WIDTH = 600;
-const HEIGHT = 190;
-const LEFT = 52;
-const BOTTOM = 20;
 
 /** From samples of a number that grows, the newest first, its growth each second. */
 export function growth(samples) {
@@ -28,23 +24,22 @@ export function chart(title, curves, shown = count) {
   }
   const [from, to] = [Math.min(...all.map((s) => s.timestamp)), Math.max(...all.map((s) => s.timestamp))];
   const top = nice(Math.max(...all.map((s) => s.sample)));
-  const x = (at) => LEFT + (to === from ? 1 : (at - from) / (to - from)) * (WIDTH - LEFT - 6);
-  const y = (value) => 8 + (1 - value / top) * (HEIGHT - BOTTOM - 8);
-  const lines = [0, 0.5, 1].map((part) => [
-    h("line", { class: "axis", x1: LEFT, x2: WIDTH - 6, y1: y(top * part), y2: y(top * part) }),
-    h("text", { x: LEFT - 6, y: y(top * part) + 4, "text-anchor": "end" }, short(top * part, shown)),
-  ]);
-  const times = [from, (from + to) / 2, to].map((at, i) =>
-    h("text", { x: x(at), y: HEIGHT - 4, "text-anchor": ["start", "middle", "end"][i] }, clock(at)));
+  // The picture is stretched to the place that there is; what is written beside it is not.
+  const x = (at) => (to === from ? 1 : (at - from) / (to - from)) * 100;
+  const y = (value) => (1 - value / top) * 100;
+  const lines = [0, 0.5, 1].map((part) => h("line", { class: "axis", x1: 0, x2: 100, y1: y(top * part), y2: y(top * part) }));
   const paths = drawn.map(({ samples }, i) => h("polyline", {
-    points: samples.map((s) => `${x(s.timestamp).toFixed(1)},${y(s.sample).toFixed(1)}`).join(" "),
+    points: samples.map((s) => `${x(s.timestamp).toFixed(2)},${y(s.sample).toFixed(2)}`).join(" "),
     style: `stroke: var(--c${i % 6})`,
   }));
   const newest = drawn.map(({ name, samples }) => `${name} ${shown(samples[0].sample)}`);
   return h("figure", {},
     h("h2", {}, title),
-    h("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img",
-      "aria-label": `${title}: ${newest.join(", ")}` }, lines, times, paths),
+    h("div", { class: "plot" },
+      h("div", { class: "y", "aria-hidden": "true" }, [1, 0.5, 0].map((part) => h("span", {}, short(top * part, shown)))),
+      h("svg", { class: "chart", viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img",
+        "aria-label": `${title}: ${newest.join(", ")}` }, lines, paths),
+      h("div", { class: "x", "aria-hidden": "true" }, [from, (from + to) / 2, to].map((at) => h("span", {}, clock(at))))),
     h("figcaption", {}, drawn.map(({ name, samples }, i) =>
       h("span", {}, h("i", { style: `background: var(--c${i % 6})` }), `${name} `, h("b", {}, shown(samples[0].sample))))));
 }

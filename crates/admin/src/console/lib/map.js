@@ -22,20 +22,21 @@ export function map(own, incoming, outgoing, vhost) {
     ];
     return h("g", { onclick: href && (() => { location.hash = href; }), style: href && "cursor: pointer" }, drawn);
   };
-  const line = (x1, y1, x2, y2, key) => [
+  // A key stands at the end that no other line has.
+  const line = (x1, y1, x2, y2, key, isLeft) => [
     h("path", { d: `M${x1},${y1} C${(x1 + x2) / 2},${y1} ${(x1 + x2) / 2},${y2} ${x2},${y2}` }),
-    h("text", { class: "key", x: (x1 + x2) / 2, y: (y1 + y2) / 2 - 5, "text-anchor": "middle" }, cut(key, 20)),
+    h("text", { class: "key", x: isLeft ? x1 + 6 : x2 - 6, y: (isLeft ? y1 : y2) - 6, "text-anchor": isLeft ? "start" : "end" }, cut(key, 20)),
   ];
   const e = encodeURIComponent;
   const to = (binding) => `#/${binding.destination_type}s/${e(vhost)}/${e(binding.destination)}`;
   const from = (binding) => `#/exchanges/${e(vhost)}/${e(binding.source || "amq.default")}`;
   const left = incoming.slice(0, SHOWN).map((binding, i) => {
     const y = place(i, incoming.length);
-    return [line(BOX + 10, y, 405, middle, binding.routing_key), box(10, y, name(binding.source), from(binding))];
+    return [line(BOX + 10, y, 405, middle, binding.routing_key, true), box(10, y, name(binding.source), from(binding))];
   });
   const right = outgoing.slice(0, SHOWN).map((binding, i) => {
     const y = place(i, outgoing.length);
-    return [line(635, middle, 790, y, binding.routing_key), box(790, y, binding.destination, to(binding))];
+    return [line(635, middle, 790, y, binding.routing_key, false), box(790, y, binding.destination, to(binding))];
   });
   const rest = [incoming, outgoing].map((list) => Math.max(0, list.length - SHOWN)).reduce((a, b) => a + b);
   return h("figure", {},

@@ -38,7 +38,7 @@ export class Policies {
         { name: "Applies to", cell: (one) => one["apply-to"] },
         { name: "Priority", n: true, cell: (one) => one.priority },
         { name: "Says", wrap: true, cell: (one) => h("code", {}, JSON.stringify(one.definition)) },
-        { name: "", cell: (one) => danger("Remove", `Remove policy ${one.name}? It no longer applies from that moment on.`,
+        { name: "Actions", cell: (one) => danger("Remove", `Remove policy ${one.name}? It no longer applies from that moment on.`,
           () => remove(`${KINDS[one.kind]}/${q(one.vhost)}/${q(one.name)}`)) },
       ], this.all)),
     ];

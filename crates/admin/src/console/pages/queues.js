@@ -176,7 +176,7 @@ export function bindingTable(bindings, vhost, side) {
         h("a", { href: `#/${one.destination_type}s/${q(vhost)}/${q(one.destination)}` }, one.destination)] },
     { name: "Key", wrap: true, cell: (one) => h("code", {}, one.routing_key) },
     { name: "Arguments", cell: (one) => Object.keys(one.arguments).length ? h("code", {}, JSON.stringify(one.arguments)) : "" },
-    { name: "", cell: (one) => one.source !== "" && danger("Unbind", "Remove this binding?", () =>
+    { name: "Actions", cell: (one) => one.source !== "" && danger("Unbind", "Remove this binding?", () =>
       remove(`/bindings/${q(vhost)}/e/${q(one.source)}/${one.destination_type[0]}/${q(one.destination)}/${q(one.properties_key)}`)) },
   ], bindings);
 }

@@ -81,18 +81,18 @@ export class User {
       h("section", {}, table("Permissions", [
         { name: "Vhost", cell: (row) => row.vhost },
         { name: "Declares", cell: pattern("configure") }, { name: "Publishes", cell: pattern("write") }, { name: "Consumes", cell: pattern("read") },
-        { name: "", cell: (row) => danger("Clear", `Take all permissions in ${row.vhost} from ${name}?`,
+        { name: "Actions", cell: (row) => danger("Clear", `Take all permissions in ${row.vhost} from ${name}?`,
           () => remove(`/permissions/${q(row.vhost)}/${q(name)}`)) },
       ], this.permissions)),
       h("section", {}, table("Topic permissions", [
         { name: "Vhost", cell: (row) => row.vhost }, { name: "Exchange", cell: (row) => row.exchange },
         { name: "Publishes", cell: pattern("write") }, { name: "Binds", cell: pattern("read") },
-        { name: "", cell: (row) => danger("Clear", "Clear these topic permissions? Then every key is allowed.",
+        { name: "Actions", cell: (row) => danger("Clear", "Clear these topic permissions? Then every key is allowed.",
           () => remove(`/topic-permissions/${q(row.vhost)}/${q(name)}/${q(row.exchange)}`)) },
       ], this.topics, "None: every key is allowed.")),
       h("section", {}, table("Limits", [
         { name: "Limit", cell: ([which]) => which }, { name: "At most", n: true, cell: ([, value]) => value },
-        { name: "", cell: ([which]) => danger("Clear", `Clear ${which}?`, () => remove(`/user-limits/${q(name)}/${which}`)) },
+        { name: "Actions", cell: ([which]) => danger("Clear", `Clear ${which}?`, () => remove(`/user-limits/${q(name)}/${which}`)) },
       ], Object.entries(this.limits[0]?.value ?? {}))),
     ];
   }

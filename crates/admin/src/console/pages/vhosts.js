@@ -36,7 +36,7 @@ export class Vhosts {
         { name: "Unacknowledged", n: true, cell: (one) => count(one.messages_unacknowledged) },
         { name: "Published", n: true, cell: (one) => rate(one.message_stats?.publish_details.rate) },
         { name: "Delivered", n: true, cell: (one) => rate(one.message_stats?.deliver_get_details.rate) },
-        { name: "", cell: (one) => one.name !== "/" && danger("Delete",
+        { name: "Actions", cell: (one) => one.name !== "/" && danger("Delete",
           `Delete vhost ${one.name} with all its queues and messages? Its connections end.`, () => remove(`/vhosts/${q(one.name)}`)) },
       ], this.vhosts)),
     ];

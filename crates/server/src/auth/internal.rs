@@ -1,7 +1,7 @@
-//! Passwords: hashed with argon2id, checked once and then remembered by a keyed digest, so that many connections of one
-//! user cost little. RabbitMQ's own hashes are accepted as they are, and so are the keys of SCRAM-SHA-256.
+//! The broker's own users. Their passwords are hashed with argon2id, checked once and then remembered by a keyed digest, so that
+//! many connections of one user cost little. RabbitMQ's own hashes are accepted as they are, and so are the keys of SCRAM-SHA-256.
 
-use std::{collections::HashMap, net::IpAddr, num::NonZero, sync::Arc};
+use std::{collections::HashMap, num::NonZero, sync::Arc};
 
 use anyhow::{Context, bail};
 use argon2::{
@@ -9,20 +9,20 @@ use argon2::{
     password_hash::{PasswordHash, PasswordHasher, SaltString},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use broker::{Broker, Credentials, Login, SaslOutcome, SaslResponse};
+use broker::{Broker, Credentials, Name};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256, Sha512};
 use tokio::sync::Semaphore;
 
+use super::{Identified, Verdict};
 use crate::scram;
 
 /// Users remembered at most.
 const REMEMBERED_MAX: usize = 10_000;
 
-/// Checks credentials against the broker's users.
-pub struct Authenticator {
+/// Checks passwords of the broker's own users.
+pub struct Internal {
     broker: Arc<Broker>,
-    loopback_users: Vec<String>,
     /// By user: the hash that was checked, and the digest of the password that passed.
     remembered: Mutex<HashMap<String, (String, [u8; 32])>>,
     key: [u8; 32],
@@ -30,111 +30,96 @@ pub struct Authenticator {
     turns: Semaphore,
 }
 
-impl Authenticator {
-    /// Checks against the users of `broker`; `loopback_users` may only connect from this machine.
+impl Internal {
+    /// Checks passwords of the users of `broker`.
     ///
     /// # Errors
     /// If the system has no random numbers.
-    pub fn new(broker: Arc<Broker>, loopback_users: Vec<String>) -> anyhow::Result<Self> {
+    pub fn new(broker: Arc<Broker>) -> anyhow::Result<Self> {
         let turns = Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get));
-        Ok(Self { broker, loopback_users, remembered: Mutex::default(), key: random()?, turns })
+        Ok(Self { broker, remembered: Mutex::default(), key: random()?, turns })
     }
 
     /// The outcome, if it can be told without work: by memory, or because there is nothing to check.
-    pub fn quick(&self, credentials: &Credentials, peer: IpAddr) -> Option<Login> {
+    pub fn quick(&self, credentials: &Credentials) -> Option<Verdict<()>> {
         let user = credentials.user().as_str();
-        let Some(hash) = self.hash_of(user, peer) else { return Some(Login::Refused) };
+        let Some(hash) = self.broker.identity.password_hash(user) else {
+            return Some(Verdict::Refused("no such user".into()));
+        };
         match credentials {
-            Credentials::Certificate { .. } => Some(Login::Accepted),
+            Credentials::Certificate { .. } => Some(Verdict::Accepted(())),
             Credentials::Password { password, .. } => {
                 let digest = self.digest(user, password);
                 let remembered = self.remembered.lock();
-                let known = remembered.get(user).is_some_and(|(checked, known)| *checked == hash && *known == digest);
-                known.then_some(Login::Accepted)
+                let known =
+                    remembered.get(user).is_some_and(|(checked, known)| *checked == hash && equal(known, &digest));
+                known.then_some(Verdict::Accepted(()))
             }
         }
-    }
-
-    /// The hash of a user's password, if there is such a user and he may connect from there.
-    fn hash_of(&self, user: &str, peer: IpAddr) -> Option<String> {
-        let Some(hash) = self.broker.identity.password_hash(user) else {
-            tracing::warn!(user, %peer, "login refused: no such user");
-            return None;
-        };
-        if !peer.is_loopback() && self.loopback_users.iter().any(|name| name == user) {
-            tracing::warn!(user, %peer, "login refused: this user may only connect from this machine");
-            return None;
-        }
-        Some(hash)
-    }
-
-    /// Answers what a client says in a login of several steps, of which `exchange` keeps what was said before.
-    pub fn step(
-        &self,
-        response: &SaslResponse,
-        peer: IpAddr,
-        exchange: &mut Option<Box<scram::Exchange>>,
-    ) -> SaslOutcome {
-        match response {
-            SaslResponse::First(message) => self.begin(message, peer, exchange).unwrap_or(SaslOutcome::Refused),
-            SaslResponse::Next(message) => {
-                let Some(exchange) = exchange.take() else { return SaslOutcome::Refused };
-                match exchange.finish(message) {
-                    Some(proof) => SaslOutcome::Accepted { user: exchange.user.as_str().into(), proof },
-                    None => {
-                        tracing::warn!(user = exchange.user, %peer, "login refused: wrong proof of the password");
-                        SaslOutcome::Refused
-                    }
-                }
-            }
-        }
-    }
-
-    fn begin(&self, message: &[u8], peer: IpAddr, exchange: &mut Option<Box<scram::Exchange>>) -> Option<SaslOutcome> {
-        let first = scram::First::read(message)?;
-        let hash = self.hash_of(&first.user, peer);
-        let keys = hash.as_deref().and_then(scram::Keys::read);
-        if hash.is_some() && keys.is_none() {
-            let user = first.user.as_str();
-            tracing::warn!(user, %peer, "login refused: this user's password is not kept for {}", scram::MECHANISM);
-        }
-        let (begun, challenge) = scram::Exchange::begin(&first, keys, &random::<18>().ok()?, &self.key);
-        *exchange = Some(Box::new(begun));
-        Some(SaslOutcome::Challenge(challenge))
     }
 
     /// The outcome after a real check, when it is its turn.
-    pub async fn check_in_turn(self: Arc<Self>, credentials: Credentials, peer: IpAddr) -> Login {
-        let Ok(_turn) = self.turns.acquire().await else { return Login::Refused };
+    pub async fn check_in_turn(self: &Arc<Self>, credentials: &Credentials) -> Verdict<()> {
+        let Ok(_turn) = self.turns.acquire().await else {
+            return Verdict::Refused("no password is checked any more".into());
+        };
         // Another connection of the same user may have passed in the meantime.
-        if let Some(login) = self.quick(&credentials, peer) {
-            return login;
+        if let Some(verdict) = self.quick(credentials) {
+            return verdict;
         }
-        let authenticator = Arc::clone(&self);
-        let check = move || authenticator.check(&credentials, peer);
-        tokio::task::spawn_blocking(check).await.unwrap_or(Login::Refused)
+        let (internal, credentials) = (Arc::clone(self), credentials.clone());
+        let check = move || internal.check(&credentials);
+        tokio::task::spawn_blocking(check).await.unwrap_or_else(|error| Verdict::Unavailable(error.into()))
     }
 
     /// The outcome after a real check, which must not run where connections are driven.
-    fn check(&self, credentials: &Credentials, peer: IpAddr) -> Login {
-        let Credentials::Password { user, password } = credentials else { return Login::Accepted };
+    fn check(&self, credentials: &Credentials) -> Verdict<()> {
+        let Credentials::Password { user, password } = credentials else { return Verdict::Accepted(()) };
         let hash = self.broker.identity.password_hash(user).unwrap_or_default();
         if !verify(&hash, password) {
-            tracing::warn!(user = user.as_str(), %peer, "login refused: wrong password");
-            return Login::Refused;
+            return Verdict::Refused("wrong password".into());
         }
         let mut remembered = self.remembered.lock();
         if remembered.len() >= REMEMBERED_MAX {
             remembered.clear();
         }
         remembered.insert(user.to_string(), (hash, self.digest(user, password)));
-        Login::Accepted
+        Verdict::Accepted(())
     }
 
-    fn digest(&self, user: &str, password: &[u8]) -> [u8; 32] {
+    /// What the broker knows of a user, if he is one of its own.
+    pub fn identify(&self, user: &Name) -> Verdict<Identified> {
+        match self.broker.identity.tags(user) {
+            Some(tags) => Verdict::Accepted(Identified { user: user.clone(), tags, authorization: None }),
+            None => Verdict::Refused("no such user".into()),
+        }
+    }
+
+    /// Begins a login of several steps. Returns the answer, and why the login will fail, if it will.
+    pub fn begin_exchange(&self, message: &[u8]) -> Option<(scram::Exchange, Vec<u8>, Option<&'static str>)> {
+        let first = scram::First::read(message)?;
+        let hash = self.broker.identity.password_hash(&first.user);
+        let keys = hash.as_deref().and_then(scram::Keys::read);
+        let problem = match (&hash, &keys) {
+            (None, _) => Some("no such user"),
+            (Some(_), None) => Some("this user's password is not kept for SCRAM-SHA-256"),
+            (Some(_), Some(_)) => None,
+        };
+        let (begun, challenge) = scram::Exchange::begin(&first, keys, &random::<18>().ok()?, &self.key);
+        Some((begun, challenge, problem))
+    }
+
+    /// A digest by which what was checked can be known again.
+    pub fn digest(&self, user: &str, password: &[u8]) -> [u8; 32] {
         let digest = Sha256::new().chain_update(self.key).chain_update((user.len() as u64).to_be_bytes());
         digest.chain_update(user).chain_update(password).finalize().into()
     }
+}
+
+/// Whether two digests are equal, in a time that does not tell where they differ.
+fn equal(one: &[u8], other: &[u8]) -> bool {
+    let differing = one.iter().zip(other).fold(0, |differing, (a, b)| differing | (a ^ b));
+    one.len() == other.len() && differing == 0
 }
 
 /// Random bytes from the system.
@@ -181,12 +166,14 @@ pub fn import(hash: &str, algorithm: Option<&str>) -> anyhow::Result<String> {
         scram::Keys::read(hash).context("the password hash is not SCRAM-SHA-256$ITERATIONS:SALT$STORED:SERVER")?;
         return Ok(hash.into());
     }
-    let (kind, len) = match algorithm.unwrap_or("rabbit_password_hashing_sha256") {
+    let bytes = STANDARD.decode(hash).context("the password hash is not base64")?;
+    // Tools do not always say how they hashed, but the length does.
+    let by_len = if bytes.len() == 68 { "rabbit_password_hashing_sha512" } else { "rabbit_password_hashing_sha256" };
+    let (kind, len) = match algorithm.unwrap_or(by_len) {
         "rabbit_password_hashing_sha256" => ("rabbit-sha256", 36),
         "rabbit_password_hashing_sha512" => ("rabbit-sha512", 68),
         other => bail!("hashing algorithm '{other}' is not supported; sha256 and sha512 are"),
     };
-    let bytes = STANDARD.decode(hash).context("the password hash is not base64")?;
     if bytes.len() != len {
         bail!("the password hash has {} bytes; {kind} has {len}: 4 of salt and the digest", bytes.len());
     }
@@ -209,9 +196,9 @@ fn verify(hash: &str, password: &[u8]) -> bool {
         let Ok(bytes) = STANDARD.decode(encoded) else { return false };
         let Some((salt, digest)) = bytes.split_at_checked(4) else { return false };
         return if kind == "rabbit-sha256" {
-            Sha256::new().chain_update(salt).chain_update(password).finalize().as_slice() == digest
+            equal(&Sha256::new().chain_update(salt).chain_update(password).finalize(), digest)
         } else {
-            Sha512::new().chain_update(salt).chain_update(password).finalize().as_slice() == digest
+            equal(&Sha512::new().chain_update(salt).chain_update(password).finalize(), digest)
         };
     }
     if let Some(keys) = scram::Keys::read(hash) {
