@@ -212,8 +212,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Some(outcome) => self.tell_outcome(outcome, now),
                 None => {
                     let authenticator = Arc::clone(&self.server.authenticator);
-                    let login = async move { authenticator.login(&credentials, origin).await };
-                    self.entering.get_or_insert_default().login = Some(tokio::spawn(login));
+                    let login = tokio::spawn(async move { authenticator.login(&credentials, origin).await });
+                    self.entering.get_or_insert_default().login = Some(login);
                 }
             },
             Some(Request::Sasl(response)) => {

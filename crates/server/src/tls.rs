@@ -115,6 +115,16 @@ fn alternative_name(name: &GeneralName<'_>, kind: SanType) -> Option<Name> {
     }
 }
 
+/// When the first certificate of a chain expires, in seconds since 1970.
+pub fn expires(path: &Path) -> Option<i64> {
+    let certificates = certificates(path).ok()?;
+    let ends = certificates.iter().filter_map(|certificate| {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Some(parsed.validity().not_after.timestamp())
+    });
+    ends.min()
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType as San};
@@ -156,14 +166,4 @@ mod tests {
         assert_eq!(alternative("uri", 0).as_deref(), Some("spiffe://example/d7"));
         assert_eq!(alternative("ip", 0).as_deref(), Some("10.0.0.7"));
     }
-}
-
-/// When the first certificate of a chain expires, in seconds since 1970.
-pub fn expires(path: &Path) -> Option<i64> {
-    let certificates = certificates(path).ok()?;
-    let ends = certificates.iter().filter_map(|certificate| {
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-        Some(parsed.validity().not_after.timestamp())
-    });
-    ends.min()
 }

@@ -5,10 +5,12 @@ and subscribe to what is below `of/alice`; `bob` may only read. Neither may ente
 the broker's own users. Where names have passwords, they are the names with `'s secret` behind them.
 """
 
+import base64
 import json
 import os
 import queue
 import threading
+import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
@@ -224,6 +226,28 @@ def _():
                 raise AssertionError(f"logged in as {login[0]!r}")
         except Refused as refusal:
             equal(refusal.code, BAD_USER)
+
+
+@suite.check("management")
+def _():
+    def ask(path, user, password):
+        plain = base64.b64encode(f"{user}:{password}".encode()).decode()
+        login = f"Basic {plain}" if user else f"Bearer {password}"
+        address = f"http://{GUEST.host}:{os.environ['MANAGEMENT_PORT']}/api/{path}"
+        with urllib.request.urlopen(urllib.request.Request(address, headers={"Authorization": login}), timeout=SECONDS) as answer:
+            return json.load(answer)
+
+    user, password = credentials("alice")
+    who = ask("whoami", user, password)
+    equal(who["name"], "alice")
+    assert "management" in who["tags"], who
+    equal([vhost["name"] for vhost in ask("vhosts", user, password)], ["/"])
+    try:
+        ask("whoami", user, f"{password[:-2]}")
+    except urllib.error.HTTPError as error:
+        equal(error.code, 401)
+        return
+    raise AssertionError("somebody came in")
 
 
 @suite.check("each-token-for-itself")

@@ -13,7 +13,7 @@ use self::questions::{HttpServer, Questions};
 use super::{Report, installed, is_set_up, python_command, root, skip};
 
 /// The checks that every back end passes.
-const COMMON: [&str; 9] = [
+const COMMON: [&str; 10] = [
     "amqp-work",
     "amqp-names-of-others",
     "amqp-topics",
@@ -23,6 +23,7 @@ const COMMON: [&str; 9] = [
     "mqtt-work",
     "mqtt-will",
     "mqtt-refused-logins",
+    "management",
 ];
 
 /// Those that are about tokens.
@@ -162,6 +163,7 @@ fn suite(name: &str, config: &str, checks: &[&str], environment: &[(&str, &str)]
     let mut server = Server::builder().config(config).start();
     command.args(checks).envs(environment.iter().copied());
     command.env("BACKEND", name).env("MQTT_PORT", server.mqtt_port().to_string());
+    command.env("MANAGEMENT_PORT", server.port_of("http").to_string());
     let report = Report::of(name, command, &mut server);
     let missing = (report.outcome.passed != checks.len())
         .then(|| format!("{} of {} checks passed", report.outcome.passed, checks.len()));
