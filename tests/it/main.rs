@@ -10,5 +10,6 @@ mod definitions;
 mod lifecycle;
 mod limits;
 mod mqtt;
+mod otlp;
 mod store;
 mod timed;

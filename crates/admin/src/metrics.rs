@@ -2,9 +2,11 @@
 //! begins with `roadstead_`. docs/metrics.md says what each means.
 //!
 //! `/metrics` sums over queues, channels and connections, `/metrics/per-object` does not, and `/metrics/detailed` has what is
-//! asked for, by family, vhost and queue.
+//! asked for, by family, vhost and queue. [`otlp`] has the sums in OpenTelemetry's form.
 
 mod objects;
+mod otlp;
+mod output;
 mod text;
 mod whole;
 
@@ -17,10 +19,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use broker::identity::Pattern;
+use broker::{Millis, identity::Pattern};
 use percent_encoding::percent_decode_str;
 
-use self::text::Text;
+use self::{
+    otlp::Otlp,
+    output::{Kind, Output},
+    text::Text,
+};
 use crate::{Admin, problem::Problem};
 
 /// The form of the answers.
@@ -65,11 +71,22 @@ impl Scope {
     }
 }
 
+fn put(admin: &Admin, scope: &Scope, out: &mut dyn Output) {
+    whole::put(admin, scope, out);
+    objects::put(admin, scope, out);
+}
+
 fn answer(admin: &Admin, scope: &Scope) -> Response {
     let mut text = Text::new(scope.prefix);
-    whole::put(admin, scope, &mut text);
-    objects::put(admin, scope, &mut text);
+    put(admin, scope, &mut text);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text.finish()).into_response()
+}
+
+/// What `/metrics` has, as a request of OTLP 1 in its JSON form: from a broker that started at `started`.
+pub fn otlp(admin: &Admin, started: Millis, now: Millis) -> serde_json::Value {
+    let mut otlp = Otlp::new(started, now);
+    put(admin, &Scope { prefix: "rabbitmq_", ..Scope::default() }, &mut otlp);
+    otlp.finish(admin.node(), env!("CARGO_PKG_VERSION"))
 }
 
 /// `GET /metrics`

@@ -2,7 +2,7 @@
 
 mod auth;
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -35,6 +35,8 @@ pub struct Config {
     pub management: Management,
     /// Metrics.
     pub prometheus: Prometheus,
+    /// Metrics for OpenTelemetry.
+    pub otlp: Otlp,
     /// Encryption of connections.
     pub tls: Tls,
     /// The log on disk.
@@ -125,6 +127,22 @@ pub struct Management {
 pub struct Prometheus {
     /// Port; 0 for any free one.
     pub port: u16,
+}
+
+/// Metrics that are sent to a collector of OpenTelemetry.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Otlp {
+    /// Where it is, such as `http://127.0.0.1:4318`; nothing is sent without it.
+    pub endpoint: Option<String>,
+    /// Further headers of requests, such as one with a key.
+    pub headers: BTreeMap<String, String>,
+    /// Milliseconds between requests.
+    pub interval_ms: u64,
+    /// Milliseconds that a request may take.
+    pub timeout_ms: u64,
+    /// The authorities that its certificate is trusted by; the system's without it.
+    pub ca: Option<PathBuf>,
 }
 
 /// What all WebSocket listeners have in common.
@@ -324,6 +342,7 @@ impl Default for Config {
             websocket: WebSocket::default(),
             management: Management::default(),
             prometheus: Prometheus::default(),
+            otlp: Otlp::default(),
             tls: Tls::default(),
             store: Store::default(),
             limits: Limits::default(),
@@ -391,6 +410,12 @@ impl Default for Mqtt {
     }
 }
 
+impl Default for Otlp {
+    fn default() -> Self {
+        Self { endpoint: None, headers: BTreeMap::new(), interval_ms: 15_000, timeout_ms: 10_000, ca: None }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         let settings = amqp091::Settings::default();
@@ -430,7 +455,7 @@ impl Default for Log {
 }
 
 /// Every key, to name the nearest one when one is unknown. The empty section holds what stands outside of sections.
-const KEYS: [(&str, &[&str]); 15] = [
+const KEYS: [(&str, &[&str]); 16] = [
     (
         "",
         &[
@@ -444,6 +469,7 @@ const KEYS: [(&str, &[&str]); 15] = [
             "websocket",
             "management",
             "prometheus",
+            "otlp",
             "tls",
             "store",
             "limits",
@@ -488,6 +514,7 @@ const KEYS: [(&str, &[&str]); 15] = [
     ("websocket", &["tls_port", "origins"]),
     ("management", &["port", "tls_port", "sample_interval_ms"]),
     ("prometheus", &["port"]),
+    ("otlp", &["endpoint", "headers", "interval_ms", "timeout_ms", "ca"]),
     (
         "tls",
         &[
@@ -575,6 +602,9 @@ impl Config {
         }
         if self.management.sample_interval_ms < 100 {
             bail!("management.sample_interval_ms is {}; it must be at least 100", self.management.sample_interval_ms);
+        }
+        if self.otlp.interval_ms < 100 {
+            bail!("otlp.interval_ms is {}; it must be at least 100", self.otlp.interval_ms);
         }
         if self.limits.message_bytes > broker::limits::MESSAGE_BYTES_CEILING {
             bail!("limits.message_bytes must be at most {}", broker::limits::MESSAGE_BYTES_CEILING);

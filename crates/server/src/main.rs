@@ -15,6 +15,7 @@ mod http;
 mod keys;
 mod listener;
 mod notify;
+mod otlp;
 mod resources;
 mod scram;
 mod serve;

@@ -24,7 +24,9 @@ use crate::{
     host::{self, ServerHost},
     keys,
     listener::{self, Protocol, TurnedAway},
-    notify, resources,
+    notify,
+    otlp::Exporter,
+    resources,
     shutdown::Shutdown,
     telemetry, timer, tls,
 };
@@ -123,11 +125,15 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
             config,
         }
     });
+    let exporter = Exporter::new(&server.config.otlp)?;
     let stop_signals = Stop::catch()?;
     listen(&server, tls.map(TlsAcceptor::from))?;
     let _control = control::listen(&server);
     announce(&format!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display()));
     notify::tell(notify::READY);
+    if let Some(exporter) = exporter {
+        tokio::spawn(exporter.run(Arc::clone(&server)));
+    }
     tokio::spawn(resources::watch(Arc::clone(&server)));
     tokio::spawn(timer::run(Arc::clone(&server)));
     tokio::spawn(timer::run_sessions(Arc::clone(&server)));

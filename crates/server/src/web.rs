@@ -1,6 +1,6 @@
 //! Requests to other servers, by HTTP and HTTPS.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
@@ -89,6 +89,23 @@ impl Web {
         let (agent, owned) = (self.agent.clone(), address.to_owned());
         let work = move || read(agent.post(&owned).send_form(form));
         blocking(work).await.with_context(|| format!("POST {address}"))
+    }
+
+    /// Posts JSON, with further headers.
+    ///
+    /// # Errors
+    /// As [`Web::get`].
+    pub async fn post_json(
+        &self,
+        address: &str,
+        headers: &BTreeMap<String, String>,
+        json: String,
+    ) -> anyhow::Result<String> {
+        let mut request = self.agent.post(address).header("Content-Type", "application/json");
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        blocking(move || read(request.send(json))).await.with_context(|| format!("POST {address}"))
     }
 }
 

@@ -5,11 +5,8 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use broker::{Channel, Connection, Event, QueueInfo, queue::QueueNumbers};
 
 use super::{
-    Scope,
-    text::{
-        Kind::{self, Counter, Gauge},
-        Text,
-    },
+    Kind::{self, Counter, Gauge},
+    Output, Scope,
 };
 use crate::Admin;
 
@@ -183,29 +180,29 @@ const CONNECTIONS: [Metric<Arc<Connection>>; 3] = [
 /// Writes down metrics of things: of each with its labels, or their sums.
 fn put_all<T, const L: usize>(
     scope: &Scope,
-    text: &mut Text,
+    out: &mut dyn Output,
     metrics: &[Metric<T>],
     things: &[T],
     labels: [&str; L],
     of: impl Fn(&T) -> [String; L],
 ) {
     for metric in metrics.iter().filter(|metric| scope.has(metric.family)) {
-        let name = text.named(metric.name);
-        text.begin(&name, metric.kind, metric.help);
+        let name = out.named(metric.name);
+        out.begin(&name, metric.kind, metric.help);
         if !scope.per_object {
-            text.sample(&name, &[], things.iter().map(metric.number).sum());
+            out.sample(&name, &[], things.iter().map(metric.number).fold(0.0, |sum, number| sum + number));
             continue;
         }
         for thing in things {
             let values = of(thing);
             let pairs: [(&str, &str); L] = std::array::from_fn(|index| (labels[index], values[index].as_str()));
-            text.sample(&name, &pairs, (metric.number)(thing));
+            out.sample(&name, &pairs, (metric.number)(thing));
         }
     }
 }
 
 /// Writes them down.
-pub fn put(admin: &Admin, scope: &Scope, text: &mut Text) {
+pub fn put(admin: &Admin, scope: &Scope, out: &mut dyn Output) {
     let has_any = |families: &[&str]| families.iter().any(|family| scope.has(family));
     if has_any(&[COARSE, FINE, DELIVERY, "queue_consumer_count"]) {
         let mut queues: Vec<Queue> = Vec::new();
@@ -215,31 +212,31 @@ pub fn put(admin: &Admin, scope: &Scope, text: &mut Text) {
             }
         });
         let labels = |(info, _): &Queue| [info.vhost.to_string(), info.name.to_string()];
-        put_all(scope, text, &QUEUES, &queues, ["vhost", "queue"], labels);
+        put_all(scope, out, &QUEUES, &queues, ["vhost", "queue"], labels);
     }
     if has_any(&["connection_coarse_metrics", CHANNEL, PUBLISHED, CONSUMED]) {
         let mut connections = admin.broker.connections();
         connections.retain(|connection| scope.has_vhost(&connection.vhost));
         let name = |connection: &Arc<Connection>| [connection.name()];
-        put_all(scope, text, &CONNECTIONS, &connections, ["connection"], name);
+        put_all(scope, out, &CONNECTIONS, &connections, ["connection"], name);
         let channels = connections
             .iter()
             .flat_map(|connection| connection.channels().into_iter().map(|channel| (Arc::clone(connection), channel)));
         let channels: Vec<ChannelOf> = channels.collect();
         let name = |(of, channel): &ChannelOf| [format!("{} ({})", of.name(), channel.number), of.vhost.to_string()];
-        put_all(scope, text, &CHANNELS, &channels, ["channel", "vhost"], name);
+        put_all(scope, out, &CHANNELS, &channels, ["channel", "vhost"], name);
     }
     if scope.has("exchange_metrics") {
-        exchanges(admin, scope, text);
+        exchanges(admin, scope, out);
     }
     if !scope.families.is_empty() && has_any(&["vhost_status", "exchange_names", "exchange_bindings"]) {
-        topology(admin, scope, text);
+        topology(admin, scope, out);
     }
 }
 
-fn exchanges(admin: &Admin, scope: &Scope, text: &mut Text) {
-    let name = text.named("exchange_messages_published_total");
-    text.begin(&name, Counter, "Messages published to exchanges");
+fn exchanges(admin: &Admin, scope: &Scope, out: &mut dyn Output) {
+    let name = out.named("exchange_messages_published_total");
+    out.begin(&name, Counter, "Messages published to exchanges");
     let mut sum = 0.0;
     for vhost in admin.broker.vhosts().iter().filter(|vhost| scope.has_vhost(vhost.name())) {
         let state = vhost.read();
@@ -248,23 +245,23 @@ fn exchanges(admin: &Admin, scope: &Scope, text: &mut Text) {
         for (exchange, came) in [default].into_iter().chain(others).filter(|(_, came)| *came > 0) {
             sum += came as f64;
             if scope.per_object {
-                text.sample(&name, &[("vhost", vhost.name()), ("exchange", exchange)], came as f64);
+                out.sample(&name, &[("vhost", vhost.name()), ("exchange", exchange)], came as f64);
             }
         }
     }
     if !scope.per_object {
-        text.sample(&name, &[], sum);
+        out.sample(&name, &[], sum);
     }
 }
 
 /// What there is, which RabbitMQ tells with a prefix of its own.
-fn topology(admin: &Admin, scope: &Scope, text: &mut Text) {
+fn topology(admin: &Admin, scope: &Scope, out: &mut dyn Output) {
     let vhosts = admin.broker.vhosts();
     let vhosts: Vec<_> = vhosts.iter().filter(|vhost| scope.has_vhost(vhost.name())).collect();
     if scope.has("vhost_status") {
         let name = "rabbitmq_cluster_vhost_status";
-        text.begin(name, Gauge, "Whether the vhost is running");
-        vhosts.iter().for_each(|vhost| text.sample(name, &[("vhost", vhost.name())], 1.0));
+        out.begin(name, Gauge, "Whether the vhost is running");
+        vhosts.iter().for_each(|vhost| out.sample(name, &[("vhost", vhost.name())], 1.0));
     }
     let bindings = ("rabbitmq_cluster_exchange_bindings", "exchange_bindings", "Bindings that lead from the exchange");
     let names = ("rabbitmq_cluster_exchange_name", "exchange_names", "The exchanges that there are");
@@ -272,13 +269,13 @@ fn topology(admin: &Admin, scope: &Scope, text: &mut Text) {
         if !scope.has(family) {
             continue;
         }
-        text.begin(name, Gauge, help);
+        out.begin(name, Gauge, help);
         for vhost in &vhosts {
             let state = vhost.read();
             for (exchange, info) in state.exchanges() {
                 let kind = info.declaration.kind.name();
                 let value = if family == "exchange_names" { 1 } else { info.binding_count() };
-                text.sample(name, &[("vhost", vhost.name()), ("exchange", exchange), ("type", kind)], value as f64);
+                out.sample(name, &[("vhost", vhost.name()), ("exchange", exchange), ("type", kind)], value as f64);
             }
         }
     }

@@ -2,14 +2,7 @@
 
 use std::fmt::Write;
 
-/// What a number is.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    /// It only grows.
-    Counter,
-    /// It goes up and down.
-    Gauge,
-}
+use super::{Kind, Output};
 
 /// Metrics that are being written down.
 pub struct Text {
@@ -27,9 +20,14 @@ impl Text {
     pub fn finish(self) -> String {
         self.out
     }
+}
 
-    /// Begins a metric with a whole name.
-    pub fn begin(&mut self, name: &str, kind: Kind, help: &str) {
+impl Output for Text {
+    fn prefix(&self) -> &'static str {
+        self.prefix
+    }
+
+    fn begin(&mut self, name: &str, kind: Kind, help: &str) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -38,8 +36,7 @@ impl Text {
         let _ = writeln!(self.out, "# TYPE {name} {kind}\n# HELP {name} {help}");
     }
 
-    /// A number with labels.
-    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         self.out.push_str(name);
         for (index, (label, text)) in labels.iter().enumerate() {
             self.out.push_str(if index == 0 { "{" } else { "," });
@@ -56,18 +53,6 @@ impl Text {
             self.out.push('}');
         }
         let _ = writeln!(self.out, " {value}");
-    }
-
-    /// A metric with one number.
-    pub fn one(&mut self, name: &str, kind: Kind, help: &str, value: f64) {
-        let name = self.named(name);
-        self.begin(&name, kind, help);
-        self.sample(&name, &[], value);
-    }
-
-    /// A name with what all of them begin with.
-    pub fn named(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
     }
 }
 

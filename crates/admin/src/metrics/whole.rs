@@ -3,11 +3,8 @@
 use broker::{Broker, Counts, Event, broker::connections::Change};
 
 use super::{
-    Scope,
-    text::{
-        Kind::{Counter, Gauge},
-        Text,
-    },
+    Kind::{Counter, Gauge},
+    Output, Scope,
 };
 use crate::Admin;
 
@@ -37,28 +34,28 @@ const CHANGES: [(Change, &str); 7] = [
 ];
 
 /// Writes them down.
-pub fn put(admin: &Admin, scope: &Scope, text: &mut Text) {
-    identity(admin, text);
+pub fn put(admin: &Admin, scope: &Scope, out: &mut dyn Output) {
+    identity(admin, out);
     if scope.has("node_metrics") {
-        node(admin, text);
+        node(admin, out);
     }
     if scope.has("connection_churn_metrics") {
         for (change, name) in CHANGES {
-            text.one(name, Counter, "How often it has happened", admin.broker.churn.get(change) as f64);
+            out.one(name, Counter, "How often it has happened", admin.broker.churn.get(change) as f64);
         }
     }
     // Detailed metrics are of things, and these are of none.
     if scope.families.is_empty() {
-        totals(admin, text);
-        protocols(&admin.broker, text);
-        log(admin, text);
+        totals(admin, out);
+        protocols(&admin.broker, out);
+        log(admin, out);
     }
 }
 
-fn identity(admin: &Admin, text: &mut Text) {
+fn identity(admin: &Admin, out: &mut dyn Output) {
     let name = "rabbitmq_build_info";
-    text.begin(name, Gauge, "The version of RabbitMQ that Roadstead stands in for, and its own");
-    text.sample(
+    out.begin(name, Gauge, "The version of RabbitMQ that Roadstead stands in for, and its own");
+    out.sample(
         name,
         &[
             ("rabbitmq_version", &admin.version),
@@ -70,17 +67,17 @@ fn identity(admin: &Admin, text: &mut Text) {
         1.0,
     );
     let name = "rabbitmq_identity_info";
-    text.begin(name, Gauge, "The node and its cluster");
+    out.begin(name, Gauge, "The node and its cluster");
     let cluster = crate::api::cluster_name(admin);
     let labels = [
         ("rabbitmq_node", admin.node()),
         ("rabbitmq_cluster", &*cluster),
         ("rabbitmq_cluster_permanent_id", &*cluster),
     ];
-    text.sample(name, &labels, 1.0);
+    out.sample(name, &labels, 1.0);
 }
 
-fn node(admin: &Admin, text: &mut Text) {
+fn node(admin: &Admin, out: &mut dyn Output) {
     let facts = admin.host.facts();
     let uptime = facts.uptime_ms as f64 / 1000.0;
     let alarms = admin.broker.alarms();
@@ -114,17 +111,17 @@ fn node(admin: &Admin, text: &mut Text) {
         ("io_write_bytes_total", Counter, "Bytes written to the log", facts.written_bytes as f64),
     ];
     for (name, kind, help, value) in numbers {
-        text.one(name, kind, help, value);
+        out.one(name, kind, help, value);
     }
     let name = "process_cpu_seconds_total";
-    text.begin(name, Counter, "Seconds of processor time that the process has used");
-    text.sample(name, &[], facts.cpu_seconds);
+    out.begin(name, Counter, "Seconds of processor time that the process has used");
+    out.sample(name, &[], facts.cpu_seconds);
     let name = "process_start_time_seconds";
-    text.begin(name, Gauge, "When the process started, in seconds since 1970");
-    text.sample(name, &[], (admin.broker.now().0 as f64 / 1000.0 - uptime).floor());
+    out.begin(name, Gauge, "When the process started, in seconds since 1970");
+    out.sample(name, &[], (admin.broker.now().0 as f64 / 1000.0 - uptime).floor());
 }
 
-fn totals(admin: &Admin, text: &mut Text) {
+fn totals(admin: &Admin, out: &mut dyn Output) {
     let connections = admin.broker.connections();
     let channels: usize = connections.iter().map(|connection| connection.channel_count()).sum();
     let (mut queues, mut consumers) = (0_u64, 0_u64);
@@ -134,10 +131,10 @@ fn totals(admin: &Admin, text: &mut Text) {
             consumers += u64::from(numbers.consumers);
         }
     });
-    text.one("connections", Gauge, "Connections", connections.len() as f64);
-    text.one("channels", Gauge, "Channels", channels as f64);
-    text.one("queues", Gauge, "Queues", queues as f64);
-    text.one("consumers", Gauge, "Consumers of queues", consumers as f64);
+    out.one("connections", Gauge, "Connections", connections.len() as f64);
+    out.one("channels", Gauge, "Channels", channels as f64);
+    out.one("queues", Gauge, "Queues", queues as f64);
+    out.one("consumers", Gauge, "Consumers of queues", consumers as f64);
 }
 
 /// A protocol as RabbitMQ's labels have it.
@@ -148,7 +145,7 @@ fn label(protocol: &str) -> String {
     }
 }
 
-fn protocols(broker: &Broker, text: &mut Text) {
+fn protocols(broker: &Broker, out: &mut dyn Output) {
     let mut sums: Vec<(&'static str, Counts)> = Vec::new();
     for ((protocol, _), (counts, ..)) in broker.traffic() {
         match sums.last_mut().filter(|(last, _)| *last == protocol) {
@@ -158,9 +155,9 @@ fn protocols(broker: &Broker, text: &mut Text) {
     }
     let mut put = |name: &str, help: &str, number: &dyn Fn(&Counts) -> u64| {
         let name = format!("rabbitmq_global_messages_{name}_total");
-        text.begin(&name, Counter, help);
+        out.begin(&name, Counter, help);
         for (protocol, counts) in &sums {
-            text.sample(&name, &[("protocol", &label(protocol))], number(counts) as f64);
+            out.sample(&name, &[("protocol", &label(protocol))], number(counts) as f64);
         }
     };
     for (event, name, help) in EVENTS {
@@ -173,7 +170,7 @@ fn protocols(broker: &Broker, text: &mut Text) {
     });
 }
 
-fn log(admin: &Admin, text: &mut Text) {
+fn log(admin: &Admin, out: &mut dyn Output) {
     let facts = admin.host.facts();
     let numbers = [
         ("roadstead_log_bytes", Gauge, "Bytes of the log's files", facts.disk_used as f64),
@@ -193,18 +190,18 @@ fn log(admin: &Admin, text: &mut Text) {
         ("roadstead_memory_messages_bytes", Gauge, "Memory that queued messages take", facts.memory_messages as f64),
     ];
     for (name, kind, help, value) in numbers {
-        text.begin(name, kind, help);
-        text.sample(name, &[], value);
+        out.begin(name, kind, help);
+        out.sample(name, &[], value);
     }
     for (reason, number) in admin.broker.departed().filter(|(reason, _)| *reason != "delayed") {
         let name = format!("rabbitmq_global_messages_dead_lettered_{reason}_total");
-        text.begin(&name, Counter, "Messages that left their queues for this reason");
-        text.sample(&name, &[], number as f64);
+        out.begin(&name, Counter, "Messages that left their queues for this reason");
+        out.sample(&name, &[], number as f64);
     }
     let sessions = admin.host.sessions();
     let connected = sessions.iter().filter(|session| session["connected"] == true).count();
     let name = "roadstead_mqtt_sessions";
-    text.begin(name, Gauge, "MQTT sessions, with and without a connection");
-    text.sample(name, &[("state", "connected")], connected as f64);
-    text.sample(name, &[("state", "disconnected")], (sessions.len() - connected) as f64);
+    out.begin(name, Gauge, "MQTT sessions, with and without a connection");
+    out.sample(name, &[("state", "connected")], connected as f64);
+    out.sample(name, &[("state", "disconnected")], (sessions.len() - connected) as f64);
 }
