@@ -100,6 +100,25 @@ fn refused_logins_are_in_the_audit_log() {
     assert!(!server.log().contains("login refused"), "the other log has its own level");
 }
 
+#[test]
+fn changes_are_in_the_audit_log() {
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
+    let path = directory.path().join("audit.log");
+    let server = with(&format!("[log]\nlevel = 'error'\nformat = 'json'\naudit_file = {path:?}"));
+    for words in [["declare", "vhost", "name=audited"], ["list", "vhosts", "name"], ["delete", "vhost", "name=audited"]]
+    {
+        let said = server.ctl(&words);
+        assert!(said.status.success(), "{words:?}: {said:?}");
+    }
+    let text = fs::read_to_string(&path).expect("the file was made");
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 2, "who only looks is not noted: {text}");
+    for line in lines {
+        assert_eq!(line["fields"]["user"], "operator");
+        assert!(line["fields"]["message"].as_str().is_some_and(|what| what.contains("audited")), "{line}");
+    }
+}
+
 /// A server that lets everybody in, and falls silent when it is asked about queues.
 fn taciturn() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there are free ports");

@@ -8,17 +8,13 @@ the broker's own users. Where names have passwords, they are the names with `'s 
 import base64
 import json
 import os
-import queue
 import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
-from types import SimpleNamespace
 
-import paho.mqtt.client as paho
 import pika
-from paho.mqtt.enums import CallbackAPIVersion
 from pika.exceptions import (
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
@@ -27,10 +23,10 @@ from pika.exceptions import (
 )
 
 from checks import Suite, amqp_uri, equal, unique
+from paho_session import SECONDS, Refused, connected, get
 
 GUEST = pika.URLParameters(amqp_uri())
 BACKEND = os.environ["BACKEND"]
-SECONDS = 5
 NOT_AUTHORIZED, BAD_USER, MAXIMUM_CONNECT_TIME = 0x87, 0x86, 0xA0
 
 OWN = [f"rabbitmq.{access}:%2F/roadstead.*" for access in ("configure", "write", "read")]
@@ -76,41 +72,8 @@ def amqp(user, password, vhost="/"):
             connection.close()
 
 
-class Refused(Exception):
-    def __init__(self, code):
-        super().__init__(f"refused with {code:#04x}")
-        self.code = code
-
-
-def get(events, what, seconds=SECONDS):
-    try:
-        return events.get(timeout=seconds)
-    except queue.Empty:
-        raise AssertionError(f"no {what} within {seconds} s") from None
-
-
-@contextmanager
 def mqtt(user, password, will=None):
-    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5, reconnect_on_failure=False)
-    client.username_pw_set(user, password)
-    if will:
-        client.will_set(*will)
-    events = SimpleNamespace(connack=queue.Queue(), acks=queue.Queue(), messages=queue.Queue(), ends=queue.Queue())
-    client.on_connect = lambda _client, _userdata, _flags, code, _properties: events.connack.put(code.value)
-    client.on_subscribe = lambda _client, _userdata, _mid, codes, _properties: events.acks.put(codes[0].value)
-    client.on_publish = lambda _client, _userdata, _mid, code, _properties: events.acks.put(code.value)
-    client.on_message = lambda _client, _userdata, message: events.messages.put((message.topic, message.payload))
-    client.on_disconnect = lambda _client, _userdata, _flags, code, _properties: events.ends.put(code.value)
-    client.connect(GUEST.host, int(os.environ["MQTT_PORT"]), 60)
-    client.loop_start()
-    try:
-        code = get(events.connack, "CONNACK")
-        if code:
-            raise Refused(code)
-        yield client, events
-    finally:
-        client.disconnect()
-        client.loop_stop()
+    return connected(int(os.environ["MQTT_PORT"]), user, password, will=will)
 
 
 def refused(connection, action, text):
