@@ -362,7 +362,7 @@ impl Queue {
             (stream.tail_first(), stream.tail.front().map_or(stream.end_record, |(record, _)| *record));
         let Some(reader) = stream.readers.get_mut(&index) else { return };
         let Some(first) = reader.ask(tail_first) else { return };
-        let generation = u64::from(index) << 32 | u64::from(reader.generation());
+        let generation = u64::from(index);
         let wanted = Wanted { first, end, only: Vec::new() };
         let (queue, priority, purpose) = (Arc::clone(&self.info), 0, Purpose::Read);
         after.loads.push(Load { queue, priority, wanted, generation, purpose });
@@ -376,11 +376,10 @@ impl Queue {
         next: Position,
         after: &mut Aftermath,
     ) {
-        let (index, generation) = ((load.generation >> 32) as u32, load.generation as u32);
+        let index = load.generation as u32;
         let Some(stream) = &mut self.stream else { return };
-        let Some(reader) = stream.readers.get_mut(&index).filter(|reader| reader.generation() == generation) else {
-            return;
-        };
+        let reader = stream.readers.get_mut(&index).filter(|reader| reader.waits_for(load.wanted.first));
+        let Some(reader) = reader else { return };
         if messages.is_empty() && load.wanted.first < load.wanted.end {
             return self.cannot_read("the log does not have all of its messages".into());
         }

@@ -24,6 +24,8 @@ pub struct LogState {
     /// Bodies by holder and position, with whether they end with a restart.
     pub held: BTreeMap<(u64, u64), (Vec<u8>, bool)>,
     loads: Vec<Load>,
+    /// Whether nothing is read.
+    pub stalled: bool,
 }
 
 impl ScriptLog {
@@ -50,7 +52,9 @@ impl ScriptLog {
 
     /// Gives the broker what it asked for, two bodies at a time.
     pub fn answer(&self, broker: &Broker) -> bool {
-        let loads = std::mem::take(&mut self.state.lock().loads);
+        let mut state = self.state.lock();
+        let loads = if state.stalled { Vec::new() } else { std::mem::take(&mut state.loads) };
+        drop(state);
         for load in &loads {
             let (holder, Wanted { first, end, only }) = (load.holder(), &load.wanted);
             let state = self.state.lock();

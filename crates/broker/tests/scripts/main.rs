@@ -9,7 +9,8 @@
 //! [x-priority=N] [x-consumer-timeout=MS]`, `> settle NAME accept|reject|requeue|untimed|fail|late N…` (by the count of its
 //! deliveries), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
 //! `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
-//! `> no-policy NAME [operator]`, `> wait MS`, `> restart [NAME N…]` (only what is in the log is left; these deliveries of a
+//! `> no-policy NAME [operator]`, `> wait MS`, `> stall` and `> flow` (between them the log reads
+//! nothing), `> restart [NAME N…]` (only what is in the log is left; these deliveries of a
 //! consumer are untimed). Lines with `<` are the effects. With `UPDATE_SCRIPTS=1` in the environment they are written anew.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -267,6 +268,7 @@ impl World {
             }
             ["memory", how] => self.broker.set_tight(*how == "short"),
             ["page-out"] => self.page_out(),
+            ["stall" | "flow"] => self.log.state.lock().stalled = words[0] == "stall",
             ["lose"] => self.log.state.lock().held.clear(),
             ["restart", untimed @ ..] => {
                 let broker = broker_of(&self.log, self.broker.now());

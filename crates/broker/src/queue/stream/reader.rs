@@ -72,8 +72,6 @@ pub(super) struct Reader {
     since: Option<Millis>,
     filter: Option<Filter>,
     loading: bool,
-    /// Counts what makes a reading under way worthless.
-    generation: u32,
 }
 
 impl Reader {
@@ -84,16 +82,11 @@ impl Reader {
         since: Option<Millis>,
         filter: Option<Filter>,
     ) -> Self {
-        let (page, page_bytes, loading, generation) = (VecDeque::new(), 0, false, 0);
-        Self { offset, page, page_bytes, record, skip_to, since, filter, loading, generation }
+        Self { offset, page: VecDeque::new(), page_bytes: 0, record, skip_to, since, filter, loading: false }
     }
 
     pub(super) fn offset(&self) -> u64 {
         self.offset
-    }
-
-    pub(super) fn generation(&self) -> u32 {
-        self.generation
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -129,7 +122,6 @@ impl Reader {
         }
         if self.offset < offset {
             (self.offset, self.record) = (offset, record);
-            self.generation += 1;
             self.loading = false;
         }
     }
@@ -142,6 +134,12 @@ impl Reader {
         }
         self.loading = true;
         Some(self.record)
+    }
+
+    /// Whether it waits for what is read from a record on. What was read for who had its place before, or before it
+    /// skipped something, begins elsewhere.
+    pub(super) fn waits_for(&self, first: Position) -> bool {
+        self.loading && self.record == first
     }
 
     /// Takes what was read. `next` is where reading goes on.
