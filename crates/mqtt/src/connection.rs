@@ -67,6 +67,9 @@ pub struct Settings {
     pub session_expiry_s_max: u32,
     /// Whether who publishes or subscribes to what he must not is disconnected, as by RabbitMQ; else only that is refused.
     pub disconnects_unauthorized: bool,
+    /// Whether who publishes or subscribes to what he must not is told the reason, as MQTT 5 can (section 3.9.3); else only
+    /// that it is refused.
+    pub reveals_refusals: bool,
 }
 
 impl Default for Settings {
@@ -81,6 +84,7 @@ impl Default for Settings {
             topic_alias_maximum: 64,
             session_expiry_s_max: sessions::NEVER,
             disconnects_unauthorized: true,
+            reveals_refusals: true,
         }
     }
 }

@@ -135,6 +135,7 @@ impl Script {
                 "topic-alias-maximum" => settings.topic_alias_maximum = number() as u16,
                 "keep-alive-max" => settings.keep_alive_s_max = number() as u16,
                 "session-expiry-max" => settings.session_expiry_s_max = number(),
+                "reveals-refusals" => settings.reveals_refusals = value == "yes",
                 "disconnects-unauthorized" => settings.disconnects_unauthorized = value == "yes",
                 "anonymous-user" => settings.anonymous_user = Some(value.into()),
                 _ => panic!("no such setting: {name}"),

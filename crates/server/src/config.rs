@@ -105,6 +105,8 @@ pub struct Mqtt {
     pub session_expiry_s_max: u32,
     /// Whether who publishes what he must not is disconnected.
     pub disconnect_on_unauthorized: bool,
+    /// Whether who publishes or subscribes to what he must not is told the reason.
+    pub reveal_refusals: bool,
     /// Seconds between changes of `$SYS` topics; 0 for none.
     pub sys_interval_s: u64,
 }
@@ -405,6 +407,7 @@ impl Default for Mqtt {
             topic_alias_maximum: settings.topic_alias_maximum,
             session_expiry_s_max: settings.session_expiry_s_max,
             disconnect_on_unauthorized: settings.disconnects_unauthorized,
+            reveal_refusals: settings.reveals_refusals,
             sys_interval_s: 10,
         }
     }
@@ -508,6 +511,7 @@ const KEYS: [(&str, &[&str]); 16] = [
             "topic_alias_maximum",
             "session_expiry_s_max",
             "disconnect_on_unauthorized",
+            "reveal_refusals",
             "sys_interval_s",
         ],
     ),

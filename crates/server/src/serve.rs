@@ -176,6 +176,7 @@ fn mqtt_settings(config: &Config) -> mqtt::Settings {
         topic_alias_maximum: settings.topic_alias_maximum,
         session_expiry_s_max: settings.session_expiry_s_max,
         disconnects_unauthorized: settings.disconnect_on_unauthorized,
+        reveals_refusals: settings.reveal_refusals,
     }
 }
 

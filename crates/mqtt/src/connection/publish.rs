@@ -257,8 +257,17 @@ impl MqttConnection {
         Ok(route)
     }
 
+    /// What a client is told of why something is refused.
+    pub(super) fn revealed(&self, reason: Reason) -> Reason {
+        match reason {
+            Reason::NotAuthorized if !self.settings.reveals_refusals => Reason::UnspecifiedError,
+            reason => reason,
+        }
+    }
+
     /// Who publishes what he must not is told so, if his version can tell him, or let go.
     fn unauthorized(&mut self, publish: &Publish<'_>, reason: Reason, now: Millis) {
+        let reason = self.revealed(reason);
         let told = Told { qos: publish.qos, packet_id: publish.packet_id, is_wanted: true };
         let is_acknowledged = publish.qos > Qos::AtMostOnce;
         if self.version == Version::V5 && is_acknowledged {

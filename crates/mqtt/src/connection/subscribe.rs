@@ -35,7 +35,7 @@ impl MqttConnection {
                     safe = safe.max(position);
                     filter.options.qos as u8
                 }
-                Err(reason) if self.version == Version::V5 => reason as u8,
+                Err(reason) if self.version == Version::V5 => self.revealed(reason) as u8,
                 Err(_) => Reason::UnspecifiedError as u8,
             });
         }
