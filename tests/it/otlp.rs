@@ -1,4 +1,4 @@
-//! Metrics that the broker sends to a collector of OpenTelemetry.
+//! Metrics and spans that the broker sends to a collector of OpenTelemetry.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -106,4 +106,55 @@ fn an_endpoint_that_is_no_address_is_refused() {
         panic!("the broker started");
     };
     assert!(failure.to_string().contains("otlp.endpoint is 'collector:4318'"), "{failure}");
+}
+
+/// Spans of the next request that has some.
+fn spans(received: &Receiver<Request>) -> Vec<Value> {
+    loop {
+        let request = received.recv_timeout(PATIENCE).expect("spans");
+        if request.head[0].starts_with("post /v1/traces ") {
+            return request.body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().expect("spans").clone();
+        }
+    }
+}
+
+fn attribute<'a>(span: &'a Value, name: &str) -> &'a Value {
+    let attributes = span["attributes"].as_array().expect("attributes");
+    &attributes.iter().find(|attribute| attribute["key"] == name).unwrap_or_else(|| panic!("no {name} in {span}"))["value"]
+}
+
+#[test]
+fn a_message_with_a_context_leaves_spans() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const PARENT: &str = "00f067aa0ba902b7";
+    let (endpoint, received) = collector(&["200 OK"]);
+    let server = Server::builder().config(format!("[otlp]\nendpoint = \"{endpoint}\"\ntraces = true\n")).start();
+    let mut connection = Connection::ready(&Address::parse(&server.uri()));
+    connection.call(1, "queue.declare", "queue=q");
+    connection.call(1, "confirm.select", "");
+    for context in
+        ["", &format!(",traceparent=S:00-{TRACE}-{PARENT}-00"), &format!(",traceparent=S:00-{TRACE}-{PARENT}-01")]
+    {
+        connection.publish(1, &Fields::parse(&format!("routing_key=q headers={{a=S:b{context}}}")), b"message");
+    }
+    connection.call(1, "basic.consume", "queue=q no_ack");
+    for _ in 0..3 {
+        connection.next(PATIENCE);
+    }
+    let mut found = spans(&received);
+    if found.len() < 2 {
+        found.extend(spans(&received));
+    }
+    let names: Vec<_> = found.iter().map(|span| (span["name"].as_str().expect("a name"), &span["kind"])).collect();
+    assert_eq!(names, [("publish amq.default", &5.into()), ("deliver q", &4.into())]);
+    for span in &found {
+        assert_eq!((&span["traceId"], &span["parentSpanId"]), (&TRACE.into(), &PARENT.into()));
+        assert_eq!(attribute(span, "messaging.rabbitmq.destination.routing_key")["stringValue"], "q");
+        assert_eq!(attribute(span, "messaging.message.body.size")["intValue"], "7");
+        let time = |name: &str| span[name].as_str().expect("a time").parse::<u64>().expect("a number");
+        assert!(time("startTimeUnixNano") <= time("endTimeUnixNano"));
+    }
+    assert_ne!(found[0]["spanId"], found[1]["spanId"]);
+    assert_eq!(attribute(&found[0], "user.name")["stringValue"], "guest");
+    assert_eq!(attribute(&found[0], "roadstead.queues")["intValue"], "1");
 }

@@ -82,6 +82,8 @@ fn answer(admin: &Admin, scope: &Scope) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text.finish()).into_response()
 }
 
+pub use self::otlp::{attribute, resource};
+
 /// What `/metrics` has, as a request of OTLP 1 in its JSON form: from a broker that started at `started`.
 pub fn otlp(admin: &Admin, started: Millis, now: Millis) -> serde_json::Value {
     let mut otlp = Otlp::new(started, now);

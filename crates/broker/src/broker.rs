@@ -23,7 +23,8 @@ mod tracing;
 mod vhosts;
 
 pub use self::bindings::{BindingRequest, End};
-pub(crate) use self::tracing::may_be_traced;
+pub use self::tracing::{Observed, Observer};
+pub(crate) use self::tracing::{has_trace_context, may_be_traced};
 use self::{accounts::Accounts, connections::Connections};
 
 use std::{
@@ -71,14 +72,16 @@ pub struct Settings {
     pub node: String,
     /// Whether the history that a client gives a message (`x-death`) goes on when it dies, as in RabbitMQ 3.
     pub carries_deaths: bool,
+    /// Who is told of messages with the context of a trace.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let message_bytes_max = limits::MESSAGE_BYTES;
         let unfinished_bytes_max = message_bytes_max * limits::UNFINISHED_MESSAGES;
-        let (seed, node, carries_deaths) = (0, "roadstead".into(), false);
-        Self { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths }
+        let (seed, node, carries_deaths, observer) = (0, "roadstead".into(), false, None);
+        Self { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, observer }
     }
 }
 

@@ -32,7 +32,10 @@ pub mod value;
 
 pub use crate::{
     authorization::{Authorization, Principal},
-    broker::{Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, QueueCounts, QueueDeclaration, Settings},
+    broker::{
+        Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, Observed, Observer, QueueCounts, QueueDeclaration,
+        Settings,
+    },
     connection::{Channel, Connection, Terms},
     identity::{Access, Identity, Permissions, TopicPermissions, User},
     log::{Durability, Entry, Held, Load, Loaded, Log, MemoryLog, Position, Purpose, Recovered},

@@ -36,8 +36,8 @@ pub struct Route {
     pub limited: bool,
     /// Whether one of them is a stream.
     pub streams: bool,
-    /// The vhost and the user, if the vhost is traced.
-    pub(crate) traced: Option<(Name, Name)>,
+    /// What is to be told of messages on it, if anybody follows them.
+    pub(crate) traced: Option<Followed>,
     /// Milliseconds that a message waits before it gets there.
     pub delay_ms: Option<u64>,
     /// Where messages are to be remembered for bindings to come.
@@ -48,6 +48,17 @@ pub struct Route {
     sync: bool,
     /// By which the log knows the queues that keep durable messages without priorities; nothing if it is not as simple.
     plain: Option<Vec<u64>>,
+}
+
+/// What is told of messages that somebody follows.
+#[derive(Clone, Debug)]
+pub(crate) struct Followed {
+    /// The vhost.
+    pub vhost: Name,
+    /// Who publishes them.
+    pub user: Name,
+    /// Whether all of them are copied to the vhost's exchange for traces.
+    pub copied: bool,
 }
 
 /// A message as a session hands it over: borrowed from the read buffer, or assembled already.
@@ -269,9 +280,14 @@ impl Route {
         }
     }
 
+    /// Whether anybody gets a message on it.
+    pub fn is_wanted(&self) -> bool {
+        !self.queues.is_empty() || !self.histories.is_empty()
+    }
+
     /// Whether anything comes of a message on it.
     pub fn leads_somewhere(&self) -> bool {
-        !self.queues.is_empty() || !self.histories.is_empty() || self.traced.is_some()
+        self.is_wanted() || self.traced.is_some()
     }
 
     /// Counts a message that leads nowhere, and is therefore in no batch.

@@ -32,7 +32,7 @@ pub use self::{
 };
 use self::{consumers::Consumers, deadlines::Overdue, departure::Departing, retained::Retained, stream::Stream};
 use crate::{
-    broker::may_be_traced,
+    broker::{has_trace_context, may_be_traced},
     limits,
     log::{Load, Position},
     message::{Draft, Message},
@@ -86,6 +86,8 @@ pub struct Aftermath {
     pub attempts: Vec<(Arc<QueueInfo>, Position, Option<Attempts>)>,
     /// Messages that left for each [`Reason`].
     pub departed: [u64; Reason::ALL.len()],
+    /// Whether somebody observes messages with the context of a trace.
+    pub observed: bool,
     /// What is published or delivered and traced.
     pub traces: Vec<Traced>,
     /// Queues that nobody has used for as long as they may live without.
@@ -98,7 +100,7 @@ pub struct Aftermath {
     pub lagging: bool,
 }
 
-/// Something of which whoever traces the vhost gets a copy.
+/// Something of which whoever traces the vhost gets a copy, or an observer is told.
 #[derive(Debug)]
 pub enum Traced {
     /// A publish.
@@ -375,7 +377,8 @@ impl Queue {
             offset: handout.offset,
             message: draft.view(),
         };
-        if self.info.is_traced.load(Ordering::Relaxed) {
+        let is_followed = after.observed && has_trace_context(draft.view());
+        if is_followed || self.info.is_traced.load(Ordering::Relaxed) {
             let message = Arc::new(Message::copy_of(draft.view()));
             let (queue, redelivered) = (Arc::clone(&self.info), handout.redelivered);
             after.traces.extend(may_be_traced(&message).then_some(Traced::Delivered { queue, message, redelivered }));

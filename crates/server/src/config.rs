@@ -139,7 +139,9 @@ pub struct Otlp {
     pub endpoint: Option<String>,
     /// Further headers of requests, such as one with a key.
     pub headers: BTreeMap<String, String>,
-    /// Milliseconds between requests.
+    /// Whether spans are sent of messages that carry the context of a trace.
+    pub traces: bool,
+    /// Milliseconds between requests with metrics.
     pub interval_ms: u64,
     /// Milliseconds that a request may take.
     pub timeout_ms: u64,
@@ -415,7 +417,8 @@ impl Default for Mqtt {
 
 impl Default for Otlp {
     fn default() -> Self {
-        Self { endpoint: None, headers: BTreeMap::new(), interval_ms: 15_000, timeout_ms: 10_000, ca: None }
+        let (headers, traces, interval_ms, timeout_ms) = (BTreeMap::new(), false, 15_000, 10_000);
+        Self { endpoint: None, headers, traces, interval_ms, timeout_ms, ca: None }
     }
 }
 
@@ -518,7 +521,7 @@ const KEYS: [(&str, &[&str]); 16] = [
     ("websocket", &["tls_port", "origins"]),
     ("management", &["port", "tls_port", "sample_interval_ms"]),
     ("prometheus", &["port"]),
-    ("otlp", &["endpoint", "headers", "interval_ms", "timeout_ms", "ca"]),
+    ("otlp", &["endpoint", "headers", "traces", "interval_ms", "timeout_ms", "ca"]),
     (
         "tls",
         &[

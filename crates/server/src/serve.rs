@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use broker::{Broker, Millis, Name, Permissions, TopicPermissions, User, identity::Pattern, limits};
+use broker::{Broker, Millis, Name, Observer, Permissions, TopicPermissions, User, identity::Pattern, limits};
 use parking_lot::Mutex;
 use store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,7 +25,7 @@ use crate::{
     keys,
     listener::{self, Protocol, TurnedAway},
     notify,
-    otlp::Exporter,
+    otlp::{self, Exporter, Spans},
     resources,
     shutdown::Shutdown,
     telemetry, timer, tls,
@@ -93,7 +93,8 @@ pub fn run(options: &ServeOptions) -> anyhow::Result<()> {
 async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     let tls = tls::server_config(&config.tls)?;
     let clock = Clock::start();
-    let Opened { broker, sessions, store, pager, pager_tasks } = open(&config, clock.now())?;
+    let spans = otlp::spans(&config);
+    let Opened { broker, sessions, store, pager, pager_tasks } = open(&config, spans.clone(), clock.now())?;
     let authenticator = Arc::new(Authenticator::new(Arc::clone(&broker), &config, clock)?);
     let certificate_expires = config.tls.certificate.as_deref().and_then(tls::expires);
     let server = Arc::new_cyclic(|weak| {
@@ -132,7 +133,11 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     announce(&format!("ready in {} ms, data in {}", started.elapsed().as_millis(), server.config.data.display()));
     notify::tell(notify::READY);
     if let Some(exporter) = exporter {
-        tokio::spawn(exporter.run(Arc::clone(&server)));
+        let exporter = Arc::new(exporter);
+        tokio::spawn(Arc::clone(&exporter).send_metrics(Arc::clone(&server)));
+        if let Some(spans) = spans {
+            tokio::spawn(exporter.send_spans(spans));
+        }
     }
     tokio::spawn(resources::watch(Arc::clone(&server)));
     tokio::spawn(timer::run(Arc::clone(&server)));
@@ -190,7 +195,7 @@ struct Opened {
 }
 
 /// Opens the log and brings the model back to where it was.
-fn open(config: &Config, now: Millis) -> anyhow::Result<Opened> {
+fn open(config: &Config, spans: Option<Arc<Spans>>, now: Millis) -> anyhow::Result<Opened> {
     std::fs::create_dir_all(&config.data).with_context(|| format!("cannot create {}", config.data.display()))?;
     let queue = PagerQueue::new();
     let pager_tasks = queue.tasks();
@@ -205,7 +210,8 @@ fn open(config: &Config, now: Millis) -> anyhow::Result<Opened> {
     let unfinished_bytes_max = unfinished.max(message_bytes_max);
     let carries_deaths = config.amqp.carry_client_deaths;
     let node = config.amqp.cluster_name.clone();
-    let settings = broker::Settings { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths };
+    let observer = spans.map(|spans| spans as Arc<dyn Observer>);
+    let settings = broker::Settings { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, observer };
     let recovered = durability::recovered(contents);
     let messages: u64 = recovered.held.iter().map(|held| held.count).sum();
     let broker = Broker::new(settings, Arc::new(queue.log(&store)), recovered, now)

@@ -27,8 +27,15 @@ fn nanoseconds(at: Millis) -> String {
     (u128::from(at.0) * 1_000_000).to_string()
 }
 
-fn attribute((name, text): (&str, &str)) -> Value {
+/// A name and a text, as an attribute of something.
+pub fn attribute((name, text): (&str, &str)) -> Value {
     json!({ "key": name, "value": { "stringValue": text } })
+}
+
+/// Who sends: a node with a name and a version.
+pub fn resource(node: &str, version: &str) -> Value {
+    let names = [("service.name", "roadstead"), ("service.instance.id", node), ("service.version", version)];
+    json!({ "attributes": names.map(attribute) })
 }
 
 impl Output for Otlp {
@@ -60,11 +67,10 @@ impl Otlp {
 
     /// The request, from a node with a name and a version.
     pub fn finish(self, node: &str, version: &str) -> Value {
-        let resource = [("service.name", "roadstead"), ("service.instance.id", node), ("service.version", version)];
         let metrics: Vec<_> = self.metrics.into_iter().map(Collected::json).collect();
         json!({
             "resourceMetrics": [{
-                "resource": { "attributes": resource.map(attribute) },
+                "resource": resource(node, version),
                 "scopeMetrics": [{ "scope": { "name": "roadstead", "version": version }, "metrics": metrics }],
             }],
         })

@@ -17,6 +17,7 @@ impl Broker {
         Aftermath {
             now: self.now(),
             committed: self.log.committed(),
+            observed: self.settings.observer.is_some(),
             tight: self.tight.load(Ordering::Relaxed),
             ..Aftermath::default()
         }

@@ -6,7 +6,7 @@ use super::{Broker, Caller, delays::delay_of};
 use crate::{
     identity::Access,
     message::{MessageView, Stored},
-    publish::Route,
+    publish::{Followed, Route},
     refusal::Refusal,
     topology::{ExchangeKind, Facts, QueueInfo, mix},
     value::{Name, Table},
@@ -47,8 +47,9 @@ impl Broker {
         let reusable = routed.reusable && keys.len() == 1 && !caller.may_change();
         let mut route = Route::new(exchange.into(), version, reusable, routed.queues);
         (route.histories, route.traffic) = (routed.histories, traffic);
-        if state.is_traced {
-            route.traced = Some((vhost.name().clone(), caller.user.clone()));
+        if state.is_traced || self.settings.observer.is_some() {
+            let (vhost, user) = (vhost.name().clone(), caller.user.clone());
+            route.traced = Some(Followed { vhost, user, copied: state.is_traced });
         }
         Ok(route)
     }

@@ -1,5 +1,6 @@
-//! The firehose: while a vhost is traced, a copy of every message that is published or delivered there goes to
-//! `amq.rabbitmq.trace`, as `publish.EXCHANGE` or `deliver.QUEUE`.
+//! Following messages. While a vhost is traced, a copy of every message that is published or delivered there goes to
+//! `amq.rabbitmq.trace`, as `publish.EXCHANGE` or `deliver.QUEUE`. An observer is told of messages that carry the context of a
+//! trace in a header, as W3C's Trace Context names it.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -11,6 +12,37 @@ use crate::{
     topology::TRACES,
     value::{Name, Table, Value},
 };
+
+/// The header in which a message carries the context of a trace (W3C Trace Context, section 3.2).
+const TRACE_CONTEXT: &str = "traceparent";
+
+/// What an observer is told of a message.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    /// The context of the trace, as the publisher wrote it.
+    pub context: &'a str,
+    /// The vhost.
+    pub vhost: &'a Name,
+    /// The message.
+    pub message: &'a MessageView<'a>,
+    /// Its routing key, by which it is known outside of its protocol.
+    pub routing_key: &'a str,
+}
+
+/// Who is told of messages with the context of a trace. The calls come when a batch is done, with no lock held, from any
+/// thread; they must not wait.
+pub trait Observer: Send + Sync + std::fmt::Debug {
+    /// A user has published a message that so many queues got.
+    fn published(&self, observed: &Observed<'_>, user: &Name, queues: usize);
+
+    /// A queue has delivered one.
+    fn delivered(&self, observed: &Observed<'_>, queue: &Name, redelivered: bool);
+}
+
+/// Whether a message may carry the context of a trace: a guess that costs little, and errs on one side only.
+pub(crate) fn has_trace_context(message: &MessageView<'_>) -> bool {
+    message.properties.windows(TRACE_CONTEXT.len()).any(|bytes| bytes == TRACE_CONTEXT.as_bytes())
+}
 
 impl Broker {
     /// Begins or ends to trace a vhost. Returns whether there is such a vhost.
@@ -26,6 +58,10 @@ impl Broker {
     pub(crate) fn publish_traces(&self, traces: Vec<Traced>, after: &mut Aftermath) {
         let mut batch = Batch::default();
         for trace in traces {
+            self.observe(&trace);
+            if !self.is_copied(&trace) {
+                continue;
+            }
             let (vhost, key, message, more) = match trace {
                 Traced::Published { vhost, user, message, queues } => {
                     let names = queues.iter().map(|queue| Value::from(queue.as_str())).collect();
@@ -47,6 +83,35 @@ impl Broker {
             }
         }
         self.apply_to(&mut batch, after);
+    }
+
+    /// Tells the observer, if the message is part of a trace.
+    fn observe(&self, trace: &Traced) {
+        let Some(observer) = &self.settings.observer else { return };
+        let message = match trace {
+            Traced::Published { message, .. } | Traced::Delivered { message, .. } => message.view(),
+        };
+        let headers = self.codec(message.origin).map_or_else(Table::default, |codec| codec.headers(message.properties));
+        let Some(context) = headers.get(TRACE_CONTEXT).and_then(Value::as_text) else { return };
+        let routing_key = self.codecs.routing_key(&message);
+        match trace {
+            Traced::Published { vhost, user, queues, .. } => {
+                let facts = Observed { context, vhost, message: &message, routing_key: &routing_key };
+                observer.published(&facts, user, queues.len());
+            }
+            Traced::Delivered { queue, redelivered, .. } => {
+                let facts = Observed { context, vhost: &queue.vhost, message: &message, routing_key: &routing_key };
+                observer.delivered(&facts, &queue.name, *redelivered);
+            }
+        }
+    }
+
+    /// Whether a copy goes to the vhost's exchange for traces.
+    fn is_copied(&self, trace: &Traced) -> bool {
+        match trace {
+            Traced::Published { vhost, .. } => self.vhost(vhost).is_some_and(|vhost| vhost.read().is_traced),
+            Traced::Delivered { queue, .. } => queue.is_traced.load(Ordering::Relaxed),
+        }
     }
 
     fn trace_headers(&self, message: &MessageView<'_>, vhost: &Name, more: [(&str, Value); 2]) -> Table {

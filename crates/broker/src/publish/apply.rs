@@ -8,9 +8,9 @@ use std::{
 
 use parking_lot::MutexGuard;
 
-use super::{Batch, Body, Operation, Publish, Route, Settle};
+use super::{Batch, Body, Followed, Operation, Publish, Route, Settle};
 use crate::{
-    broker::Broker,
+    broker::{Broker, has_trace_context},
     log::{Durability, Entry, Position},
     message::{Message, MessageView},
     outlet::{Attempts, ConsumerKey, Delivery},
@@ -174,7 +174,9 @@ impl Broker {
         let (durable, bytes) = (draft.view().durable, draft.view().payload.len() as u64);
         // Each queue that keeps the message has a record of its own, in the order of the route.
         let mut next = publish.first.0;
-        if let Some((vhost, user)) = publish.route.traced.clone() {
+        if let Some(Followed { vhost, user, copied }) = publish.route.traced.clone()
+            && (copied || has_trace_context(draft.view()))
+        {
             let queues = publish.route.queues.iter().map(|queue| queue.name.clone()).collect();
             after.traces.push(Traced::Published { vhost, user, message: draft.share(), queues });
         }

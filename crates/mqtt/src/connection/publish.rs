@@ -151,7 +151,7 @@ impl MqttConnection {
                 return Ok(());
             }
         };
-        let told = Told { qos, packet_id, is_wanted: route.leads_somewhere() };
+        let told = Told { qos, packet_id, is_wanted: route.is_wanted() };
         let route = if publish.retain {
             let Some(caller) = &self.caller else { return Ok(()) };
             Arc::new(route.with(&self.broker.retained_queue(caller.vhost.name())))
