@@ -131,7 +131,6 @@ fn a_message_with_a_context_leaves_spans() {
     let server = Server::builder().config(format!("[otlp]\nendpoint = \"{endpoint}\"\ntraces = true\n")).start();
     let mut connection = Connection::ready(&Address::parse(&server.uri()));
     connection.call(1, "queue.declare", "queue=q");
-    connection.call(1, "confirm.select", "");
     for context in
         ["", &format!(",traceparent=S:00-{TRACE}-{PARENT}-00"), &format!(",traceparent=S:00-{TRACE}-{PARENT}-01")]
     {
