@@ -93,3 +93,84 @@ fn scripts_of_rabbitmqctl_carry_over() {
     refused(&run(&server, "rabbitmqctl", &["join_cluster", "a@b"]), "there is no verb");
     refused(&run(&server, "rabbitmqctl", &["set_permissions", "bob"]), "usage: rabbitmqctl set_permissions");
 }
+
+fn management(server: &Server) -> u16 {
+    server.port_of("http")
+}
+
+#[test]
+fn a_broker_elsewhere_is_asked_by_its_api() {
+    let server = Server::start();
+    let uri = format!("http://guest:guest@127.0.0.1:{}", management(&server));
+    let ask = |words: &[&str]| roadstead([&["ctl", "--uri", &uri], words].concat());
+    let said = ask(&["declare", "queue", "name=a b", "durable=true"]);
+    assert!(said.status.success(), "{}", said.err);
+    assert_eq!(ask(&["list", "queues", "name"]).out, "name\na b\n");
+    let status: Value = serde_json::from_str(&ask(&["status", "--json"]).out).expect("JSON");
+    assert_eq!((&status["queues"], &status["alarm"]), (&json!(1), &Value::Null));
+    assert!(ask(&["trace-on"]).status.success());
+    assert!(ask(&["list", "vhosts"]).out.contains("true"));
+    refused(&ask(&["backup", "copy"]), "run this on its machine");
+    let uri = format!("http://guest:wr%20ong@127.0.0.1:{}", management(&server));
+    refused(&roadstead(["ctl", "--uri", &uri, "list", "queues"]), "does not let this user in");
+    refused(
+        &roadstead(["ctl", "--uri", "http://127.0.0.1:1", "list", "queues"]),
+        "no broker answers at http://127.0.0.1:1",
+    );
+    refused(&roadstead(["ctl", "--uri", "amqp://127.0.0.1", "status"]), "not by amqp://");
+    let uri = format!("http://127.0.0.1:{}", management(&server));
+    let said = roadstead(["rabbitmqctl", "-q", "--uri", &uri, "list_queues"]);
+    assert_eq!(said.out, "name\tmessages\na b\t0\n", "{}", said.err);
+}
+
+#[test]
+fn scripts_of_rabbitmqadmin_carry_over() {
+    let server = Server::start();
+    let port = management(&server).to_string();
+    let admin = |words: &[&str]| roadstead([&["rabbitmqadmin", "-P", &port], words].concat());
+    let done = |words: &[&str]| {
+        let said = admin(words);
+        assert!(said.status.success(), "rabbitmqadmin {words:?}: {}", said.err);
+        said.out
+    };
+    assert_eq!(done(&["declare", "queue", "name=q", "durable=true"]), "queue declared\n");
+    assert_eq!(done(&["declare", "exchange", "name=x", "type=topic"]), "exchange declared\n");
+    assert_eq!(done(&["declare", "binding", "source=x", "destination=q", "routing_key=k.#"]), "binding declared\n");
+    assert_eq!(done(&["publish", "exchange=x", "routing_key=k.1", "payload=hi"]), "Message published\n");
+    assert_eq!(done(&["publish", "exchange=x", "routing_key=no", "payload=hi"]), "Message published but NOT routed\n");
+    let frame = "+------+----------+\n";
+    assert_eq!(done(&["list", "queues"]), format!("{frame}| name | messages |\n{frame}| q    | 1        |\n{frame}"));
+    assert_eq!(done(&["-f", "tsv", "list", "queues", "name", "messages"]), "name\tmessages\nq\t1\n");
+    assert_eq!(done(&["-f", "kvp", "list", "exchanges", "name"]).lines().last(), Some("name=\"x\""));
+    assert_eq!(done(&["-f", "bash", "list", "queues"]), "q\n");
+    assert!(done(&["get", "queue=q", "count=1"]).contains("| hi "));
+    let file = server.directory().join("exported.json");
+    let file = file.to_str().expect("a temporary path is text");
+    assert_eq!(done(&["export", file]), format!("Exported definitions for localhost to \"{file}\"\n"));
+    assert_eq!(done(&["purge", "queue", "name=q"]), "queue purged\n");
+    assert_eq!(done(&["-q", "delete", "queue", "name=q"]), "");
+    assert_eq!(done(&["list", "queues"]), "No items\n");
+    done(&["definitions", "import", "--file", file]);
+    assert_eq!(done(&["-f", "bash", "list", "queues"]), "q\n");
+    // The successor's way to say the same.
+    done(&["declare", "queue", "--name", "r", "--durable", "true", "--arguments", "{\"x-max-length\":3}"]);
+    done(&["declare", "user", "--name", "bob", "--password", "secret", "--tags", "management"]);
+    done(&["--username", "bob", "--password", "secret", "list", "vhosts"]);
+    refused(&admin(&["--username", "bob", "--password", "wrong", "list", "vhosts"]), "does not let this user in");
+    refused(&admin(&["frobnicate", "queue"]), "there is no verb 'frobnicate'");
+}
+
+#[test]
+fn a_doctor_says_what_is_wrong() {
+    let mut server = Server::builder().config("").start();
+    let said = run(&server, "ctl", &["doctor"]);
+    assert!(said.status.success() && said.out.contains("well  alarms        none\n"), "{}{}", said.out, said.err);
+    assert_eq!(said.out.lines().filter(|line| line.starts_with("well  ")).count(), 8, "{}", said.out);
+    server.configure("[limits]\ndisk_free_bytes = 100000000000000000\n");
+    server.restart();
+    let said = run(&server, "ctl", &["doctor", "--json"]);
+    refused(&said, "2 things are wrong");
+    let findings: Value = serde_json::from_str(&said.out).expect("JSON");
+    let wrong = findings.as_array().expect("findings").iter().filter(|finding| finding["verdict"] == "wrong");
+    assert_eq!(wrong.map(|finding| &finding["check"]).collect::<Vec<_>>(), ["alarms", "disk"]);
+}

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use broker::PolicyKind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{
@@ -57,22 +56,6 @@ pub enum Request {
     ImportDefinitions {
         /// The document.
         definitions: Value,
-    },
-    /// To have a vhost traced, or no longer.
-    Trace {
-        /// The vhost.
-        vhost: String,
-        /// Whether to begin.
-        on: bool,
-    },
-    /// To have a policy removed.
-    DeletePolicy {
-        /// Its vhost.
-        vhost: String,
-        /// Whether it is an operator's.
-        operator: bool,
-        /// Its name.
-        name: String,
     },
 }
 
@@ -183,17 +166,6 @@ fn answer(request: &Request, server: &Server, answers: &mpsc::UnboundedSender<Va
                 json!({ "error": format!("{error:#}") })
             }
         },
-        Request::Trace { vhost, on } => match server.broker.set_tracing(vhost, *on) {
-            true => json!({ "done": { "vhost": vhost, "traced": on } }),
-            false => json!({ "error": format!("vhost {vhost} not found") }),
-        },
-        Request::DeletePolicy { vhost, operator, name } => {
-            let kind = if *operator { PolicyKind::Operator } else { PolicyKind::User };
-            match server.broker.delete_policy(vhost, kind, name) {
-                true => json!({ "done": { "deleted": name } }),
-                false => json!({ "error": format!("there is no policy '{name}' in vhost '{vhost}'") }),
-            }
-        }
         Request::Backup { target } => {
             tracing::info!(target = %target.display(), "backup begins");
             let mut progress = |done: usize, all: usize| {

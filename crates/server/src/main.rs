@@ -46,10 +46,12 @@ enum Command {
     Serve(ServeOptions),
     /// Load a broker, this one or any other, and measure it.
     Bench(Box<bench::Options>),
-    /// Look at a running broker on this machine, and change it: queues, users, policies, connections, backup.
+    /// Look at a running broker, on this machine or elsewhere, and change it: queues, users, policies, connections, backup.
     Ctl(ctl::CtlOptions),
     /// The same in the words of RabbitMQ's rabbitmqctl, for scripts that have them.
     Rabbitmqctl(ctl::rabbitmqctl::RabbitmqctlOptions),
+    /// The same in the words of RabbitMQ's rabbitmqadmin, by the management API.
+    Rabbitmqadmin(ctl::rabbitmqadmin::RabbitmqadminOptions),
     /// Import or export users, vhosts, policies, queues, exchanges and bindings as RabbitMQ's definitions.
     Definitions(definitions::DefinitionsOptions),
     /// Check a data directory without changing it, or save what is readable of a damaged one.
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         Some(Command::Doctor(options)) => doctor::run(&options),
         Some(Command::Ctl(options)) => ctl::run(&options),
         Some(Command::Rabbitmqctl(options)) => ctl::rabbitmqctl::run(&options),
+        Some(Command::Rabbitmqadmin(options)) => ctl::rabbitmqadmin::run(&options),
         Some(Command::Definitions(options)) => definitions::run(&options),
     };
     match outcome {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use ureq::{
-    Agent,
+    Agent, http,
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
@@ -109,11 +109,42 @@ impl Web {
     }
 }
 
+/// Longest answer to a person's request, in bytes: lists may be long.
+const LIST_BYTES: u64 = 1024 * 1024 * 1024;
+
+impl Web {
+    /// Asks anything, and waits on this thread. Returns the status and what is answered, whatever it is.
+    ///
+    /// # Errors
+    /// If there is no answer in time.
+    pub fn ask(
+        &self,
+        (method, address): (&str, &str),
+        authorization: Option<&str>,
+        body: Option<String>,
+    ) -> anyhow::Result<(u16, String)> {
+        let mut request = http::Request::builder().method(method).uri(address);
+        if let Some(authorization) = authorization {
+            request = request.header(http::header::AUTHORIZATION, authorization);
+        }
+        let answer = match body {
+            Some(body) => {
+                let request = request.header(http::header::CONTENT_TYPE, "application/json").body(body)?;
+                self.agent.run(self.agent.configure_request(request).http_status_as_error(false).build())
+            }
+            None => self.agent.run(self.agent.configure_request(request.body(())?).http_status_as_error(false).build()),
+        };
+        let mut answer = answer.with_context(|| format!("{method} {address}"))?;
+        let text = answer.body_mut().with_config().limit(LIST_BYTES).read_to_string()?;
+        Ok((answer.status().as_u16(), text))
+    }
+}
+
 async fn blocking(work: impl FnOnce() -> anyhow::Result<String> + Send + 'static) -> anyhow::Result<String> {
     tokio::task::spawn_blocking(work).await.context("the request came to nothing")?
 }
 
-fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<String> {
+fn read(answer: Result<http::Response<ureq::Body>, ureq::Error>) -> anyhow::Result<String> {
     let mut answer = match answer {
         Ok(answer) => answer,
         // An error's text may have the whole address in it, with a password.

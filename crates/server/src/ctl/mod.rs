@@ -1,15 +1,19 @@
-//! `roadstead ctl`: looks at a running broker on this machine and changes it, over the socket in its data directory.
+//! `roadstead ctl`: looks at a running broker and changes it, over the socket in its data directory, or from elsewhere by its
+//! management API.
 //!
-//! The words are those of RabbitMQ's `rabbitmqadmin`; what `rabbitmqctl` calls the same things is in [`rabbitmqctl`].
+//! The words are like those of RabbitMQ's `rabbitmqadmin`. What stands in scripts for that tool works by [`rabbitmqadmin`],
+//! what stands there for `rabbitmqctl` by [`rabbitmqctl`].
 
+mod checkup;
 mod kinds;
 mod link;
+pub mod rabbitmqadmin;
 pub mod rabbitmqctl;
 mod table;
 
 use std::{io::Write, path::PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -20,9 +24,15 @@ use crate::control::Request;
 /// What to ask, and whom.
 #[derive(Args)]
 pub struct CtlOptions {
-    /// Data directory of the broker.
+    /// Data directory of the broker, if it runs on this machine.
     #[arg(long, global = true, value_name = "DIR", default_value = "./roadstead-data")]
     data: PathBuf,
+    /// Management API of a broker anywhere: http://USER:PASSWORD@HOST:15672, or https.
+    #[arg(long, global = true, value_name = "URI", env = "ROADSTEAD_URI", hide_env_values = true)]
+    uri: Option<String>,
+    /// Authorities (PEM) that its certificate is trusted by. [default: the system's]
+    #[arg(long, global = true, value_name = "FILE", requires = "uri")]
+    ca: Option<PathBuf>,
     /// Print the answer as JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -34,6 +44,9 @@ pub struct CtlOptions {
 enum Command {
     /// How the broker is doing.
     Status,
+    /// Look for what is wrong or soon will be: alarms, disk, memory, files, certificates, queues that nobody reads. Fails if
+    /// something is.
+    Doctor,
     /// List queues, exchanges, bindings, connections, channels, consumers, vhosts, users, permissions, policies, …
     List {
         /// What.
@@ -124,8 +137,26 @@ struct PolicyName {
 }
 
 impl PolicyName {
-    fn delete(&self, operator: bool) -> Request {
-        Request::DeletePolicy { vhost: self.vhost.clone(), operator, name: self.name.clone() }
+    fn delete(&self, link: &Link, policies: &str) -> anyhow::Result<Value> {
+        let Self { vhost, name } = self;
+        link.call("DELETE", &format!("/{policies}/{}/{}", kinds::quoted(vhost), kinds::quoted(name)), None)?;
+        Ok(json!({ "deleted": name }))
+    }
+}
+
+impl VhostName {
+    fn trace(&self, link: &Link, method: &str) -> anyhow::Result<Value> {
+        link.call(method, &format!("/vhosts/{}/tracing", kinds::quoted(&self.vhost)), None)?;
+        Ok(json!({ "vhost": self.vhost, "traced": method == "PUT" }))
+    }
+}
+
+impl CtlOptions {
+    fn link(&self) -> anyhow::Result<Link> {
+        match &self.uri {
+            Some(uri) => Link::remote(uri, self.ca.as_deref()),
+            None => Ok(Link::Local(self.data.clone())),
+        }
     }
 }
 
@@ -134,33 +165,36 @@ impl PolicyName {
 /// # Errors
 /// If no broker answers, or it cannot do what it is asked.
 pub fn run(options: &CtlOptions) -> anyhow::Result<()> {
-    let link = Link::new(&options.data);
+    let link = options.link()?;
     let mut out = std::io::stdout().lock();
-    let request = match &options.command {
-        Command::Status => Request::Status,
-        // The broker's working directory may be another.
-        Command::Backup { target } => Request::Backup { target: std::path::absolute(target)? },
-        Command::TraceOn(VhostName { vhost }) => Request::Trace { vhost: vhost.clone(), on: true },
-        Command::TraceOff(VhostName { vhost }) => Request::Trace { vhost: vhost.clone(), on: false },
-        Command::DeletePolicy(policy) => policy.delete(false),
-        Command::DeleteOperatorPolicy(policy) => policy.delete(true),
+    match &options.command {
+        Command::Doctor => checkup::run(&mut out, &link, options.json),
         Command::List { kind, columns, vhost } => {
             let kind = kinds::find(kind)?;
             let rows = link.get(&kind.list_path(vhost.as_deref()))?;
-            return list(&mut out, &rows, kind, columns, options.json);
+            list(&mut out, &rows, kind, columns, options.json)
         }
-        command => {
-            let answer = change(&link, command)?;
-            return say(&mut out, &answer, options.json);
-        }
-    };
-    let answer = ask(&options.data, &request)?;
-    say(&mut out, &answer, options.json)
+        command => say(&mut out, &change(&link, command)?, options.json),
+    }
 }
 
 /// Does what is one request of the management API, or a few.
 fn change(link: &Link, command: &Command) -> anyhow::Result<Value> {
     match command {
+        Command::Status => link.status(),
+        Command::Backup { target } => {
+            let Link::Local(data) = link else {
+                bail!(
+                    "a backup is written by the broker into its own file system; run this on its machine, with --data"
+                );
+            };
+            // The broker's working directory may be another.
+            ask(data, &Request::Backup { target: std::path::absolute(target)? })
+        }
+        Command::TraceOn(vhost) => vhost.trace(link, "PUT"),
+        Command::TraceOff(vhost) => vhost.trace(link, "DELETE"),
+        Command::DeletePolicy(policy) => policy.delete(link, "policies"),
+        Command::DeleteOperatorPolicy(policy) => policy.delete(link, "operator-policies"),
         Command::Show(one) if one.kind == "overview" => link.get("/overview"),
         Command::Show(one) => link.get(&one.resolve()?.1),
         Command::Declare(one) => {
@@ -211,7 +245,7 @@ fn change(link: &Link, command: &Command) -> anyhow::Result<Value> {
             let body = body.as_deref().map(serde_json::from_str).transpose().context("the body is not JSON")?;
             link.call(&method.to_uppercase(), path, body)
         }
-        _ => Ok(Value::Null),
+        Command::Doctor | Command::List { .. } => Ok(Value::Null),
     }
 }
 

@@ -9,10 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     kinds::quoted,
-    link::{Link, Refused, ask},
+    link::{Link, Refused},
     table,
 };
-use crate::control::Request;
 
 /// A verb and its words, as `rabbitmqctl` takes them.
 #[derive(Args)]
@@ -72,14 +71,12 @@ const VERBS: [(&str, &str); 45] = [
     ("status", ""),
 ];
 
-/// What stands in front of `rabbitmqctl`'s words if the binary was called by that name.
+/// The binary's arguments, with the subcommand in front if the binary was called by the name of one of RabbitMQ's tools.
 pub fn by_name(arguments: Vec<OsString>) -> Vec<OsString> {
     let name = arguments.first().map(PathBuf::from);
-    let is_called = name.as_deref().and_then(|path| path.file_name()).is_some_and(|name| name == "rabbitmqctl");
-    if !is_called {
-        return arguments;
-    }
-    let mut changed: Vec<OsString> = vec!["roadstead".into(), "rabbitmqctl".into()];
+    let name = name.as_deref().and_then(|path| path.file_name()).and_then(|name| name.to_str());
+    let Some(tool) = name.filter(|name| ["rabbitmqctl", "rabbitmqadmin"].contains(name)) else { return arguments };
+    let mut changed: Vec<OsString> = vec!["roadstead".into(), tool.into()];
     changed.extend(arguments.into_iter().skip(1));
     changed
 }
@@ -87,6 +84,8 @@ pub fn by_name(arguments: Vec<OsString>) -> Vec<OsString> {
 /// What was asked for: words, and the options that stand anywhere between them.
 struct Call {
     data: PathBuf,
+    /// A management API, if it is not the broker of this data directory.
+    uri: Option<String>,
     vhost: String,
     quiet: bool,
     head: bool,
@@ -100,7 +99,8 @@ impl Call {
         let data = std::env::var_os("ROADSTEAD_DATA").map_or_else(|| "./roadstead-data".into(), PathBuf::from);
         let (quiet, head, as_json) = (false, true, false);
         let (options, vhost) = (Map::new(), "/".to_owned());
-        let mut call = Self { data, vhost, quiet, head, as_json, options, words: Vec::new() };
+        let uri = std::env::var("ROADSTEAD_URI").ok();
+        let mut call = Self { data, uri, vhost, quiet, head, as_json, options, words: Vec::new() };
         let mut rest = words.iter().cloned();
         while let Some(word) = rest.next() {
             let (name, inline) = match word.split_once('=') {
@@ -110,7 +110,8 @@ impl Call {
             let mut value = || inline.clone().or_else(|| rest.next()).with_context(|| format!("{name} needs a value"));
             match name.as_str() {
                 "-p" | "--vhost" => call.vhost = value()?,
-                "--data" => call.data = value()?.into(),
+                "--data" => (call.data, call.uri) = (value()?.into(), None),
+                "--uri" => call.uri = Some(value()?),
                 "-q" | "--quiet" => call.quiet = true,
                 "-s" | "--silent" => (call.quiet, call.head) = (true, false),
                 "--no-table-headers" => call.head = false,
@@ -162,7 +163,10 @@ pub fn run(options: &RabbitmqctlOptions) -> anyhow::Result<()> {
     if !VERBS.iter().any(|(name, _)| name == verb) {
         bail!("there is no verb '{verb}'; `rabbitmqctl help` lists those that there are");
     }
-    let link = Link::new(&call.data);
+    let link = match &call.uri {
+        Some(uri) => Link::remote(uri, None)?,
+        None => Link::Local(call.data.clone()),
+    };
     if let Some(kind) = verb.strip_prefix("list_") {
         return list(&mut out, &link, &call, kind);
     }
@@ -235,7 +239,7 @@ fn list(out: &mut impl Write, link: &Link, call: &Call, kind: &str) -> anyhow::R
 fn act(link: &Link, call: &Call, verb: &str) -> anyhow::Result<Option<String>> {
     let vhost = quoted(&call.vhost);
     match verb {
-        "status" | "cluster_status" => return Ok(Some(format!("{:#}", ask(&call.data, &Request::Status)?))),
+        "status" | "cluster_status" => return Ok(Some(format!("{:#}", link.status()?))),
         "ping" | "await_startup" => {
             link.get("/whoami")?;
             return Ok(Some("Ping succeeded".into()).filter(|_| verb == "ping" && !call.quiet));

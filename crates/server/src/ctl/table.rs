@@ -34,6 +34,30 @@ pub fn aligned(out: &mut impl Write, rows: &[Value], columns: &[String]) -> std:
     Ok(())
 }
 
+/// Writes a table with lines around it, as `rabbitmqadmin` does.
+///
+/// # Errors
+/// If nobody takes it.
+pub fn framed(out: &mut impl Write, rows: &[Value], columns: &[String]) -> std::io::Result<()> {
+    let mut lines = vec![columns.to_vec()];
+    lines.extend(rows.iter().map(|row| columns.iter().map(|column| cell(row, column)).collect()));
+    let widths: Vec<usize> = (0..columns.len())
+        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let edge: String = widths.iter().map(|width| format!("+{}", "-".repeat(width + 2))).collect();
+    writeln!(out, "{edge}+")?;
+    for (at, line) in lines.iter().enumerate() {
+        let centred = |(cell, width): (&String, &usize)| {
+            if at == 0 { format!("| {cell:^width$} ") } else { format!("| {cell:<width$} ") }
+        };
+        writeln!(out, "{}|", line.iter().zip(&widths).map(centred).collect::<String>())?;
+        if at == 0 {
+            writeln!(out, "{edge}+")?;
+        }
+    }
+    writeln!(out, "{edge}+")
+}
+
 /// Writes lines with tabs between the columns, as `rabbitmqctl` does.
 ///
 /// # Errors
@@ -78,5 +102,12 @@ mod tests {
         let mut out = Vec::new();
         tabbed(&mut out, &rows, &columns, true).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "name\tx.y\na\t10\nlängst\t\n");
+        let mut out = Vec::new();
+        framed(&mut out, &rows[..1], &columns).unwrap();
+        let frame = "+------+-----+";
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            format!("{frame}\n| name | x.y |\n{frame}\n| a    | 10  |\n{frame}\n")
+        );
     }
 }
