@@ -83,6 +83,7 @@ fn about() -> Router<Arc<Admin>> {
         .route("/healthchecks/node", get(health::alarms))
         .route("/healthchecks/node/{name}", get(health::alarms_of_node))
         .route("/mqtt/sessions", get(overview::sessions))
+        .route("/protocols", get(overview::protocols))
         .route("/log", get(overview::log))
         .route("/mqtt/retained/{vhost}", get(overview::retained))
         .route("/stream/{kind}", get(overview::nothing))

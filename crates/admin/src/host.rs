@@ -95,6 +95,9 @@ pub trait Host: Send + Sync + 'static {
     /// Where clients can connect.
     fn listeners(&self) -> Vec<Listener>;
 
+    /// The protocols that connections speak, as they tell.
+    fn protocols(&self) -> &'static [&'static str];
+
     /// Properties by their names in AMQP 0-9-1, as messages carry them.
     fn properties(&self, table: &Table) -> (Origin, Vec<u8>);
 

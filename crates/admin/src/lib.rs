@@ -14,6 +14,7 @@ mod json;
 pub mod metrics;
 mod page;
 mod problem;
+mod protocols;
 mod requester;
 mod sampler;
 mod wait;

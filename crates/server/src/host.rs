@@ -71,6 +71,10 @@ impl Host for ServerHost {
         })
     }
 
+    fn protocols(&self) -> &'static [&'static str] {
+        &["AMQP 0-9-1", "MQTT 3-1-0", "MQTT 3-1-1", "MQTT 5-0"]
+    }
+
     fn facts(&self) -> Facts {
         let mut known = self.facts.lock();
         if let Some((at, facts)) = &*known

@@ -125,6 +125,7 @@ check('the-first-screen-says-what-is-wrong', async () => {
   const note = page.getByRole('list', { name: 'Problems' }).getByText('no consumer');
   await note.waitFor({ timeout: 20_000 });
   await page.waitForFunction(() => document.querySelectorAll('svg.chart polyline').length >= 6, null, { timeout: 20_000 });
+  await page.getByRole('region', { name: 'Protocols' }).getByRole('row', { name: /^AMQP 0-9-1 .*\/s\)/ }).waitFor({ timeout: 20_000 });
   await accessible('overview');
   await picture('overview');
 }, 40_000);

@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use broker::{Counts, broker::connections::Change};
+use broker::{Counts, Event, broker::connections::Change};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -16,6 +16,7 @@ use crate::{
     Admin,
     history::Past,
     problem::Answer,
+    protocols,
     requester::Requester,
     sampler::{self, FIRST_CHANGE},
 };
@@ -294,6 +295,26 @@ pub async fn sessions(State(admin): At, who: Requester) -> Answer {
     let sessions = admin.host.sessions().into_iter();
     let sees = |session: &Value| session["vhost"].as_str().is_some_and(|vhost| who.sees(&admin, vhost));
     Ok(Json(sessions.filter(sees).collect()))
+}
+
+/// `GET /api/protocols`: what goes through, by protocol.
+pub async fn protocols(State(admin): At, who: Requester) -> Answer {
+    who.monitor()?;
+    let sums = protocols::sums(&admin).into_iter();
+    let shown = sums.map(|(protocol, sum)| {
+        json!({
+            "name": protocol,
+            "connections": sum.connections,
+            "received": sum.counts.get(Event::Publish),
+            "unroutable": sum.counts.get(Event::Drop) + sum.counts.get(Event::Return),
+            "delivered": sum.counts.delivered(),
+            "acknowledged": sum.counts.get(Event::Acknowledge),
+            "redelivered": sum.counts.get(Event::Redeliver),
+            "recv_oct": sum.bytes_in,
+            "send_oct": sum.bytes_out,
+        })
+    });
+    Ok(Json(shown.collect()))
 }
 
 /// Which retained messages.

@@ -1,12 +1,12 @@
 //! Metrics of the node as a whole.
 
-use broker::{Broker, Counts, Event, broker::connections::Change};
+use broker::{Counts, Event, broker::connections::Change};
 
 use super::{
     Kind::{Counter, Gauge},
     Output, Scope,
 };
-use crate::Admin;
+use crate::{Admin, protocols};
 
 /// Events as all protocols together count them.
 const EVENTS: [(Event, &str, &str); 10] = [
@@ -47,7 +47,7 @@ pub fn put(admin: &Admin, scope: &Scope, out: &mut dyn Output) {
     // Detailed metrics are of things, and these are of none.
     if scope.families.is_empty() {
         totals(admin, out);
-        protocols(&admin.broker, out);
+        by_protocol(admin, out);
         log(admin, out);
     }
 }
@@ -145,19 +145,13 @@ fn label(protocol: &str) -> String {
     }
 }
 
-fn protocols(broker: &Broker, out: &mut dyn Output) {
-    let mut sums: Vec<(&'static str, Counts)> = Vec::new();
-    for ((protocol, _), (counts, ..)) in broker.traffic() {
-        match sums.last_mut().filter(|(last, _)| *last == protocol) {
-            Some((_, sum)) => sum.add_all(&counts),
-            None => sums.push((protocol, counts)),
-        }
-    }
+fn by_protocol(admin: &Admin, out: &mut dyn Output) {
+    let sums = protocols::sums(admin);
     let mut put = |name: &str, help: &str, number: &dyn Fn(&Counts) -> u64| {
         let name = format!("rabbitmq_global_messages_{name}_total");
         out.begin(&name, Counter, help);
-        for (protocol, counts) in &sums {
-            out.sample(&name, &[("protocol", &label(protocol))], number(counts) as f64);
+        for (protocol, sum) in &sums {
+            out.sample(&name, &[("protocol", &label(protocol))], number(&sum.counts) as f64);
         }
     };
     for (event, name, help) in EVENTS {

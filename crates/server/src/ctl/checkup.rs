@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_to_be() {
-        let node = json!({ "disk_free": 3_u64 << 30, "disk_free_limit": 1_u64 << 30, "mem_used": 90, "mem_limit": 100 });
+        let node =
+            json!({ "disk_free": 3_u64 << 30, "disk_free_limit": 1_u64 << 30, "mem_used": 90, "mem_limit": 100 });
         let verdict = |finding: &Finding| finding.word().0;
         assert_eq!((verdict(&alarms(&node)), verdict(&disk(&node))), ("well", "well"));
         assert_eq!(disk(&node).told, "3.0 GiB free, publishers wait below 1.0 GiB");

@@ -18,11 +18,14 @@ export class Overview {
     const [age, step] = SPANS[this.span];
     const past = (kind) => `${kind}_age=${age}&${kind}_incr=${step}`;
     const deepest = "/queues?page=1&page_size=5&sort=messages_ready&sort_reverse=true";
-    [this.all, this.nodes, this.deepest] = await Promise.all([
+    this.before = this.protocols && { at: this.at, protocols: this.protocols };
+    [this.all, this.nodes, this.deepest, this.protocols] = await Promise.all([
       get(`/overview?${past("msg_rates")}&${past("lengths")}`),
       get(`/nodes?${past("node_stats")}`).catch(() => []),
       get(deepest),
+      get("/protocols").catch(() => []),
     ]);
+    this.at = Date.now();
   }
 
   view(refresh) {
@@ -73,6 +76,15 @@ export class Overview {
         { name: "Growing", n: true, cell: (one) => rate(one.messages_ready_details?.rate) },
         { name: "Consumers", n: true, cell: (one) => count(one.consumers) },
       ], deepest.items.filter((one) => one.messages_ready > 0), "Nothing waits.")),
+      h("section", {}, table("Protocols", [
+        { name: "Protocol", cell: (one) => one.name },
+        { name: "Connections", n: true, cell: (one) => count(one.connections) },
+        { name: "Received", n: true, cell: (one) => this.growing(one, "received") },
+        { name: "Delivered", n: true, cell: (one) => this.growing(one, "delivered") },
+        { name: "Led nowhere", n: true, cell: (one) => count(one.unroutable) },
+        { name: "Bytes in", n: true, cell: (one) => bytes(one.recv_oct) },
+        { name: "Bytes out", n: true, cell: (one) => bytes(one.send_oct) },
+      ], this.protocols)),
       h("section", {}, table("Ports", [
         { name: "Protocol", cell: (one) => one.protocol },
         { name: "Address", cell: (one) => one.ip_address },
@@ -80,6 +92,13 @@ export class Overview {
         { name: "TLS", cell: (one) => one.tls ? "yes" : "no" },
       ], all.listeners ?? [])),
     ];
+  }
+
+  /** A number of a protocol, and by how much it grows, once that was seen. */
+  growing(one, name) {
+    const before = this.before?.protocols.find((other) => other.name === one.name);
+    if (!before) return count(one[name]);
+    return `${count(one[name])} (${rate((one[name] - before[name]) / ((this.at - this.before.at) / 1000))})`;
   }
 }
 
