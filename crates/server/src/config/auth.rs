@@ -96,7 +96,7 @@ impl Default for OAuth2 {
             ca: None,
             keys: BTreeMap::new(),
             default_key: None,
-            algorithms: ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "HS256"]
+            algorithms: ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256"]
                 .map(String::from)
                 .into(),
             verify_aud: true,

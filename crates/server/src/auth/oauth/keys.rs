@@ -1,4 +1,4 @@
-//! Keys by which tokens are signed (RFC 7517, RFC 7518), and how signatures are checked.
+//! Keys by which tokens are signed (RFC 7517, RFC 7518, RFC 8037), and how signatures are checked.
 
 use std::{fmt, path::Path};
 
@@ -7,7 +7,15 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::{hmac, signature};
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, pem::PemObject};
 use serde::Deserialize;
-use x509_parser::{prelude::FromDer, public_key::PublicKey, x509::SubjectPublicKeyInfo};
+use x509_parser::{
+    oid_registry::{Oid, asn1_rs::oid},
+    prelude::FromDer,
+    public_key::PublicKey,
+    x509::SubjectPublicKeyInfo,
+};
+
+/// `id-Ed25519` (RFC 8410, section 3).
+const ED25519: Oid<'_> = oid!(1.3.101.112);
 
 /// A key that signatures are checked by.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,6 +31,8 @@ pub enum Key {
     P256(Vec<u8>),
     /// A point on P-384, uncompressed.
     P384(Vec<u8>),
+    /// A point of Ed25519.
+    Ed25519(Vec<u8>),
     /// A secret that the issuer and the broker share.
     Secret(Vec<u8>),
 }
@@ -33,6 +43,7 @@ impl fmt::Debug for Key {
             Self::Rsa { .. } => "RSA key",
             Self::P256(_) => "P-256 key",
             Self::P384(_) => "P-384 key",
+            Self::Ed25519(_) => "Ed25519 key",
             Self::Secret(_) => "shared secret",
         })
     }
@@ -91,6 +102,7 @@ impl Jwk {
             }
             ("EC", Some("P-256")) => point(&decode(self.x.as_ref())?, &decode(self.y.as_ref())?, 32).map(Key::P256),
             ("EC", Some("P-384")) => point(&decode(self.x.as_ref())?, &decode(self.y.as_ref())?, 48).map(Key::P384),
+            ("OKP", Some("Ed25519")) => decode(self.x.as_ref()).filter(|point| point.len() == 32).map(Key::Ed25519),
             ("oct", _) => decode(self.k.as_ref()).filter(|secret| !secret.is_empty()).map(Key::Secret),
             _ => None,
         }
@@ -140,6 +152,9 @@ fn read_pem(text: &[u8]) -> Option<Key> {
 }
 
 fn of_info(info: &SubjectPublicKeyInfo<'_>) -> Option<Key> {
+    if info.algorithm.algorithm == ED25519 {
+        return Some(info.subject_public_key.data.to_vec()).filter(|point| point.len() == 32).map(Key::Ed25519);
+    }
     match info.parsed().ok()? {
         PublicKey::RSA(key) => Some(Key::Rsa { n: without_zeros(key.modulus), e: without_zeros(key.exponent) }),
         PublicKey::EC(point) => match point.data().len() {
@@ -180,6 +195,9 @@ impl NamedKey {
             (Key::P384(point), "ES384") => {
                 let key = signature::UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, point);
                 key.verify(message, signature).is_ok()
+            }
+            (Key::Ed25519(point), "EdDSA" | "Ed25519") => {
+                signature::UnparsedPublicKey::new(&signature::ED25519, point).verify(message, signature).is_ok()
             }
             (Key::Secret(secret), "HS256") => {
                 hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, secret), message, signature).is_ok()

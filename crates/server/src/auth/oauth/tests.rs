@@ -6,11 +6,12 @@ use std::{
     thread,
 };
 
+use base64::prelude::BASE64_STANDARD;
 use parking_lot::Mutex;
 use ring::{
     hmac,
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
 };
 use serde_json::json;
 
@@ -167,6 +168,29 @@ async fn a_shared_secret_signs_too() {
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"a secret of more than thirty bytes");
     let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes())));
     accepted(&oauth, token.as_bytes()).await;
+}
+
+#[tokio::test]
+async fn ed25519_signs_too() {
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let point = pair.public_key().as_ref();
+    // What stands before the key in its DER form (RFC 8410, section 4).
+    let der = [&[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00], point].concat();
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64_STANDARD.encode(der));
+    let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(point) }).to_string();
+    for written in [jwk, pem] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), written).unwrap();
+        let mut settings = config::OAuth2 { resource_server_id: "rabbitmq".into(), ..config::OAuth2::default() };
+        settings.keys.insert("e".into(), file.path().into());
+        settings.default_key = Some("e".into());
+        let oauth = OAuth::new(&settings, Clock::start()).unwrap();
+        let signed = unsigned(&json!({ "alg": "EdDSA" }), &claims(oauth.clock));
+        let signature = URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()));
+        accepted(&oauth, format!("{signed}.{signature}").as_bytes()).await;
+        let other = URL_SAFE_NO_PAD.encode(pair.sign(b"something else"));
+        refused(&oauth, format!("{signed}.{other}").as_bytes()).await;
+    }
 }
 
 #[tokio::test]
