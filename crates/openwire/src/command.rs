@@ -79,6 +79,13 @@ macro_rules! commands {
             }
         }
 
+        #[cfg(test)]
+        impl Command<'static> {
+            /// What makes a sample of each.
+            pub(crate) const SAMPLES: &'static [fn(&mut crate::tests::sample::Source<'_>) -> Self] =
+                &[$(|from| Self::$variant(crate::tests::sample::Sample::sample(from)),)*];
+        }
+
         $(impl<'a> From<$type> for Command<'a> {
             fn from(value: $type) -> Self {
                 Self::$variant(value)

@@ -25,6 +25,8 @@ pub mod primitive;
 mod reader;
 pub mod response;
 mod structure;
+#[cfg(test)]
+mod tests;
 pub mod throwable;
 mod utf8;
 mod writer;

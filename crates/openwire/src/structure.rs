@@ -290,6 +290,16 @@ macro_rules! structure {
         }
 
         $crate::structure::owned! { $name [$($lt)?] $($field)* }
+
+        #[cfg(test)]
+        impl<'a> $crate::tests::sample::Sample for $name $(<$lt>)? {
+            #[allow(unused_variables, reason = "some structures have no fields")]
+            fn sample(from: &mut $crate::tests::sample::Source<'_>) -> Self {
+                let mut sample = Self::default();
+                $(sample.$field = $crate::structure::sample_field!(sample from $($($mark)+)?);)*
+                sample
+            }
+        }
     };
 }
 
@@ -365,6 +375,29 @@ macro_rules! write_field {
         }
     };
 }
+
+/// A field for a test, as a decoder would have it: without what its version does not send.
+#[cfg(test)]
+macro_rules! sample_field {
+    ($sample:ident $from:ident since $version:literal) => {
+        if $from.version >= $version { $crate::tests::sample::Sample::sample($from) } else { Default::default() }
+    };
+    ($sample:ident $from:ident until $version:literal) => {
+        if $from.version <= $version { $crate::tests::sample::Sample::sample($from) } else { Default::default() }
+    };
+    ($sample:ident $from:ident only $only:literal) => {
+        if $crate::structure::Structure::code(&$sample) == $only {
+            $crate::tests::sample::Sample::sample($from)
+        } else {
+            Default::default()
+        }
+    };
+    ($sample:ident $from:ident $($mark:ident)?) => {
+        $crate::tests::sample::Sample::sample($from)
+    };
+}
+#[cfg(test)]
+pub(crate) use sample_field;
 
 macro_rules! owned {
     ($name:ident [] $($field:ident)*) => {
