@@ -56,3 +56,33 @@ pub fn compressed<'m>(message: &'m Message<'_>) -> Result<Option<Compressed<'m>>
     let inflated_len = Some(input.len()?);
     Ok(Some(Compressed { zlib: input.rest(), inflated_len }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_has_a_length_of_four_bytes() {
+        assert_eq!(text(b"\0\0\0\x02hi"), Ok(Some("hi".into())));
+        assert_eq!(text(b"\xff\xff\xff\xff"), Ok(None));
+        assert!(text(b"\0\0\0\x03hi").is_err());
+        assert!(text(b"").is_err());
+        let long = "\u{1f6a2}\0".repeat(50_000);
+        assert_eq!(text(&text_content(&long).unwrap()), Ok(Some(long.as_str().into())));
+    }
+
+    #[test]
+    fn bytes_that_are_compressed_tell_how_many_they_were() {
+        let message = |kind, content: &'static [u8], compressed| Message {
+            kind,
+            content: Some(content.into()),
+            compressed,
+            ..Message::default()
+        };
+        let zlib = |zlib, inflated_len| Ok(Some(Compressed { zlib, inflated_len }));
+        assert_eq!(compressed(&message(MessageKind::Bytes, b"\0\0\0\x09zz", true)), zlib(b"zz", Some(9)));
+        assert_eq!(compressed(&message(MessageKind::Text, b"zz", true)), zlib(b"zz", None));
+        assert_eq!(compressed(&message(MessageKind::Text, b"zz", false)), Ok(None));
+        assert!(compressed(&message(MessageKind::Bytes, b"\xff\xff\xff\xff", true)).is_err());
+    }
+}

@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState},
+    hash::{BuildHasherDefault, Hash, Hasher},
 };
 
 use crate::{
@@ -211,79 +211,118 @@ pub(crate) struct Sent {
     slots: Vec<Option<(u64, Entry<'static>)>>,
     next: usize,
     size: usize,
+    /// By digest. Of two entries with the same digest the older is sent again when it is needed, so that it does not
+    /// matter who finds such.
     indexes: HashMap<u64, i16, BuildHasherDefault<Digest>>,
-    state: RandomState,
+    null: Option<i16>,
 }
-
-/// The digest of nothing.
-const NULL: u64 = 0;
 
 impl Sent {
     /// For so many entries.
     pub(crate) fn new(size: usize) -> Self {
-        Self { slots: Vec::new(), next: 0, size, indexes: HashMap::default(), state: RandomState::new() }
+        Self { slots: Vec::new(), next: 0, size, indexes: HashMap::default(), null: None }
     }
 
-    fn digest<'a, S: Cached<'a>>(&self, value: Option<&S>) -> u64 {
-        value.map_or(NULL, |value| self.state.hash_one((value.code(), value)))
+    /// The index under which the peer has it, or that under which it is to put it, and whether it is new; -1 if it is not worth it.
+    pub(crate) fn find<'a, S: Cached<'a>>(&mut self, value: Option<&S>) -> (i16, bool) {
+        let Some(value) = value else {
+            let null = self.null;
+            return match null {
+                Some(index) => (index, false),
+                None => (self.add(0, Entry::Null), true),
+            };
+        };
+        let mut digest = Digest(value.code().into());
+        value.hash(&mut digest);
+        let digest = digest.finish();
+        if let Some(index) = self.indexes.get(&digest)
+            && let Some(Some((_, entry))) = self.slots.get(*index as usize)
+            && value.is_entry(entry)
+        {
+            return (*index, false);
+        }
+        (self.add(digest, value.clone().into_entry()), true)
     }
 
-    /// The index under which the peer has it.
-    pub(crate) fn find<'a, S: Cached<'a>>(&self, value: Option<&S>) -> Option<i16> {
-        let index = *self.indexes.get(&self.digest(value))?;
-        let (_, entry) = self.slots.get(usize::try_from(index).ok()?)?.as_ref()?;
-        let is_same = value.map_or(*entry == Entry::Null, |value| value.is_entry(entry));
-        is_same.then_some(index)
-    }
-
-    /// The index that the peer is to put it under; -1 if it is not worth it.
-    pub(crate) fn add<'a, S: Cached<'a>>(&mut self, value: Option<&S>) -> i16 {
-        let entry = value.map_or(Entry::Null, |value| value.clone().into_entry());
+    #[cold]
+    fn add(&mut self, digest: u64, entry: Entry<'_>) -> i16 {
         if self.size == 0 || entry.name_len() > SENT_NAME_MAX {
             return -1;
         }
-        let digest = self.digest(value);
-        let index = self.next;
-        self.next = (index + 1) % self.size;
-        if self.slots.len() <= index {
-            self.slots.resize(index + 1, None);
+        let place = self.next;
+        self.next = (place + 1) % self.size;
+        if self.slots.len() <= place {
+            self.slots.resize(place + 1, None);
         }
-        let number = index as i16;
-        if let Some((old, _)) = self.slots[index].replace((digest, entry.into_owned()))
-            && self.indexes.get(&old) == Some(&number)
-        {
-            self.indexes.remove(&old);
+        let index = place as i16;
+        match self.slots[place].take() {
+            Some((_, Entry::Null)) => self.null = None,
+            Some((old, _)) if self.indexes.get(&old) == Some(&index) => drop(self.indexes.remove(&old)),
+            _ => {}
         }
-        self.indexes.insert(digest, number);
-        number
+        match entry {
+            Entry::Null => self.null = Some(index),
+            _ => drop(self.indexes.insert(digest, index)),
+        }
+        self.slots[place] = Some((digest, entry.into_owned()));
+        index
     }
 
     /// Takes back all that was said to be remembered, because the peer may not have heard it.
     pub(crate) fn forget(&mut self) {
         self.indexes.clear();
         self.slots.clear();
+        self.null = None;
     }
 }
 
-/// A hash that is one already.
+/// A fast hash, for tables in which nothing is lost if somebody makes two things have the same.
 #[derive(Debug, Default)]
 struct Digest(u64);
 
+impl Digest {
+    #[inline]
+    fn add(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+}
+
 impl Hasher for Digest {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.add(u64::from_le_bytes(*word)));
+        let rest = rest.iter().fold(1, |rest, byte| rest << 8 | u64::from(*byte));
+        self.add(rest);
     }
 
+    #[inline]
+    fn write_u8(&mut self, byte: u8) {
+        self.add(byte.into());
+    }
+
+    #[inline]
+    fn write_u64(&mut self, word: u64) {
+        self.add(word);
+    }
+
+    #[inline]
+    fn write_i64(&mut self, word: i64) {
+        self.add(word as u64);
+    }
+
+    #[inline]
     fn write_i16(&mut self, index: i16) {
-        self.0 = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.add(index as u64);
     }
 
-    fn write_u64(&mut self, digest: u64) {
-        self.0 = digest;
+    #[inline]
+    fn write_isize(&mut self, word: isize) {
+        self.add(word as u64);
     }
 
+    #[inline]
     fn finish(&self) -> u64 {
         self.0
     }

@@ -49,6 +49,7 @@ impl<T: ?Sized> Lent<'_, T> {
 impl<T: ?Sized> Deref for Lent<'_, T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         match self {
             Self::Borrowed(borrowed) => borrowed,

@@ -41,9 +41,9 @@ pub enum Value<'a> {
     /// Bytes.
     Bytes(Bytes<'a>),
     /// A map, in the order in which it was sent.
-    Map(Vec<(Text<'a>, Value<'a>)>),
+    Map(Vec<(Text<'a>, Self)>),
     /// A list.
-    List(Vec<Value<'a>>),
+    List(Vec<Self>),
 }
 
 mod tag {
@@ -290,4 +290,106 @@ pub(crate) fn put_long_text(out: &mut Vec<u8>, text: &str) -> Result<(), Unencod
     put_len(out, utf8::len(text, form))?;
     utf8::put(out, text, form);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_value() -> impl Strategy<Value = Value<'static>> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i8>().prop_map(Value::Byte),
+            any::<u16>().prop_map(Value::Char),
+            any::<i16>().prop_map(Value::Short),
+            any::<i32>().prop_map(Value::Int),
+            any::<i64>().prop_map(Value::Long),
+            any::<f32>().prop_map(Value::Float),
+            any::<f64>().prop_map(Value::Double),
+            any::<String>().prop_map(|text| Value::Text(text.into())),
+            any::<Vec<u8>>().prop_map(|bytes| Value::Bytes(bytes.into())),
+            (8180..8200usize).prop_map(|len| Value::Text("x".repeat(len).into())),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            let key = any::<String>().prop_map(Text::from);
+            prop_oneof![
+                prop::collection::vec((key, inner.clone()), 0..6).prop_map(Value::Map),
+                prop::collection::vec(inner, 0..6).prop_map(Value::List),
+            ]
+        })
+    }
+
+    fn read_map(bytes: &[u8]) -> Result<Vec<(Text<'_>, Value<'_>)>, Malformed> {
+        entries(bytes)?.collect()
+    }
+
+    #[test]
+    fn values_have_their_tags() {
+        let bytes = |value: Value<'_>| {
+            let mut out = Vec::new();
+            put_value(&mut out, &value).unwrap();
+            out
+        };
+        assert_eq!(bytes(Value::Char(0x41)), [3, 0, 0x41]);
+        assert_eq!(bytes(Value::Double(1.0)), [7, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes(Value::Float(1.0)), [8, 0x3f, 0x80, 0, 0]);
+        assert_eq!(bytes(Value::Text("v".into())), [9, 0, 1, b'v']);
+        assert_eq!(bytes(Value::Bytes(b"v"[..].into())), [10, 0, 0, 0, 1, b'v']);
+        assert_eq!(bytes(Value::List(vec![Value::Byte(-1)])), [12, 0, 0, 0, 1, 2, 0xff]);
+        // ActiveMQ takes the long form from 8191 characters on, of which each may be two bytes.
+        let lens = [8190, 8191].map(|len| bytes(Value::Text("\u{e9}".repeat(len).into())).len());
+        assert_eq!(lens, [3 + 2 * 8190, 5 + 2 * 8191]);
+    }
+
+    #[test]
+    fn no_map_is_an_empty_one() {
+        for bytes in [&[][..], &[0xff; 4], &[0; 4]] {
+            assert_eq!(read_map(bytes), Ok(vec![]));
+        }
+    }
+
+    #[test]
+    fn counts_and_depth_are_bounded() {
+        assert!(entries(&[0x7f, 0xff, 0xff, 0xff, 0, 0, 0]).is_err());
+        assert!(values(&[12, 0x7f, 0xff, 0xff, 0xff, 0]).next().is_some_and(|value| value.is_err()));
+        let nested = |depth| (0..depth).fold(Value::Null, |inner, _| Value::List(vec![inner]));
+        for (depth, is_good) in [(DEPTH_MAX, true), (DEPTH_MAX + 1, false)] {
+            let mut out = Vec::new();
+            put_value(&mut out, &nested(depth)).unwrap();
+            assert_eq!(values(&out).next().unwrap().is_ok(), is_good);
+        }
+        // After an error there is nothing more.
+        let mut broken = values(&[14, 0]);
+        assert!(broken.next().unwrap().is_err());
+        assert_eq!(broken.next(), None);
+    }
+
+    #[test]
+    fn a_key_that_is_too_long_is_not_written() {
+        assert!(put_map(&mut Vec::new(), &[("x".repeat(65_536).into(), Value::Null)]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn maps_and_streams_come_back(list in prop::collection::vec(any_value(), 0..6)) {
+            let map: Vec<_> = list.iter().map(|value| ("key".into(), value.clone())).collect();
+            let (mut bytes, mut stream) = (Vec::new(), Vec::new());
+            put_map(&mut bytes, &map).unwrap();
+            list.iter().for_each(|value| put_value(&mut stream, value).unwrap());
+            prop_assert_eq!(read_map(&bytes), Ok(map));
+            prop_assert_eq!(values(&stream).collect::<Result<Vec<_>, _>>(), Ok(list));
+            for len in (4..bytes.len()).step_by(1 + bytes.len() / 100) {
+                let _ = read_map(&bytes[..len]);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_values_or_refused(bytes in prop::collection::vec(0..20u8, 0..100)) {
+            let read: Vec<_> = values(&bytes).collect();
+            prop_assert!(read.len() <= bytes.len());
+            let _ = read_map(&bytes);
+        }
+    }
 }

@@ -44,6 +44,7 @@ impl<'a, 'c, const TIGHT: bool> Reader<'a, 'c, TIGHT> {
     }
 
     /// A boolean.
+    #[inline]
     pub(crate) fn flag(&mut self) -> Result<bool, Malformed> {
         if !TIGHT {
             return Ok(self.input.u8()? != 0);
@@ -54,6 +55,7 @@ impl<'a, 'c, const TIGHT: bool> Reader<'a, 'c, TIGHT> {
         Ok(bit != 0)
     }
 
+    #[inline]
     pub(crate) fn long(&mut self) -> Result<i64, Malformed> {
         if !TIGHT {
             return self.input.i64();

@@ -99,10 +99,12 @@ impl Field<'_> for Base {
 macro_rules! fields {
     ($($type:ty: |$from:ident| $read:expr, |$value:ident, $to:ident| $write:expr;)*) => {$(
         impl<'a> Field<'a> for $type {
+            #[inline]
             fn read<const TIGHT: bool>($from: &mut Reader<'a, '_, TIGHT>) -> Result<Self, Malformed> {
                 $read
             }
 
+            #[inline]
             fn write<const TIGHT: bool>(&self, $to: &mut Writer<'_, TIGHT>) {
                 let $value = self;
                 $write

@@ -20,7 +20,7 @@ pub struct Throwable<'a> {
     /// Where, innermost call first. It is only sent on connections with stack traces.
     pub stack_trace: Vec<StackTraceElement<'a>>,
     /// Why. It is only sent on connections with stack traces.
-    pub cause: Option<Box<Throwable<'a>>>,
+    pub cause: Option<Box<Self>>,
 }
 
 /// A call.

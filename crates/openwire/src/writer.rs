@@ -15,13 +15,19 @@ pub(crate) struct Bits {
 }
 
 impl Bits {
+    #[inline]
     fn push(&mut self, bit: bool) {
         self.last |= u64::from(bit) << self.last_len;
         self.last_len += 1;
         if self.last_len == 64 {
-            self.full.extend_from_slice(&self.last.to_le_bytes());
-            (self.last, self.last_len) = (0, 0);
+            self.spill();
         }
+    }
+
+    #[cold]
+    fn spill(&mut self) {
+        self.full.extend_from_slice(&self.last.to_le_bytes());
+        (self.last, self.last_len) = (0, 0);
     }
 
     pub(crate) fn clear(&mut self) {
@@ -91,14 +97,17 @@ impl<'o, const TIGHT: bool> Writer<'o, TIGHT> {
         self.problem = self.problem.or(Some(problem));
     }
 
+    #[inline]
     pub(crate) fn flag(&mut self, flag: bool) {
         if TIGHT { self.bits.push(flag) } else { self.out.push(flag.into()) }
     }
 
+    #[inline]
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
 
+    #[inline]
     pub(crate) fn long(&mut self, value: i64) {
         if !TIGHT {
             return self.bytes(&value.to_be_bytes());
@@ -161,10 +170,7 @@ impl<'o, const TIGHT: bool> Writer<'o, TIGHT> {
 
     pub(crate) fn cached<'a, S: Cached<'a>>(&mut self, structure: Option<&S>) {
         let Some(cache) = &mut self.cache else { return self.nested(structure) };
-        let (index, is_new) = match cache.find(structure) {
-            Some(index) => (index, false),
-            None => (cache.add(structure), true),
-        };
+        let (index, is_new) = cache.find(structure);
         self.flag(is_new);
         self.bytes(&index.to_be_bytes());
         if is_new {

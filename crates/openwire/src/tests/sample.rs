@@ -35,7 +35,7 @@ impl<'s> Source<'s> {
 
     /// A structure within another, up to four.
     fn deeper<T>(&mut self, sample: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        if self.depth == 4 || self.byte() % 3 == 0 {
+        if self.depth == 4 || self.byte().is_multiple_of(3) {
             return None;
         }
         self.depth += 1;
