@@ -13,8 +13,8 @@ use openwire::{
 };
 
 /// The best of so many counts, since others use the machine as well.
-const BATCHES: u32 = 50;
-const ROUNDS: u32 = 20_000;
+const BATCHES: u32 = 500;
+const ROUNDS: u32 = 2_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Words that what is measured has to have in its name, for a profiler.

@@ -17,7 +17,8 @@ pub(crate) const DEPTH_MAX: u32 = 32;
 pub struct Reader<'a, 'c, const TIGHT: bool> {
     pub(crate) input: Input<'a>,
     bits: &'a [u8],
-    bits_read: usize,
+    /// Bits to be read next, with a one above the last of them. It is never 0.
+    word: u64,
     depth: u32,
     pub(crate) version: i32,
     pub(crate) has_stack_traces: bool,
@@ -27,7 +28,7 @@ pub struct Reader<'a, 'c, const TIGHT: bool> {
 impl<'a, 'c, const TIGHT: bool> Reader<'a, 'c, TIGHT> {
     /// Of what follows the frame's type code. References to a cache are read if there is one.
     pub(crate) fn new(input: Input<'a>, version: i32, has_stack_traces: bool, cache: Option<&'c mut Received>) -> Self {
-        Self { input, bits: &[], bits_read: 0, depth: 0, version, has_stack_traces, cache }
+        Self { input, bits: &[], word: 1, depth: 0, version, has_stack_traces, cache }
     }
 
     /// Reads the structure of a frame.
@@ -49,10 +50,24 @@ impl<'a, 'c, const TIGHT: bool> Reader<'a, 'c, TIGHT> {
         if !TIGHT {
             return Ok(self.input.u8()? != 0);
         }
-        let byte = self.bits.get(self.bits_read / 8).ok_or(Malformed::new("the stream of booleans is too short"))?;
-        let bit = byte >> (self.bits_read % 8) & 1;
-        self.bits_read += 1;
-        Ok(bit != 0)
+        if self.word == 1 {
+            self.next_word()?;
+        }
+        let bit = self.word & 1 != 0;
+        self.word >>= 1;
+        Ok(bit)
+    }
+
+    #[cold]
+    fn next_word(&mut self) -> Result<(), Malformed> {
+        // Seven bytes at a time leave room for the one above.
+        let (next, rest) = self.bits.split_at(self.bits.len().min(7));
+        if next.is_empty() {
+            return Err(Malformed::new("the stream of booleans is too short"));
+        }
+        self.bits = rest;
+        self.word = next.iter().rev().fold(1, |word, byte| word << 8 | u64::from(*byte));
+        Ok(())
     }
 
     #[inline]

@@ -36,8 +36,25 @@ pub trait Structure<'a>: Sized {
     /// If it cannot be right.
     fn read<const TIGHT: bool>(code: u8, from: &mut Reader<'a, '_, TIGHT>) -> Result<Self, Malformed>;
 
+    /// The same, to where it stays.
+    ///
+    /// # Errors
+    /// The same.
+    fn read_boxed<const TIGHT: bool>(code: u8, from: &mut Reader<'a, '_, TIGHT>) -> Result<Box<Self>, Malformed> {
+        Self::read(code, from).map(Box::new)
+    }
+
     /// Writes what follows the type code.
     fn write<const TIGHT: bool>(&self, to: &mut Writer<'_, TIGHT>);
+}
+
+/// A structure that is read field by field to where it stays: to move a large one takes as long as to read it.
+pub trait Fill<'a> {
+    /// Reads what follows the type code.
+    ///
+    /// # Errors
+    /// If it cannot be right.
+    fn fill<const TIGHT: bool>(&mut self, code: u8, from: &mut Reader<'a, '_, TIGHT>) -> Result<(), Malformed>;
 }
 
 /// Something that a field may be.
@@ -179,7 +196,7 @@ impl<'a, S: Structure<'a>> Structure<'a> for Box<S> {
     }
 
     fn read<const TIGHT: bool>(code: u8, from: &mut Reader<'a, '_, TIGHT>) -> Result<Self, Malformed> {
-        S::read(code, from).map(Self::new)
+        S::read_boxed(code, from)
     }
 
     fn write<const TIGHT: bool>(&self, to: &mut Writer<'_, TIGHT>) {
@@ -277,17 +294,40 @@ macro_rules! structure {
                 $crate::structure::base_of!(self $base)
             }
 
-            #[allow(unused_variables, reason = "some structures have no fields")]
             fn read<const TIGHT: bool>(
                 code: u8,
                 from: &mut $crate::reader::Reader<'a, '_, TIGHT>,
             ) -> Result<Self, $crate::error::Malformed> {
-                Ok(Self { $($field: $crate::structure::read_field!(from code $($($mark)+)?),)* })
+                let mut value = Self::default();
+                $crate::structure::Fill::fill(&mut value, code, from)?;
+                Ok(value)
+            }
+
+            fn read_boxed<const TIGHT: bool>(
+                code: u8,
+                from: &mut $crate::reader::Reader<'a, '_, TIGHT>,
+            ) -> Result<Box<Self>, $crate::error::Malformed> {
+                let mut value = Box::<Self>::default();
+                $crate::structure::Fill::fill(&mut *value, code, from)?;
+                Ok(value)
             }
 
             #[allow(unused_variables, reason = "some structures have no fields")]
             fn write<const TIGHT: bool>(&self, to: &mut $crate::writer::Writer<'_, TIGHT>) {
                 $($crate::structure::write_field!(self to $field $($($mark)+)?);)*
+            }
+        }
+
+        impl<'a> $crate::structure::Fill<'a> for $name $(<$lt>)? {
+            #[allow(unused_variables, reason = "some structures have no fields")]
+            #[inline]
+            fn fill<const TIGHT: bool>(
+                &mut self,
+                code: u8,
+                from: &mut $crate::reader::Reader<'a, '_, TIGHT>,
+            ) -> Result<(), $crate::error::Malformed> {
+                $(self.$field = $crate::structure::read_field!(from code $($($mark)+)?);)*
+                Ok(())
             }
         }
 
