@@ -1,0 +1,40 @@
+//! OpenWire, versions 1 to 12: the wire of ActiveMQ's clients, without the broker's side of the conversation.
+//!
+//! [`codec`] turns bytes into a [`Command`] and back; what frames look like is a [`WireFormat`], which follows from both sides'
+//! [`Offer`]. Commands are structs, in [`connection`], [`message`], [`response`], [`network`] and [`ids`]. Each is described
+//! once, by its fields in the order of the wire and the versions that have them (`structure`); reading and writing, loose and
+//! tight, follow from that. [`primitive`] has the maps of properties, [`body`] the content of messages.
+//!
+//! The names are those of ActiveMQ's commands, the facts those of its marshallers (`org.apache.activemq.openwire`).
+
+#![warn(missing_docs)]
+
+pub mod body;
+mod cache;
+pub mod codec;
+pub mod command;
+pub mod connection;
+pub mod error;
+pub mod ids;
+mod input;
+pub mod lent;
+pub mod message;
+pub mod network;
+pub mod offer;
+pub mod primitive;
+mod reader;
+pub mod response;
+mod structure;
+#[cfg(test)]
+mod tests;
+pub mod throwable;
+mod utf8;
+mod writer;
+
+pub use crate::{
+    codec::{Decoder, Encoder},
+    command::Command,
+    error::{Malformed, Unencodable},
+    offer::{Offer, WireFormat},
+    structure::{Base, Owned},
+};
