@@ -72,6 +72,8 @@ pub struct Settings {
     pub node: String,
     /// Whether the history that a client gives a message (`x-death`) goes on when it dies, as in RabbitMQ 3.
     pub carries_deaths: bool,
+    /// Where goes what nobody could digest, from queues without a rule for it.
+    pub dead_letter_queue: Name,
     /// Who is told of messages with the context of a trace.
     pub observer: Option<Arc<dyn Observer>>,
 }
@@ -81,7 +83,8 @@ impl Default for Settings {
         let message_bytes_max = limits::MESSAGE_BYTES;
         let unfinished_bytes_max = message_bytes_max * limits::UNFINISHED_MESSAGES;
         let (seed, node, carries_deaths, observer) = (0, "roadstead".into(), false, None);
-        Self { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, observer }
+        let dead_letter_queue = "ActiveMQ.DLQ".into();
+        Self { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, dead_letter_queue, observer }
     }
 }
 

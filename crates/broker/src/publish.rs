@@ -195,7 +195,10 @@ impl<'a> Batch<'a> {
             last.records.extend(recorded);
             return;
         }
-        let dead_letters = how == Settlement::Reject && queue.rules().dead_letter.is_some();
+        let dead_letters = match how {
+            Settlement::Reject => queue.rules().dead_letter.is_some(),
+            how => how == Settlement::Poison,
+        };
         let (slots, records) = (vec![slot], recorded.into_iter().collect());
         let queue = Arc::clone(queue);
         let settle = Settle { queue, how, consumer, slots, holder, records, dead_letters };

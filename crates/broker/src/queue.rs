@@ -52,6 +52,9 @@ pub enum Settlement {
     Accept,
     /// Does not want it: it is discarded, or dead-lettered.
     Reject,
+    /// The same, but it is never discarded: without a rule of its own, the queue's dead letters go to
+    /// [`crate::Settings::dead_letter_queue`].
+    Poison,
     /// Gives it back, for anybody.
     Requeue,
     /// The same, and from now on no time to live applies to it: somebody has begun with it and will see it through. The
@@ -464,10 +467,10 @@ impl Queue {
                 Settlement::Requeue => self.give_back(slot, false, after),
                 Settlement::RequeueUntimed => self.give_back_untimed(slot, after),
                 Settlement::Fail => self.give_back(slot, true, after),
-                Settlement::Reject if settling.dead_letters => self.depart_held(slot, Reason::Rejected, after),
+                Settlement::Reject | Settlement::Poison if settling.dead_letters => self.depart_held(slot, Reason::Rejected, after),
                 // It means nothing for the message, but the consumer can take another one.
                 Settlement::Late => {}
-                Settlement::Accept | Settlement::Reject => {
+                Settlement::Accept | Settlement::Reject | Settlement::Poison => {
                     self.traffic.add(Event::Acknowledge, (how == Settlement::Accept).into());
                     self.forget_attempts_at(slot, after);
                     if let Some(backlog) = self.backlog_of(slot) {

@@ -17,6 +17,11 @@ pub mod connection;
 pub mod error;
 pub mod ids;
 mod input;
+pub mod mapping;
+pub mod outgoing;
+pub mod session;
+pub mod shared;
+pub mod stored;
 pub mod lent;
 pub mod message;
 pub mod network;
@@ -31,7 +36,12 @@ pub mod throwable;
 mod utf8;
 mod writer;
 
+/// The number by which the broker knows this protocol's messages.
+pub const ORIGIN: broker::Origin = broker::Origin(4);
+
 pub use crate::{
+    session::{OpenWireSession, Settings},
+    shared::Shared,
     codec::{Decoder, Encoder},
     command::Command,
     error::{Malformed, Unencodable},

@@ -59,6 +59,16 @@ impl Broker {
                         (Arc::new(route), message)
                     })
                 }
+                // Only what nobody could digest leaves a queue that has no rule for it.
+                (Reason::Rejected, None) => {
+                    let target = DeadLetterTarget {
+                        exchange: "".into(),
+                        routing_key: Some(self.settings.dead_letter_queue.clone()),
+                        at_least_once: false,
+                    };
+                    let (route, message) = self.dead_letter(&departure, &target, after);
+                    (Arc::new(route), message)
+                }
                 (_, None) => (Arc::new(Route::nowhere()), Arc::clone(&departure.message)),
             };
             let at_least_once = rules.dead_letter.as_ref().is_some_and(|target| target.at_least_once);

@@ -33,7 +33,7 @@ impl Credit {
     }
 
     /// Takes one unit if the limit allows. Returns whether it was counted, or nothing if the limit is reached.
-    fn take(&self) -> Option<bool> {
+    pub fn take(&self) -> Option<bool> {
         let limit = self.limit.load(Ordering::Acquire);
         if limit == 0 {
             return Some(false);

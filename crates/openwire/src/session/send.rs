@@ -1,0 +1,225 @@
+//! Producers and their messages.
+
+use std::sync::Arc;
+
+use broker::{
+    Event, Message as Kept, MessageView, Position, Refusal, Route,
+    broker::Caller,
+    limits,
+    publish::{Batch, Body},
+};
+
+use super::OpenWireSession;
+use crate::{
+    ORIGIN,
+    connection::ProducerInfo,
+    ids::{Destination, DestinationKind, ProducerId},
+    mapping::{Address, Exception, addresses, matches},
+    message::Message,
+    stored::{self, Published},
+    structure::Owned,
+};
+
+/// The exchange of which topics are the routing keys.
+pub(super) const TOPICS: &str = "amq.topic";
+
+/// A producer.
+#[derive(Debug)]
+pub(super) struct Producer {
+    /// Bytes that it sends before it waits; 0 if it does not.
+    window: i32,
+}
+
+impl OpenWireSession {
+    /// A new producer. One that is there already is left as it is.
+    pub(super) fn add_producer(&mut self, info: &ProducerInfo<'_>) -> Result<Position, Exception> {
+        let Some(caller) = self.caller.clone() else { return Ok(Position(0)) };
+        let id = info.producer_id.clone().ok_or_else(|| Exception::jms("a producer without an id"))?.into_owned();
+        if self.producers.contains_key(&id) {
+            return Ok(Position(0));
+        }
+        let mut position = Position(0);
+        if let Some(destination) = &info.destination {
+            for address in addresses(destination)? {
+                if let Address::Queue(name) = &address
+                    && !address.is_pattern()
+                {
+                    position = position.max(self.queue_to_write(&caller, name, destination.kind)?);
+                }
+            }
+        }
+        self.producers.insert(id, Producer { window: info.window_size });
+        Ok(position)
+    }
+
+    /// Makes the queue that somebody is about to send to, if it is not there.
+    fn queue_to_write(&mut self, caller: &Caller, name: &str, kind: DestinationKind) -> Result<Position, Exception> {
+        match self.broker.queue(caller, name) {
+            Ok(_) => Ok(Position(0)),
+            // Everybody may write to a queue that one connection alone may read.
+            Err(Refusal::Locked(_)) => Ok(Position(0)),
+            Err(Refusal::NotFound(_)) if kind.is_temporary() => {
+                Err(Exception::destination(format!("Cannot publish to a deleted Destination: temp-queue://{name}")))
+            }
+            Err(Refusal::NotFound(_)) => self.queue_for(caller, name, kind).map(|(_, position)| position),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Takes a message.
+    pub(super) fn message(
+        &mut self,
+        mut message: Box<Message<'_>>,
+        batch: &mut Batch<'_>,
+    ) -> Result<super::Outcome, Exception> {
+        let Some(caller) = self.caller.clone() else { return Ok(super::Outcome::Later) };
+        let base = message.base;
+        let size = message.content.as_deref().map_or(0, <[u8]>::len) as u64;
+        if size > self.broker.settings.message_bytes_max {
+            let max = self.broker.settings.message_bytes_max;
+            return Err(Exception::jms(format!("the message has {size} bytes, of which {max} are allowed")));
+        }
+        let destination = message.destination.clone().ok_or_else(|| Exception::destination("a message to nowhere"))?;
+        if self.broker.log().congested() {
+            self.is_congested = true;
+        }
+        let window = message.producer_id.as_ref().and_then(|id| self.window_of(id));
+        let producer = message.producer_id.clone().map(Owned::into_owned);
+        let transaction = message.transaction_id.take().map(Owned::into_owned);
+        let addresses = self.targets(&caller, &destination)?;
+        let messages = self.copies(&caller, &mut message, &destination, &addresses, batch)?;
+        let outcome = if let Some(id) = transaction {
+            self.send_in(&id, messages)?;
+            super::Outcome::done(Position(0))
+        } else {
+            let count = messages.len();
+            for (at, (route, kept)) in messages.into_iter().enumerate() {
+                let is_last = at + 1 == count && base.response_required;
+                let token = if is_last { 1 << 32 | u64::from(base.command_id as u32) } else { 0 };
+                if token != 0 || route.leads_somewhere() {
+                    batch.publish(route, Body::Owned(kept), token);
+                } else {
+                    route.count_lost();
+                }
+            }
+            // Who is not waited for is done at once.
+            if count == 0 { super::Outcome::done(Position(0)) } else { super::Outcome::Later }
+        };
+        if let (Some(producer), Some(window), false) = (producer, window, base.response_required) {
+            self.apply(batch);
+            self.acknowledge_producer(&producer, i32::try_from(size).unwrap_or(window));
+        }
+        Ok(outcome)
+    }
+
+    /// The window of a producer, if it has one.
+    fn window_of(&self, id: &ProducerId<'_>) -> Option<i32> {
+        if self.producers.values().all(|producer| producer.window <= 0) {
+            return None;
+        }
+        let producer = self.producers.get(&id.clone().into_owned())?;
+        Some(producer.window).filter(|window| *window > 0)
+    }
+
+    /// The queues and topics that a destination names. A pattern of queues stands for those that are there.
+    fn targets(&self, caller: &Caller, destination: &Destination<'_>) -> Result<Vec<Address>, Exception> {
+        let named = addresses(destination)?;
+        if !named.iter().any(Address::is_pattern) {
+            return Ok(named);
+        }
+        let mut targets = Vec::new();
+        for address in named {
+            match &address {
+                Address::Queue(pattern) if address.is_pattern() => {
+                    let state = caller.vhost.read();
+                    let names = state.queues().map(|queue| queue.name.to_string());
+                    targets.extend(names.filter(|name| matches(pattern, name)).map(Address::Queue));
+                }
+                Address::Topic(_) if address.is_pattern() => {
+                    return Err(Exception::destination("messages cannot be sent to patterns of topics"));
+                }
+                _ => targets.push(address),
+            }
+        }
+        Ok(targets)
+    }
+
+    /// The message as the broker keeps it, once for each of its targets, and its way there.
+    fn copies<'a>(
+        &mut self,
+        caller: &Caller,
+        message: &mut Message<'a>,
+        destination: &Destination<'a>,
+        addresses: &[Address],
+        batch: &mut Batch<'_>,
+    ) -> Result<Vec<(Arc<Route>, Arc<Kept>)>, Exception> {
+        let now = self.broker.now();
+        (message.arrival, message.broker_in_time) = (now.0 as i64, now.0 as i64);
+        message.base = crate::structure::Base::default();
+        if addresses.len() > 1 {
+            message.original_destination = Some(destination.clone());
+        }
+        let names: Vec<Destination<'static>> = addresses.iter().map(|address| address.destination(destination.kind)).collect();
+        let mut content = message.content.take();
+        let mut copies = Vec::with_capacity(addresses.len());
+        for (at, address) in addresses.iter().enumerate() {
+            let mut copy = message.clone();
+            copy.content = if at + 1 == addresses.len() { content.take() } else { content.clone() };
+            if addresses.len() > 1 {
+                copy.destination = names.get(at).cloned();
+            }
+            let (due, durable, priority) = (stored::due(&copy), copy.persistent, copy.priority);
+            let (properties, payload) = self.storer.store(&mut copy);
+            let route = self.route(caller, address, destination.kind, &properties, batch)?;
+            let view = MessageView {
+                exchange: &route.exchange,
+                routing_key: address.name(),
+                origin: ORIGIN,
+                durable,
+                priority: Some(priority.clamp(0, 9) as u8),
+                arrived: now,
+                due,
+                properties: &properties,
+                annotations: &[],
+                payload: &payload,
+                block: None,
+            };
+            copies.push((Arc::clone(&route), Arc::new(Kept::copy_of(&view))));
+        }
+        if let Some(connection) = &self.connection {
+            connection.traffic.add(Event::Publish, 1);
+        }
+        Ok(copies)
+    }
+
+    /// Where messages for an address go.
+    fn route(
+        &mut self,
+        caller: &Caller,
+        address: &Address,
+        kind: DestinationKind,
+        properties: &[u8],
+        batch: &mut Batch<'_>,
+    ) -> Result<Arc<Route>, Exception> {
+        let (is_topic, name) = (matches!(address, Address::Topic(_)), address.name());
+        let key = (is_topic, Box::from(name));
+        let version = caller.vhost.version();
+        if let Some(route) = self.routes.get(&key).filter(|route| route.version == version) {
+            return Ok(Arc::clone(route));
+        }
+        // What was sent before comes before what this may make.
+        self.apply(batch);
+        let exchange = if is_topic { TOPICS } else { "" };
+        if !is_topic {
+            self.queue_to_write(caller, name, kind)?;
+        }
+        let route = Arc::new(self.broker.route(caller, exchange, &[name], &Published(properties))?);
+        if route.reusable {
+            if self.routes.len() >= limits::ROUTES_CACHED {
+                self.routes.clear();
+            }
+            self.routes.insert(key, Arc::clone(&route));
+        }
+        Ok(route)
+    }
+}
