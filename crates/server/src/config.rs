@@ -29,6 +29,8 @@ pub struct Config {
     pub amqp: Amqp,
     /// MQTT.
     pub mqtt: Mqtt,
+    /// STOMP.
+    pub stomp: Stomp,
     /// WebSocket.
     pub websocket: WebSocket,
     /// The management API and the console.
@@ -109,6 +111,30 @@ pub struct Mqtt {
     pub reveal_refusals: bool,
     /// Seconds between changes of `$SYS` topics; 0 for none.
     pub sys_interval_s: u64,
+}
+
+/// The STOMP listeners.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Stomp {
+    /// Port; 0 for any free one.
+    pub port: u16,
+    /// Port for TLS, used if a certificate is configured; 0 for any free one.
+    pub tls_port: u16,
+    /// Port for WebSocket; 0 for any free one.
+    pub ws_port: u16,
+    /// Port for WebSocket over TLS, used if a certificate is configured; 0 for any free one.
+    pub wss_port: u16,
+    /// Vhost of clients that do not name one.
+    pub vhost: String,
+    /// Whom clients without a login are taken for; empty for nobody, so that they are refused.
+    pub anonymous_user: String,
+    /// Messages that a subscription may have unacknowledged unless it says how many; 0 for any number.
+    pub prefetch: u32,
+    /// Milliseconds between heart-beats at least, whatever a client asks for.
+    pub heart_beat_ms_min: u64,
+    /// Bytes of a frame's command and headers.
+    pub head_bytes_max: usize,
 }
 
 /// The management API and the console.
@@ -341,6 +367,7 @@ impl Default for Config {
             loopback_users: vec!["guest".into()],
             amqp: Amqp::default(),
             mqtt: Mqtt::default(),
+            stomp: Stomp::default(),
             websocket: WebSocket::default(),
             management: Management::default(),
             prometheus: Prometheus::default(),
@@ -388,6 +415,23 @@ impl Default for Management {
 impl Default for Prometheus {
     fn default() -> Self {
         Self { port: 15692 }
+    }
+}
+
+impl Default for Stomp {
+    fn default() -> Self {
+        let settings = stomp::Settings::default();
+        Self {
+            port: 61613,
+            tls_port: 61614,
+            ws_port: 15674,
+            wss_port: 15673,
+            vhost: settings.vhost.to_string(),
+            anonymous_user: "guest".into(),
+            prefetch: settings.prefetch,
+            heart_beat_ms_min: settings.heart_beat_ms_min,
+            head_bytes_max: settings.head_bytes_max,
+        }
     }
 }
 
@@ -458,7 +502,7 @@ impl Default for Log {
 }
 
 /// Every key, to name the nearest one when one is unknown. The empty section holds what stands outside of sections.
-const KEYS: [(&str, &[&str]); 16] = [
+const KEYS: [(&str, &[&str]); 17] = [
     (
         "",
         &[
@@ -469,6 +513,7 @@ const KEYS: [(&str, &[&str]); 16] = [
             "loopback_users",
             "amqp",
             "mqtt",
+            "stomp",
             "websocket",
             "management",
             "prometheus",
@@ -515,6 +560,20 @@ const KEYS: [(&str, &[&str]); 16] = [
             "sys_interval_s",
         ],
     ),
+    (
+        "stomp",
+        &[
+            "port",
+            "tls_port",
+            "ws_port",
+            "wss_port",
+            "vhost",
+            "anonymous_user",
+            "prefetch",
+            "heart_beat_ms_min",
+            "head_bytes_max",
+        ],
+    ),
     ("websocket", &["tls_port", "origins"]),
     ("management", &["port", "tls_port", "sample_interval_ms"]),
     ("prometheus", &["port"]),
@@ -553,7 +612,7 @@ const KEYS: [(&str, &[&str]); 16] = [
     ("auth.oauth2", auth::OAUTH2_KEYS),
     ("auth.ldap", auth::LDAP_KEYS),
     ("auth.http", auth::HTTP_KEYS),
-    ("access", &["amqp", "mqtt", "management", "prometheus", "users"]),
+    ("access", &["amqp", "mqtt", "stomp", "management", "prometheus", "users"]),
     ("log", &["format", "level", "audit_file"]),
 ];
 
