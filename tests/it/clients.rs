@@ -28,7 +28,7 @@ const STDERR_LINES_SHOWN: usize = 150;
 const NOT_YET: [(&str, &str); 0] = [];
 
 /// The tests below that run a suite.
-const SUITES: usize = 20;
+const SUITES: usize = 21;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -77,6 +77,11 @@ fn amqp_tools() {
 #[test]
 fn paho_python() {
     python("paho_python", "paho_suite.py");
+}
+
+#[test]
+fn stomp_py() {
+    python("stomp_py", "stomp_suite.py");
 }
 
 #[test]
@@ -275,6 +280,8 @@ fn addresses(server: &Server) -> Vec<(&'static str, String)> {
         match listener.as_str() {
             "mqtt" => found.push(("MQTT_URI", format!("mqtt://guest:guest@{address}"))),
             "mqtt-ws" => found.push(("MQTT_WS_URI", format!("ws://{address}/ws"))),
+            "stomp" => found.push(("STOMP_URI", format!("stomp://guest:guest@{address}"))),
+            "stomp-ws" => found.push(("STOMP_WS_URI", format!("ws://{address}/ws"))),
             "http" => found.push(("MANAGEMENT_URI", format!("http://guest:guest@{address}"))),
             "prometheus" => found.push(("PROMETHEUS_URI", format!("http://{address}"))),
             _ => {}

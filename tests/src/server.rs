@@ -17,12 +17,16 @@ use tempfile::TempDir;
 const START_LIMIT: Duration = Duration::from_secs(30);
 const END_LIMIT: Duration = Duration::from_secs(30);
 /// The settings of ports, and the listeners that they are for.
-const PORTS: [(&str, &str); 9] = [
+const PORTS: [(&str, &str); 13] = [
     ("ROADSTEAD_AMQP_PORT", "amqp"),
     ("ROADSTEAD_MQTT_PORT", "mqtt"),
     ("ROADSTEAD_MQTT_WS_PORT", "mqtt-ws"),
     ("ROADSTEAD_MQTT_TLS_PORT", "mqtts"),
     ("ROADSTEAD_MQTT_WSS_PORT", "mqtt-wss"),
+    ("ROADSTEAD_STOMP_PORT", "stomp"),
+    ("ROADSTEAD_STOMP_WS_PORT", "stomp-ws"),
+    ("ROADSTEAD_STOMP_TLS_PORT", "stomps"),
+    ("ROADSTEAD_STOMP_WSS_PORT", "stomp-wss"),
     ("ROADSTEAD_WEBSOCKET_TLS_PORT", "wss"),
     ("ROADSTEAD_MANAGEMENT_PORT", "http"),
     ("ROADSTEAD_MANAGEMENT_TLS_PORT", "https"),

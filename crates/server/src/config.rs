@@ -1,6 +1,7 @@
 //! The configuration: defaults, then a TOML file, then the environment, then flags.
 
 mod auth;
+mod messaging;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
@@ -8,7 +9,10 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-pub use self::auth::{Auth, Condition, Encryption, Http, Kind, Ldap, Method, OAuth2, Rule, Step};
+pub use self::{
+    auth::{Auth, Condition, Encryption, Http, Kind, Ldap, Method, OAuth2, Rule, Step},
+    messaging::{Mqtt, Stomp},
+};
 use crate::{ServeOptions, auth::access::Access};
 
 /// The whole configuration.
@@ -29,6 +33,8 @@ pub struct Config {
     pub amqp: Amqp,
     /// MQTT.
     pub mqtt: Mqtt,
+    /// STOMP.
+    pub stomp: Stomp,
     /// WebSocket.
     pub websocket: WebSocket,
     /// The management API and the console.
@@ -75,40 +81,6 @@ pub struct Amqp {
     pub heartbeat_s: u16,
     /// Whether the `x-death` header that a client gives a message goes on when the message dies, as in RabbitMQ 3.
     pub carry_client_deaths: bool,
-}
-
-/// The MQTT listeners.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct Mqtt {
-    /// Port; 0 for any free one.
-    pub port: u16,
-    /// Port for TLS, used if a certificate is configured; 0 for any free one.
-    pub tls_port: u16,
-    /// Port for WebSocket; 0 for any free one.
-    pub ws_port: u16,
-    /// Port for WebSocket over TLS, used if a certificate is configured; 0 for any free one.
-    pub wss_port: u16,
-    /// Vhost of clients that do not name one.
-    pub vhost: String,
-    /// Whom clients without user name and password are taken for; empty for nobody, so that they are refused.
-    pub anonymous_user: String,
-    /// Publishes to a client of MQTT 3 that may be unacknowledged.
-    pub prefetch: u16,
-    /// Publishes of a client of MQTT 5 that may be unacknowledged.
-    pub receive_maximum: u16,
-    /// Seconds that a client may be silent at most, whatever keep alive it asks for; 0 for any time.
-    pub keep_alive_s_max: u16,
-    /// Topic aliases that a client may use.
-    pub topic_alias_maximum: u16,
-    /// Seconds that a session may outlive its connection at most.
-    pub session_expiry_s_max: u32,
-    /// Whether who publishes what he must not is disconnected.
-    pub disconnect_on_unauthorized: bool,
-    /// Whether who publishes or subscribes to what he must not is told the reason.
-    pub reveal_refusals: bool,
-    /// Seconds between changes of `$SYS` topics; 0 for none.
-    pub sys_interval_s: u64,
 }
 
 /// The management API and the console.
@@ -343,6 +315,7 @@ impl Default for Config {
             loopback_users: vec!["guest".into()],
             amqp: Amqp::default(),
             mqtt: Mqtt::default(),
+            stomp: Stomp::default(),
             websocket: WebSocket::default(),
             management: Management::default(),
             prometheus: Prometheus::default(),
@@ -393,28 +366,6 @@ impl Default for Prometheus {
     }
 }
 
-impl Default for Mqtt {
-    fn default() -> Self {
-        let settings = mqtt::Settings::default();
-        Self {
-            port: 1883,
-            tls_port: 8883,
-            ws_port: 15675,
-            wss_port: 15676,
-            vhost: settings.vhost.to_string(),
-            anonymous_user: "guest".into(),
-            prefetch: settings.prefetch,
-            receive_maximum: settings.receive_maximum,
-            keep_alive_s_max: settings.keep_alive_s_max,
-            topic_alias_maximum: settings.topic_alias_maximum,
-            session_expiry_s_max: settings.session_expiry_s_max,
-            disconnect_on_unauthorized: settings.disconnects_unauthorized,
-            reveal_refusals: settings.reveals_refusals,
-            sys_interval_s: 10,
-        }
-    }
-}
-
 impl Default for Otlp {
     fn default() -> Self {
         let (headers, traces, interval_ms, timeout_ms) = (BTreeMap::new(), false, 15_000, 10_000);
@@ -461,7 +412,7 @@ impl Default for Log {
 }
 
 /// Every key, to name the nearest one when one is unknown. The empty section holds what stands outside of sections.
-const KEYS: [(&str, &[&str]); 16] = [
+const KEYS: [(&str, &[&str]); 17] = [
     (
         "",
         &[
@@ -472,6 +423,7 @@ const KEYS: [(&str, &[&str]); 16] = [
             "loopback_users",
             "amqp",
             "mqtt",
+            "stomp",
             "websocket",
             "management",
             "prometheus",
@@ -518,6 +470,20 @@ const KEYS: [(&str, &[&str]); 16] = [
             "sys_interval_s",
         ],
     ),
+    (
+        "stomp",
+        &[
+            "port",
+            "tls_port",
+            "ws_port",
+            "wss_port",
+            "vhost",
+            "anonymous_user",
+            "prefetch",
+            "heart_beat_ms_min",
+            "head_bytes_max",
+        ],
+    ),
     ("websocket", &["tls_port", "origins"]),
     ("management", &["port", "tls_port", "sample_interval_ms"]),
     ("prometheus", &["port"]),
@@ -556,7 +522,7 @@ const KEYS: [(&str, &[&str]); 16] = [
     ("auth.oauth2", auth::OAUTH2_KEYS),
     ("auth.ldap", auth::LDAP_KEYS),
     ("auth.http", auth::HTTP_KEYS),
-    ("access", &["amqp", "mqtt", "management", "prometheus", "users"]),
+    ("access", &["amqp", "mqtt", "stomp", "management", "prometheus", "users"]),
     ("log", &["format", "level", "audit_file"]),
 ];
 

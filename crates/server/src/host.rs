@@ -47,6 +47,9 @@ pub fn protocol_name(listener: &str) -> &str {
         "mqtts" => "mqtt/ssl",
         "mqtt-ws" => "http/web-mqtt",
         "mqtt-wss" | "wss" => "https/web-mqtt",
+        "stomps" => "stomp/ssl",
+        "stomp-ws" => "http/web-stomp",
+        "stomp-wss" => "https/web-stomp",
         "prometheus" => "http/prometheus",
         other => other,
     }

@@ -15,6 +15,7 @@ use broker::{Millis, Peer, Session};
 use mqtt::MqttConnection;
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
+use stomp::StompConnection;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -81,6 +82,12 @@ pub enum Protocol {
     Mqtt,
     /// MQTT over WebSocket.
     MqttOverWebSocket,
+    /// STOMP.
+    Stomp,
+    /// STOMP over WebSocket.
+    StompOverWebSocket,
+    /// Over WebSocket, what the client names there.
+    WebSocket,
     /// The management API and the console, over HTTP.
     Management,
     /// Metrics, over HTTP.
@@ -94,25 +101,55 @@ impl Protocol {
             Self::Amqp => "amqp",
             Self::Mqtt => "mqtt",
             Self::MqttOverWebSocket => "mqtt-ws",
+            Self::Stomp => "stomp",
+            Self::StompOverWebSocket => "stomp-ws",
+            Self::WebSocket => "ws",
             Self::Management => "management",
             Self::Metrics => "prometheus",
         }
     }
 
-    /// Addresses that may connect.
-    fn allowed(self, access: &Access) -> &[Cidr] {
-        match self {
+    /// Whether an address may connect.
+    fn allows(self, access: &Access, address: IpAddr) -> bool {
+        let list: &[Cidr] = match self {
             Self::Amqp => &access.amqp,
             Self::Mqtt | Self::MqttOverWebSocket => &access.mqtt,
+            Self::Stomp | Self::StompOverWebSocket => &access.stomp,
+            // Asked again once the client has named one of them.
+            Self::WebSocket => {
+                return Self::Mqtt.allows(access, address) || Self::Stomp.allows(access, address);
+            }
             Self::Management => &access.management,
             Self::Metrics => &access.prometheus,
+        };
+        Access::allows(list, address)
+    }
+
+    /// What clients may ask for with WebSocket; nothing if it goes without.
+    fn over_web_socket(self) -> Option<(&'static [&'static str], &'static [&'static str])> {
+        match self {
+            Self::MqttOverWebSocket => Some((&["/ws", "/mqtt", "/"], &["mqtt", "mqttv3.1"])),
+            Self::StompOverWebSocket => Some((&["/ws", "/stomp", "/"], STOMP_PROTOCOLS)),
+            Self::WebSocket => {
+                let protocols = &["mqtt", "mqttv3.1", "v12.stomp", "v11.stomp", "v10.stomp"];
+                Some((&["/ws", "/mqtt", "/stomp", "/"], protocols))
+            }
+            _ => None,
+        }
+    }
+
+    /// What is spoken with a sub-protocol. Who names none means MQTT, unless the listener is STOMP's.
+    fn with(self, protocol: Option<&str>) -> Self {
+        match (self, protocol) {
+            (Self::WebSocket, Some(name)) if STOMP_PROTOCOLS.contains(&name) => Self::StompOverWebSocket,
+            (Self::WebSocket, _) => Self::MqttOverWebSocket,
+            (known, _) => known,
         }
     }
 }
 
-/// The sub-protocols of MQTT over WebSocket (MQTT 5, section 6), and the paths at which RabbitMQ and others have it.
-const MQTT_PROTOCOLS: &[&str] = &["mqtt", "mqttv3.1"];
-const MQTT_PATHS: &[&str] = &["/ws", "/mqtt", "/"];
+/// The sub-protocols of STOMP over WebSocket, the best first.
+const STOMP_PROTOCOLS: &[&str] = &["v12.stomp", "v11.stomp", "v10.stomp"];
 
 /// A session for a client that has just come; nothing if it speaks HTTP, which has none.
 fn session(protocol: Protocol, server: &Arc<Server>, peer: &Peer) -> Option<Box<dyn Session>> {
@@ -121,7 +158,10 @@ fn session(protocol: Protocol, server: &Arc<Server>, peer: &Peer) -> Option<Box<
         Protocol::Amqp => {
             Box::new(AmqpSession::new(Arc::clone(&server.broker), Arc::clone(&server.amqp), peer.clone(), now))
         }
-        Protocol::Mqtt | Protocol::MqttOverWebSocket => {
+        Protocol::Stomp | Protocol::StompOverWebSocket => {
+            Box::new(StompConnection::new(&server.broker, &server.stomp, peer.clone(), now))
+        }
+        Protocol::Mqtt | Protocol::MqttOverWebSocket | Protocol::WebSocket => {
             Box::new(MqttConnection::new(&server.broker, &server.sessions, &server.mqtt, peer.clone(), now))
         }
         Protocol::Management | Protocol::Metrics => return None,
@@ -153,7 +193,7 @@ fn take_in(
     server: &Arc<Server>,
     acceptor: Option<TlsAcceptor>,
 ) {
-    if !Access::allows(protocol.allowed(&server.config.access), address.ip()) {
+    if !protocol.allows(&server.config.access, address.ip()) {
         return server.turned_away.note(address, protocol);
     }
     let limits = &server.config.limits;
@@ -177,9 +217,9 @@ fn take_in(
     let arrival = Arrival { address, protocol, peer, connection, before_login };
     // What a handshake needs is no longer needed afterwards, so that it has a task of its own.
     let server = Arc::clone(server);
-    match (acceptor, protocol) {
-        (None, Protocol::MqttOverWebSocket) => drop(tokio::spawn(upgrade(stream, arrival, server))),
-        (None, _) => drive(stream, arrival, &server),
+    match (acceptor, protocol.over_web_socket()) {
+        (None, Some(_)) => drop(tokio::spawn(upgrade(stream, arrival, server))),
+        (None, None) => drive(stream, arrival, &server),
         (Some(acceptor), _) => drop(tokio::spawn(encrypt(stream, acceptor, arrival, server))),
     }
 }
@@ -254,9 +294,9 @@ async fn encrypt(stream: TcpStream, acceptor: TlsAcceptor, mut arrival: Arrival,
                 certificates.and_then(|list| tls::user_name(list.first()?, &server.config.tls));
             arrival.peer.encrypted = true;
             let stream: Wrapping = Box::new(stream);
-            match arrival.protocol {
-                Protocol::MqttOverWebSocket => upgrade(stream, arrival, server).await,
-                _ => drive(stream, arrival, &server),
+            match arrival.protocol.over_web_socket() {
+                Some(_) => upgrade(stream, arrival, server).await,
+                None => drive(stream, arrival, &server),
             }
         }
         Ok(Err(error)) => tracing::warn!(peer = %address, %error, "TLS handshake failed"),
@@ -265,16 +305,25 @@ async fn encrypt(stream: TcpStream, acceptor: TlsAcceptor, mut arrival: Arrival,
 }
 
 /// Does the handshake of WebSocket.
-async fn upgrade<S>(stream: S, arrival: Arrival, server: Arc<Server>)
+async fn upgrade<S>(stream: S, mut arrival: Arrival, server: Arc<Server>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let origins = server.config.websocket.origins.clone();
-    let terms = websocket::Terms { paths: MQTT_PATHS, protocols: MQTT_PROTOCOLS, origins };
+    let (paths, protocols) = arrival.protocol.over_web_socket().unwrap_or_default();
+    // STOMP is text, and what carries it may be either (MQTT is binary: MQTT 5, section 6).
+    let takes_text = !matches!(arrival.protocol, Protocol::MqttOverWebSocket);
+    let terms = websocket::Terms { paths, protocols, origins, takes_text };
     let within = Duration::from_millis(server.config.limits.handshake_ms);
     let address = arrival.address;
     match tokio::time::timeout(within, websocket::accept(stream, &terms)).await {
-        Ok(Ok(stream)) => drive::<Wrapping>(Box::new(stream), arrival, &server),
+        Ok(Ok((stream, named))) => {
+            arrival.protocol = arrival.protocol.with(named);
+            if !arrival.protocol.allows(&server.config.access, address.ip()) {
+                return server.turned_away.note(address, arrival.protocol);
+            }
+            drive::<Wrapping>(Box::new(stream), arrival, &server);
+        }
         Ok(Err(error)) => tracing::warn!(peer = %address, %error, "no WebSocket connection"),
         Err(_) => tracing::warn!(peer = %address, "WebSocket handshake took too long"),
     }

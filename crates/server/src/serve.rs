@@ -52,6 +52,8 @@ pub struct Server {
     pub mqtt: Arc<mqtt::Settings>,
     /// The MQTT sessions.
     pub sessions: Arc<mqtt::Sessions>,
+    /// Settings of the STOMP connections.
+    pub stomp: Arc<stomp::Settings>,
     /// Checks credentials.
     pub authenticator: Arc<Authenticator>,
     /// The time.
@@ -112,6 +114,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
             pager_tasks,
             amqp: Arc::new(amqp_settings(&config)),
             mqtt: Arc::new(mqtt_settings(&config)),
+            stomp: Arc::new(stomp_settings(&config)),
             sessions,
             clock,
             shutdown: Shutdown::new(),
@@ -185,6 +188,20 @@ fn mqtt_settings(config: &Config) -> mqtt::Settings {
     }
 }
 
+/// How connections of STOMP are to be.
+fn stomp_settings(config: &Config) -> stomp::Settings {
+    let settings = &config.stomp;
+    stomp::Settings {
+        vhost: settings.vhost.as_str().into(),
+        anonymous_user: Some(settings.anonymous_user.as_str().into()).filter(|user: &Name| !user.is_empty()),
+        handshake_ms: config.limits.handshake_ms,
+        prefetch: settings.prefetch,
+        heart_beat_ms_min: settings.heart_beat_ms_min,
+        head_bytes_max: settings.head_bytes_max,
+        server: format!("{}/{}", config.amqp.product, config.amqp.version),
+    }
+}
+
 /// What stands once the log is open.
 struct Opened {
     broker: Arc<Broker>,
@@ -221,6 +238,7 @@ fn open(config: &Config, spans: Option<Arc<Spans>>, now: Millis) -> anyhow::Resu
     }
     broker.add_codec(amqp091::ORIGIN, Arc::new(amqp091::properties::PropertyCodec));
     broker.add_codec(mqtt::ORIGIN, Arc::new(mqtt::message::PropertyCodec));
+    broker.add_codec(stomp::ORIGIN, Arc::new(stomp::message::PropertyCodec));
     let broker = Arc::new(broker);
     // What they know of messages has to be told before the pager brings any.
     let sessions = Arc::new(mqtt::Sessions::new(&broker, config.mqtt.sys_interval_s.saturating_mul(1000)));
@@ -350,11 +368,13 @@ type Listener = (&'static str, Protocol, u16, Option<TlsAcceptor>);
 
 /// Every listener: its name, what is spoken there, its port without offset, and how it is encrypted.
 fn listeners_of(config: &Config, acceptor: Option<TlsAcceptor>) -> Vec<Listener> {
-    let (amqp, mqtt) = (&config.amqp, &config.mqtt);
+    let (amqp, mqtt, stomp) = (&config.amqp, &config.mqtt, &config.stomp);
     let mut listeners = vec![
         ("amqp", Protocol::Amqp, amqp.port, None),
         ("mqtt", Protocol::Mqtt, mqtt.port, None),
         ("mqtt-ws", Protocol::MqttOverWebSocket, mqtt.ws_port, None),
+        ("stomp", Protocol::Stomp, stomp.port, None),
+        ("stomp-ws", Protocol::StompOverWebSocket, stomp.ws_port, None),
         ("http", Protocol::Management, config.management.port, None),
         ("prometheus", Protocol::Metrics, config.prometheus.port, None),
     ];
@@ -363,7 +383,9 @@ fn listeners_of(config: &Config, acceptor: Option<TlsAcceptor>) -> Vec<Listener>
             ("amqps", Protocol::Amqp, amqp.tls_port),
             ("mqtts", Protocol::Mqtt, mqtt.tls_port),
             ("mqtt-wss", Protocol::MqttOverWebSocket, mqtt.wss_port),
-            ("wss", Protocol::MqttOverWebSocket, config.websocket.tls_port),
+            ("stomps", Protocol::Stomp, stomp.tls_port),
+            ("stomp-wss", Protocol::StompOverWebSocket, stomp.wss_port),
+            ("wss", Protocol::WebSocket, config.websocket.tls_port),
             ("https", Protocol::Management, config.management.tls_port),
         ];
         let encrypted = encrypted.map(|(name, protocol, port)| (name, protocol, port, Some(acceptor.clone())));

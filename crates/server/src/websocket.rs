@@ -46,13 +46,15 @@ pub struct Terms {
     pub protocols: &'static [&'static str],
     /// The origins of pages that may connect; any if there are none.
     pub origins: Vec<String>,
+    /// Whether text frames are taken, as bytes like others.
+    pub takes_text: bool,
 }
 
-/// Takes the request of a client that wants to speak WebSocket, and answers it.
+/// Takes the request of a client that wants to speak WebSocket, and answers it. Returns the sub-protocol, too, if there is one.
 ///
 /// # Errors
 /// If the request is none, or asks for what there is not. The client has been told.
-pub async fn accept<S>(mut stream: S, terms: &Terms) -> io::Result<WebSocket<S>>
+pub async fn accept<S>(mut stream: S, terms: &Terms) -> io::Result<(WebSocket<S>, Option<&'static str>)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -85,7 +87,8 @@ where
     write_response(&mut answer, &response).map_err(io::Error::other)?;
     stream.write_all(&answer).await?;
     stream.flush().await?;
-    Ok(WebSocket::new(stream, received.split_off(len)))
+    let takes_text = terms.takes_text && protocol.is_none_or(|protocol| protocol.ends_with("stomp"));
+    Ok((WebSocket::new(stream, received.split_off(len), takes_text), protocol))
 }
 
 /// Whether a request may be granted, and with which sub-protocol.
@@ -130,6 +133,7 @@ pub struct WebSocket<S> {
     frame: Option<Frame>,
     /// Whether a message has begun whose last frame has not.
     is_within_message: bool,
+    takes_text: bool,
     /// What is to be written.
     out: Vec<u8>,
     written: usize,
@@ -147,8 +151,9 @@ struct Frame {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    fn new(stream: S, received: Vec<u8>) -> Self {
+    fn new(stream: S, received: Vec<u8>, takes_text: bool) -> Self {
         Self {
+            takes_text,
             stream,
             received,
             taken: 0,
@@ -194,6 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             OpCode::Data(kind) => {
                 match kind {
                     Data::Binary if !self.is_within_message => {}
+                    Data::Text if self.takes_text && !self.is_within_message => {}
                     Data::Continue if self.is_within_message => {}
                     // Packets are binary data (MQTT 5, section 6).
                     Data::Text => return Err(CloseCode::Unsupported),
@@ -358,7 +364,7 @@ mod tests {
                            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
     fn terms() -> Terms {
-        Terms { paths: &["/ws"], protocols: &["mqtt"], origins: vec!["https://here".into()] }
+        Terms { paths: &["/ws"], protocols: &["mqtt"], origins: vec!["https://here".into()], takes_text: false }
     }
 
     async fn answer(request: &str) -> String {
@@ -416,7 +422,7 @@ mod tests {
                 client.read_to_end(&mut answer).await.unwrap();
                 answer
             });
-            let mut socket = WebSocket::new(server, Vec::new());
+            let mut socket = WebSocket::new(server, Vec::new(), false);
             let mut received = Vec::new();
             socket.read_to_end(&mut received).await.unwrap();
             assert_eq!(received, payload, "in pieces of {piece}");
@@ -437,7 +443,7 @@ mod tests {
         for frame in bad {
             let (mut client, server) = tokio::io::duplex(4096);
             client.write_all(&frame).await.unwrap();
-            let mut socket = WebSocket::new(server, Vec::new());
+            let mut socket = WebSocket::new(server, Vec::new(), false);
             let mut received = Vec::new();
             socket.read_to_end(&mut received).await.unwrap();
             drop(socket);

@@ -23,7 +23,7 @@ pub enum Rule {
     Part(&'static str),
 }
 
-pub const CRATES: [Crate; 10] = [
+pub const CRATES: [Crate; 11] = [
     Crate {
         folder: "crates/broker",
         ours: Use::Only(&[]),
@@ -86,6 +86,23 @@ pub const CRATES: [Crate; 10] = [
             Part("amqp091"),
             Part("stomp"),
             Part("openwire"),
+            Path("Instant::now"),
+            Path("SystemTime"),
+            Path("std::fs"),
+            Path("std::net"),
+            Path("std::thread"),
+            Path("store::"),
+        ],
+    },
+    Crate {
+        folder: "crates/stomp",
+        ours: Use::Only(&["broker"]),
+        external: Use::Only(&["parking_lot"]),
+        never: &[
+            Part("tokio"),
+            Part("amqp091"),
+            Part("openwire"),
+            Path("mqtt::"),
             Path("Instant::now"),
             Path("SystemTime"),
             Path("std::fs"),

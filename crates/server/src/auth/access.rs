@@ -76,6 +76,8 @@ pub struct Access {
     pub amqp: Vec<Cidr>,
     /// Addresses that may connect to MQTT listeners, over WebSocket too.
     pub mqtt: Vec<Cidr>,
+    /// Addresses that may connect to STOMP listeners, over WebSocket too.
+    pub stomp: Vec<Cidr>,
     /// Addresses that may use the management API and the console.
     pub management: Vec<Cidr>,
     /// Addresses that may get metrics.

@@ -1,0 +1,100 @@
+//! The sections of the protocols that came after AMQP.
+
+use serde::Deserialize;
+
+/// The MQTT listeners.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Mqtt {
+    /// Port; 0 for any free one.
+    pub port: u16,
+    /// Port for TLS, used if a certificate is configured; 0 for any free one.
+    pub tls_port: u16,
+    /// Port for WebSocket; 0 for any free one.
+    pub ws_port: u16,
+    /// Port for WebSocket over TLS, used if a certificate is configured; 0 for any free one.
+    pub wss_port: u16,
+    /// Vhost of clients that do not name one.
+    pub vhost: String,
+    /// Whom clients without user name and password are taken for; empty for nobody, so that they are refused.
+    pub anonymous_user: String,
+    /// Publishes to a client of MQTT 3 that may be unacknowledged.
+    pub prefetch: u16,
+    /// Publishes of a client of MQTT 5 that may be unacknowledged.
+    pub receive_maximum: u16,
+    /// Seconds that a client may be silent at most, whatever keep alive it asks for; 0 for any time.
+    pub keep_alive_s_max: u16,
+    /// Topic aliases that a client may use.
+    pub topic_alias_maximum: u16,
+    /// Seconds that a session may outlive its connection at most.
+    pub session_expiry_s_max: u32,
+    /// Whether who publishes what he must not is disconnected.
+    pub disconnect_on_unauthorized: bool,
+    /// Whether who publishes or subscribes to what he must not is told the reason.
+    pub reveal_refusals: bool,
+    /// Seconds between changes of `$SYS` topics; 0 for none.
+    pub sys_interval_s: u64,
+}
+
+/// The STOMP listeners.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Stomp {
+    /// Port; 0 for any free one.
+    pub port: u16,
+    /// Port for TLS, used if a certificate is configured; 0 for any free one.
+    pub tls_port: u16,
+    /// Port for WebSocket; 0 for any free one.
+    pub ws_port: u16,
+    /// Port for WebSocket over TLS, used if a certificate is configured; 0 for any free one.
+    pub wss_port: u16,
+    /// Vhost of clients that do not name one.
+    pub vhost: String,
+    /// Whom clients without a login are taken for; empty for nobody, so that they are refused.
+    pub anonymous_user: String,
+    /// Messages that a subscription may have unacknowledged unless it says how many; 0 for any number.
+    pub prefetch: u32,
+    /// Milliseconds between heart-beats at least, whatever a client asks for.
+    pub heart_beat_ms_min: u64,
+    /// Bytes of a frame's command and headers.
+    pub head_bytes_max: usize,
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        let settings = mqtt::Settings::default();
+        Self {
+            port: 1883,
+            tls_port: 8883,
+            ws_port: 15675,
+            wss_port: 15676,
+            vhost: settings.vhost.to_string(),
+            anonymous_user: "guest".into(),
+            prefetch: settings.prefetch,
+            receive_maximum: settings.receive_maximum,
+            keep_alive_s_max: settings.keep_alive_s_max,
+            topic_alias_maximum: settings.topic_alias_maximum,
+            session_expiry_s_max: settings.session_expiry_s_max,
+            disconnect_on_unauthorized: settings.disconnects_unauthorized,
+            reveal_refusals: settings.reveals_refusals,
+            sys_interval_s: 10,
+        }
+    }
+}
+
+impl Default for Stomp {
+    fn default() -> Self {
+        let settings = stomp::Settings::default();
+        Self {
+            port: 61613,
+            tls_port: 61614,
+            ws_port: 15674,
+            wss_port: 15673,
+            vhost: settings.vhost.to_string(),
+            anonymous_user: "guest".into(),
+            prefetch: settings.prefetch,
+            heart_beat_ms_min: settings.heart_beat_ms_min,
+            head_bytes_max: settings.head_bytes_max,
+        }
+    }
+}

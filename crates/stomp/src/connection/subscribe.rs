@@ -1,0 +1,405 @@
+//! SUBSCRIBE and UNSUBSCRIBE: which queue a subscription has, and how it consumes.
+
+use std::sync::Arc;
+
+use broker::{
+    BindingRequest, Consumer, ConsumerKey, DeleteRule, End, Name, Outlet, Position, QueueDeclaration, QueueInfo,
+    Refusal, Table, Value, broker::Caller,
+};
+
+use super::{
+    StompConnection,
+    send::{missing_destination, whole_number},
+};
+use crate::{
+    EXCHANGE,
+    destination::{Destination, binding_key},
+    mapping::Problem,
+    outgoing::{AckMode, Opened},
+    queue_name,
+    wire::Frame,
+};
+
+/// A subscription of the client.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    /// Its number in the output.
+    pub(super) source: u64,
+    pub(super) queue: Arc<QueueInfo>,
+    /// As error texts name it.
+    description: String,
+    is_to_topic: bool,
+}
+
+/// A consumer to be.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) queue: &'a Arc<QueueInfo>,
+    pub(super) id: &'a str,
+    pub(super) has_id: bool,
+    pub(super) mode: AckMode,
+    pub(super) prefetch: u32,
+    pub(super) priority: i64,
+    pub(super) exclusive: bool,
+    pub(super) arguments: Table,
+}
+
+impl<'a> Wanted<'a> {
+    /// One that consumes a queue and asks for nothing else.
+    pub(super) fn of(queue: &'a Arc<QueueInfo>) -> Self {
+        let (id, has_id, mode, prefetch) = ("", false, AckMode::Auto, 0);
+        Self { queue, id, has_id, mode, prefetch, priority: 0, exclusive: false, arguments: Table::default() }
+    }
+}
+
+/// Arguments of queues that headers set: those that are numbers, those that are text, and those that are neither.
+const NUMBERS: [&str; 8] = [
+    "x-expires",
+    "x-message-ttl",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-stream-max-segment-size-bytes",
+    "x-stream-filter-size-bytes",
+    "x-delivery-limit",
+];
+const TEXTS: [&str; 6] = [
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-max-age",
+    "x-overflow",
+    "x-queue-type",
+    "x-dead-letter-strategy",
+];
+const FLAGS: [&str; 1] = ["x-single-active-consumer"];
+
+/// Beginning of ids that only the broker gives.
+const TEMP_QUEUE: &str = "/temp-queue/";
+
+impl StompConnection {
+    pub(super) fn subscribe(&mut self, frame: &Frame<'_>) -> Result<(), Problem> {
+        let Some(caller) = self.caller.clone() else { return Ok(()) };
+        refuse_unsupported(frame)?;
+        let text = frame.header("destination").ok_or_else(|| missing_destination("SUBSCRIBE"))?.trim_start();
+        let (id, has_id) = frame.header("id").map_or((text, false), |id| (id, true));
+        check_id(frame, id, has_id)?;
+        // Before its key is given to another.
+        self.tell_cancelled();
+        if self.subscriptions.contains_key(&*key_of(id, has_id)) {
+            let detail = format!("A subscription identified by '{}' already exists.", key_of(id, has_id));
+            return Err(Problem::new("Duplicated subscription identifier", detail));
+        }
+        let mode = match frame.header("ack").unwrap_or("auto") {
+            "auto" => AckMode::Auto,
+            "client" => AckMode::Client,
+            "client-individual" => AckMode::ClientIndividual,
+            mode => return Err(Problem::new("Invalid header", format!("'{mode}' is no acknowledgement mode\n"))),
+        };
+        let destination = Destination::parse(text)?;
+        let (queue, position) = self.source_queue(&caller, &destination, frame)?;
+        let wanted = Wanted {
+            id,
+            has_id,
+            mode,
+            prefetch: self.prefetch(frame),
+            priority: frame.number("x-priority").or_else(|| frame.number("activemq.priority")).unwrap_or(0),
+            exclusive: frame.flag("activemq.exclusive") == Some(true),
+            arguments: consumer_arguments(frame)?,
+            ..Wanted::of(&queue)
+        };
+        let source = self.attach(&caller, &wanted)?;
+        let is_to_topic = matches!(destination, Destination::Topic(_));
+        let description = description(id, has_id);
+        let subscription = Subscription { source, queue, description, is_to_topic };
+        self.subscriptions.insert(key_of(id, has_id), subscription);
+        match frame.header("receipt") {
+            // The first message must not come before it.
+            Some(receipt) => self.respond_receipt(position, receipt, Some(source), false),
+            None => self.resume(source),
+        }
+        self.tell();
+        Ok(())
+    }
+
+    fn prefetch(&self, frame: &Frame<'_>) -> u32 {
+        let asked = frame.number("prefetch-count").or_else(|| frame.number("activemq.prefetchSize").map(|n| n.max(1)));
+        asked.map_or(self.settings.prefetch, |number| number.clamp(0, i64::from(u32::MAX)) as u32)
+    }
+
+    /// Puts a consumer on its queue, at rest. Returns its number in the output.
+    pub(super) fn attach(&mut self, caller: &Caller, wanted: &Wanted<'_>) -> Result<u64, Problem> {
+        let Wanted { queue, id, has_id, mode, .. } = *wanted;
+        self.broker.check_readable(caller, &queue.name)?;
+        self.broker.check_consumer_arguments(queue, &wanted.arguments)?;
+        let (start, filter) = self.broker.stream_arguments(queue, &wanted.arguments)?;
+        let source = self.outgoing.lock().open(&Opened { id, has_id, mode, queue });
+        let consumer = Consumer {
+            outlet: Arc::clone(&self.outgoing) as Arc<dyn Outlet>,
+            key: ConsumerKey(source),
+            session: self.id,
+            settles_itself: mode == AckMode::Auto,
+            exclusive: wanted.exclusive,
+            priority: wanted.priority,
+            timeout_ms: None,
+            start,
+            filter,
+            prefetch: wanted.prefetch,
+            shared: Arc::default(),
+        };
+        let attached = self.broker.consume(caller, &queue.name, consumer);
+        let mut outgoing = self.outgoing.lock();
+        match attached {
+            Ok(attachment) => outgoing.attached(source, attachment.consumer),
+            Err(refusal) => {
+                outgoing.close(source);
+                return Err(refusal.into());
+            }
+        }
+        Ok(source)
+    }
+
+    /// The queue of a subscription, and when it is safe that there is one.
+    fn source_queue(
+        &mut self,
+        caller: &Caller,
+        destination: &Destination,
+        frame: &Frame<'_>,
+    ) -> Result<(Arc<QueueInfo>, Position), Problem> {
+        match destination {
+            Destination::Queue(name) => self.declare_named(caller, name, frame),
+            Destination::AmqQueue(name) | Destination::ReplyQueue(name) => {
+                Ok((self.broker.queue(caller, name)?, Position(0)))
+            }
+            Destination::Topic(topic) => self.bound_queue(caller, (EXCHANGE, &binding_key(topic)), topic, frame),
+            Destination::TempTopic(name) => {
+                let key = self.temporary_topic(&binding_key(name));
+                self.bound_queue(caller, (EXCHANGE, &key), &key, frame)
+            }
+            Destination::Exchange(exchange, key) => self.bound_queue(caller, (exchange, key), key, frame),
+            Destination::TempQueue(name) => {
+                let queue = self.temporary_queue(caller, name)?;
+                self.take_over_replies(caller, name);
+                Ok((queue, Position(0)))
+            }
+        }
+    }
+
+    /// The queue that a destination names. It is declared unless it is there, in whatever form.
+    pub(super) fn declare_named(
+        &mut self,
+        caller: &Caller,
+        name: &str,
+        frame: &Frame<'_>,
+    ) -> Result<(Arc<QueueInfo>, Position), Problem> {
+        let is_durable = durable(frame).unwrap_or(true);
+        let declaration = QueueDeclaration {
+            durable: is_durable,
+            exclusive: !is_durable || frame.flag("exclusive") == Some(true),
+            auto_delete: !is_durable || frame.flag("auto-delete") == Some(true),
+            arguments: queue_arguments(frame)?,
+        };
+        self.broker.check_queue_name(caller, name)?;
+        match self.broker.declare_queue(caller, name, declaration) {
+            Ok(declared) => Ok(declared),
+            Err(Refusal::Inequivalent { .. } | Refusal::InequivalentArgument { .. } | Refusal::Locked(_)) => {
+                Ok((self.broker.queue(caller, name)?, Position(0)))
+            }
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// The queue of a subscription to an exchange: one of its own, unless it is durable.
+    fn bound_queue(
+        &mut self,
+        caller: &Caller,
+        (exchange, key): (&str, &str),
+        topic: &str,
+        frame: &Frame<'_>,
+    ) -> Result<(Arc<QueueInfo>, Position), Problem> {
+        let named = frame.header("activemq.subscriptionName").or_else(|| frame.header("durable-subscription-name"));
+        let is_durable = durable(frame) == Some(true) || named.is_some();
+        let default_auto_delete = named.is_none();
+        let declaration = QueueDeclaration {
+            durable: is_durable,
+            exclusive: !is_durable || frame.flag("exclusive").unwrap_or(exchange != EXCHANGE && named.is_none()),
+            auto_delete: !is_durable || frame.flag("auto-delete").unwrap_or(default_auto_delete),
+            arguments: queue_arguments(frame)?,
+        };
+        let name = self.subscription_queue(topic, named, is_durable, frame)?;
+        let was_there = self.broker.queue(caller, &name).is_ok();
+        let (queue, declared) = self.broker.declare_queue(caller, &name, declaration)?;
+        let (destination, arguments) = (End::Queue(&name), Table::default());
+        let request = BindingRequest { source: exchange, destination, key, arguments };
+        match self.broker.bind(caller, request) {
+            Ok(bound) => Ok((queue, declared.max(bound))),
+            Err(refusal) => {
+                if !was_there {
+                    let _ = self.broker.delete_queue(caller, &name, DeleteRule::default());
+                }
+                Err(refusal.into())
+            }
+        }
+    }
+
+    fn subscription_queue(
+        &self,
+        topic: &str,
+        named: Option<&str>,
+        is_durable: bool,
+        frame: &Frame<'_>,
+    ) -> Result<Name, Problem> {
+        if let Some(name) = frame.header("x-queue-name") {
+            return Ok(name.into());
+        }
+        if let Some(name) = named {
+            let client_id = self.client_id.as_ref();
+            let client_id = client_id.ok_or_else(|| Problem::missing_header("CONNECT", "client-id"))?;
+            return Ok(queue_name::of_named_subscription(client_id, name));
+        }
+        Ok(match frame.header("id").filter(|_| is_durable) {
+            Some(id) => queue_name::of_subscription(topic, id),
+            None => format!("stomp-subscription-{}", self.broker.unique_name()).into(),
+        })
+    }
+
+    pub(super) fn unsubscribe(&mut self, frame: &Frame<'_>) -> Result<(), Problem> {
+        let Some(caller) = self.caller.clone() else { return Ok(()) };
+        let (id, has_id) = match (frame.header("id"), frame.header("destination")) {
+            (Some(id), _) => (id, true),
+            (None, Some(destination)) => (destination.trim_start(), false),
+            (None, None) => {
+                let detail = "UNSUBSCRIBE must include a 'destination' or 'id' header";
+                return Err(Problem::new("Missing destination or id", detail));
+            }
+        };
+        check_id(frame, id, has_id)?;
+        let Some(subscription) = self.subscriptions.remove(&*key_of(id, has_id)) else {
+            let shown = description(id, has_id);
+            let detail = format!(
+                "UNSUBSCRIBE must refer to an existing subscription.\nSubscription to \"{shown}\" not found.\n"
+            );
+            return Err(Problem::new("No subscription found", detail));
+        };
+        self.detach(&caller, subscription.source);
+        let mut position = Position(0);
+        let is_forgotten = durable(frame) == Some(true)
+            || frame.header("activemq.subscriptionName").is_some()
+            || frame.header("durable-subscription-name").is_some();
+        if is_forgotten && subscription.is_to_topic {
+            match self.broker.delete_queue(&caller, &subscription.queue.name, DeleteRule::default()) {
+                Ok((_, deleted)) => position = deleted,
+                // It went with its last consumer.
+                Err(Refusal::NotFound(_)) => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+        self.receipt(frame, position);
+        self.tell();
+        Ok(())
+    }
+
+    /// Takes a consumer off its queue. What it has not settled stays with the connection.
+    pub(super) fn detach(&mut self, caller: &Caller, source: u64) {
+        let attachment = self.outgoing.lock().attachment(source);
+        attachment.iter().for_each(|attachment| self.broker.cancel(caller, attachment));
+        self.outgoing.lock().close(source);
+    }
+
+    /// Tells the client of subscriptions whose queue is gone. As with RabbitMQ the others go on.
+    pub(super) fn tell_cancelled(&mut self) {
+        let cancelled = std::mem::take(&mut self.outgoing.lock().cancelled);
+        for ConsumerKey(source) in cancelled {
+            self.outgoing.lock().close(source);
+            let found = self.subscriptions.iter().find(|(_, subscription)| subscription.source == source);
+            let Some(key) = found.map(|(key, _)| key.clone()) else { continue };
+            let Some(Subscription { description, .. }) = self.subscriptions.remove(&key) else { continue };
+            let detail = format!(
+                "The server has canceled a subscription.\nNo more messages will be delivered for \"{description}\".\n"
+            );
+            let problem = Problem::new("Server cancelled subscription", detail);
+            self.say_error(&problem, Some(("subscription", &key[2..])));
+        }
+    }
+}
+
+/// What ActiveMQ's clients can ask for, and what is not here yet.
+fn refuse_unsupported(frame: &Frame<'_>) -> Result<(), Problem> {
+    for header in ["selector", "browser", "activemq.noLocal", "no-local", "activemq.retroactive"] {
+        if frame.header(header).is_some_and(|value| !value.is_empty() && value != "false") {
+            return Err(Problem::unsupported(&format!("'{header}' on SUBSCRIBE")));
+        }
+    }
+    Ok(())
+}
+
+/// RabbitMQ's name for a subscription.
+fn key_of(id: &str, has_id: bool) -> Name {
+    format!("{}{id}", if has_id { "T_" } else { "Q_" }).into()
+}
+
+fn description(id: &str, has_id: bool) -> String {
+    format!("{}='{id}'", if has_id { "id" } else { "destination" })
+}
+
+fn check_id(frame: &Frame<'_>, id: &str, has_id: bool) -> Result<(), Problem> {
+    if has_id && id.starts_with(TEMP_QUEUE) {
+        let detail = format!("{} 'id' may not start with {TEMP_QUEUE}\n", frame.command);
+        return Err(Problem::new("Invalid id", detail));
+    }
+    if !has_id && durable(frame) == Some(true) {
+        return Err(Problem::new("Missing Header", "Header 'id' is required for durable subscriptions"));
+    }
+    Ok(())
+}
+
+/// Whether a queue is to survive a restart: two headers say the same.
+fn durable(frame: &Frame<'_>) -> Option<bool> {
+    // On SEND `persistent` is about the message.
+    let persistent = if frame.command == "SEND" { None } else { frame.flag("persistent") };
+    frame.flag("durable").or(persistent)
+}
+
+fn queue_arguments(frame: &Frame<'_>) -> Result<Table, Problem> {
+    let mut arguments = Table::default();
+    for name in NUMBERS {
+        if let Some(text) = frame.header(name) {
+            arguments.push(name, whole_number(name, text)?);
+        }
+    }
+    for name in TEXTS {
+        if let Some(text) = frame.header(name) {
+            arguments.push(name, text.trim().into());
+        }
+    }
+    for name in FLAGS {
+        if let Some(flag) = frame.flag(name) {
+            arguments.push(name, Value::Bool(flag));
+        }
+    }
+    Ok(arguments)
+}
+
+/// Arguments of consumers of streams.
+fn consumer_arguments(frame: &Frame<'_>) -> Result<Table, Problem> {
+    const OFFSET: &str = "x-stream-offset";
+    let mut arguments = Table::default();
+    if let Some(text) = frame.header(OFFSET).map(str::trim) {
+        let value = if let Some(offset) = text.strip_prefix("offset=") {
+            whole_number(OFFSET, offset)?
+        } else if let Some(seconds) = text.strip_prefix("timestamp=") {
+            let seconds = seconds.trim().parse();
+            let bad = |_| Problem::new("Invalid header", "'x-stream-offset' has no timestamp\n");
+            Value::Timestamp(seconds.map_err(bad)?)
+        } else {
+            text.into()
+        };
+        arguments.push(OFFSET, value);
+    }
+    if let Some(text) = frame.header("x-stream-filter") {
+        arguments.push("x-stream-filter", Value::Array(text.split(',').map(Value::from).collect()));
+    }
+    if let Some(flag) = frame.flag("x-stream-match-unfiltered") {
+        arguments.push("x-stream-match-unfiltered", Value::Bool(flag));
+    }
+    Ok(arguments)
+}
