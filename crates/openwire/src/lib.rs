@@ -17,18 +17,18 @@ pub mod connection;
 pub mod error;
 pub mod ids;
 mod input;
-pub mod mapping;
-pub mod outgoing;
-pub mod session;
-pub mod shared;
-pub mod stored;
 pub mod lent;
+pub mod mapping;
 pub mod message;
 pub mod network;
 pub mod offer;
+pub mod outgoing;
 pub mod primitive;
 mod reader;
 pub mod response;
+pub mod session;
+pub mod shared;
+pub mod stored;
 mod structure;
 #[cfg(test)]
 mod tests;
@@ -40,11 +40,11 @@ mod writer;
 pub const ORIGIN: broker::Origin = broker::Origin(4);
 
 pub use crate::{
-    session::{OpenWireSession, Settings},
-    shared::Shared,
     codec::{Decoder, Encoder},
     command::Command,
     error::{Malformed, Unencodable},
     offer::{Offer, WireFormat},
+    session::{OpenWireSession, Settings},
+    shared::Shared,
     structure::{Base, Owned},
 };

@@ -5,8 +5,8 @@
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use broker::{
-    Attachment, Codecs, Connection, ConsumerId as AttachedId, ConsumerKey, Credit, Delivery, Event, Name, Outlet, Output,
-    Position, Pressure, QueueInfo, limits, outlet::Chunks,
+    Attachment, Codecs, Connection, ConsumerId as AttachedId, ConsumerKey, Credit, Delivery, Event, Name, Outlet,
+    Output, Position, Pressure, QueueInfo, limits, outlet::Chunks,
 };
 use parking_lot::{Mutex, MutexGuard};
 

@@ -2,8 +2,8 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Weak},
     sync::atomic::{AtomicI64, Ordering},
+    sync::{Arc, Weak},
     task::Waker,
 };
 

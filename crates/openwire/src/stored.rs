@@ -134,9 +134,8 @@ fn translated<'a>(view: &MessageView<'a>, table: &Table, routing_key: String, nu
     };
     let reply_topic = headers.get(REPLY_TO).and_then(Value::as_text);
     let reply_to = reply_topic.map(|topic| destination(DestinationKind::Topic, topic.into()));
-    let reply_to = reply_to.or_else(|| {
-        table.get("reply_to").and_then(Value::as_text).map(|name| destination(queue(), name.into()))
-    });
+    let reply_to = reply_to
+        .or_else(|| table.get("reply_to").and_then(Value::as_text).map(|name| destination(queue(), name.into())));
     let seconds = match table.get("timestamp") {
         Some(Value::Timestamp(seconds)) => Some(*seconds),
         _ => None,
@@ -217,7 +216,9 @@ fn value_of(value: Primitive<'_>) -> Value {
         Primitive::Null => Value::Void,
         Primitive::Bool(value) => Value::Bool(value),
         Primitive::Byte(value) => Value::I8(value),
-        Primitive::Char(unit) => char::from_u32(unit.into()).unwrap_or(char::REPLACEMENT_CHARACTER).to_string().as_str().into(),
+        Primitive::Char(unit) => {
+            char::from_u32(unit.into()).unwrap_or(char::REPLACEMENT_CHARACTER).to_string().as_str().into()
+        }
         Primitive::Short(value) => Value::I16(value),
         Primitive::Int(value) => Value::I32(value),
         Primitive::Long(value) => Value::I64(value),

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 pub use self::{
     auth::{Auth, Condition, Encryption, Http, Kind, Ldap, Method, OAuth2, Rule, Step},
-    messaging::{Mqtt, Stomp},
+    messaging::{Mqtt, OpenWire, Stomp},
 };
 use crate::{ServeOptions, auth::access::Access};
 
@@ -35,6 +35,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// STOMP.
     pub stomp: Stomp,
+    /// The OpenWire listeners.
+    pub openwire: OpenWire,
     /// WebSocket.
     pub websocket: WebSocket,
     /// The management API and the console.
@@ -316,6 +318,7 @@ impl Default for Config {
             amqp: Amqp::default(),
             mqtt: Mqtt::default(),
             stomp: Stomp::default(),
+            openwire: OpenWire::default(),
             websocket: WebSocket::default(),
             management: Management::default(),
             prometheus: Prometheus::default(),
@@ -412,7 +415,7 @@ impl Default for Log {
 }
 
 /// Every key, to name the nearest one when one is unknown. The empty section holds what stands outside of sections.
-const KEYS: [(&str, &[&str]); 17] = [
+const KEYS: [(&str, &[&str]); 18] = [
     (
         "",
         &[
@@ -424,6 +427,7 @@ const KEYS: [(&str, &[&str]); 17] = [
             "amqp",
             "mqtt",
             "stomp",
+            "openwire",
             "websocket",
             "management",
             "prometheus",
@@ -484,6 +488,19 @@ const KEYS: [(&str, &[&str]); 17] = [
             "head_bytes_max",
         ],
     ),
+    (
+        "openwire",
+        &[
+            "port",
+            "tls_port",
+            "vhost",
+            "anonymous_user",
+            "broker_name",
+            "frame_bytes_max",
+            "inactivity_ms_max",
+            "dead_letter_queue",
+        ],
+    ),
     ("websocket", &["tls_port", "origins"]),
     ("management", &["port", "tls_port", "sample_interval_ms"]),
     ("prometheus", &["port"]),
@@ -522,7 +539,7 @@ const KEYS: [(&str, &[&str]); 17] = [
     ("auth.oauth2", auth::OAUTH2_KEYS),
     ("auth.ldap", auth::LDAP_KEYS),
     ("auth.http", auth::HTTP_KEYS),
-    ("access", &["amqp", "mqtt", "stomp", "management", "prometheus", "users"]),
+    ("access", &["amqp", "mqtt", "stomp", "openwire", "management", "prometheus", "users"]),
     ("log", &["format", "level", "audit_file"]),
 ];
 

@@ -47,6 +47,7 @@ pub fn protocol_name(listener: &str) -> &str {
         "mqtts" => "mqtt/ssl",
         "mqtt-ws" => "http/web-mqtt",
         "mqtt-wss" | "wss" => "https/web-mqtt",
+        "openwires" => "openwire/ssl",
         "stomps" => "stomp/ssl",
         "stomp-ws" => "http/web-stomp",
         "stomp-wss" => "https/web-stomp",
@@ -75,7 +76,7 @@ impl Host for ServerHost {
     }
 
     fn protocols(&self) -> &'static [&'static str] {
-        &["AMQP 0-9-1", "MQTT 3-1-0", "MQTT 3-1-1", "MQTT 5-0"]
+        &["AMQP 0-9-1", "MQTT 3-1-0", "MQTT 3-1-1", "MQTT 5-0", "OpenWire", "STOMP 1.0", "STOMP 1.1", "STOMP 1.2"]
     }
 
     fn facts(&self) -> Facts {

@@ -13,6 +13,7 @@ use amqp091::AmqpSession;
 use anyhow::Context;
 use broker::{Millis, Peer, Session};
 use mqtt::MqttConnection;
+use openwire::OpenWireSession;
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 use stomp::StompConnection;
@@ -86,6 +87,8 @@ pub enum Protocol {
     Stomp,
     /// STOMP over WebSocket.
     StompOverWebSocket,
+    /// OpenWire.
+    OpenWire,
     /// Over WebSocket, what the client names there.
     WebSocket,
     /// The management API and the console, over HTTP.
@@ -103,6 +106,7 @@ impl Protocol {
             Self::MqttOverWebSocket => "mqtt-ws",
             Self::Stomp => "stomp",
             Self::StompOverWebSocket => "stomp-ws",
+            Self::OpenWire => "openwire",
             Self::WebSocket => "ws",
             Self::Management => "management",
             Self::Metrics => "prometheus",
@@ -115,6 +119,7 @@ impl Protocol {
             Self::Amqp => &access.amqp,
             Self::Mqtt | Self::MqttOverWebSocket => &access.mqtt,
             Self::Stomp | Self::StompOverWebSocket => &access.stomp,
+            Self::OpenWire => &access.openwire,
             // Asked again once the client has named one of them.
             Self::WebSocket => {
                 return Self::Mqtt.allows(access, address) || Self::Stomp.allows(access, address);
@@ -160,6 +165,10 @@ fn session(protocol: Protocol, server: &Arc<Server>, peer: &Peer) -> Option<Box<
         }
         Protocol::Stomp | Protocol::StompOverWebSocket => {
             Box::new(StompConnection::new(&server.broker, &server.stomp, peer.clone(), now))
+        }
+        Protocol::OpenWire => {
+            let (shared, settings) = (&server.openwire_shared, &server.openwire);
+            Box::new(OpenWireSession::new(&server.broker, shared, settings, peer.clone(), now))
         }
         Protocol::Mqtt | Protocol::MqttOverWebSocket | Protocol::WebSocket => {
             Box::new(MqttConnection::new(&server.broker, &server.sessions, &server.mqtt, peer.clone(), now))

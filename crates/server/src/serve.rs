@@ -54,6 +54,10 @@ pub struct Server {
     pub sessions: Arc<mqtt::Sessions>,
     /// Settings of the STOMP connections.
     pub stomp: Arc<stomp::Settings>,
+    /// How connections of OpenWire are to be.
+    pub openwire: Arc<openwire::Settings>,
+    /// What connections of OpenWire have in common.
+    pub openwire_shared: Arc<openwire::Shared>,
     /// Checks credentials.
     pub authenticator: Arc<Authenticator>,
     /// The time.
@@ -115,6 +119,8 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
             amqp: Arc::new(amqp_settings(&config)),
             mqtt: Arc::new(mqtt_settings(&config)),
             stomp: Arc::new(stomp_settings(&config)),
+            openwire: Arc::new(openwire_settings(&config)),
+            openwire_shared: Arc::default(),
             sessions,
             clock,
             shutdown: Shutdown::new(),
@@ -202,6 +208,22 @@ fn stomp_settings(config: &Config) -> stomp::Settings {
     }
 }
 
+/// How connections of OpenWire are to be.
+fn openwire_settings(config: &Config) -> openwire::Settings {
+    let settings = &config.openwire;
+    openwire::Settings {
+        vhost: settings.vhost.as_str().into(),
+        anonymous_user: Some(settings.anonymous_user.as_str().into()).filter(|user: &Name| !user.is_empty()),
+        broker_name: settings.broker_name.clone(),
+        frame_max: settings.frame_bytes_max,
+        max_inactivity_ms: settings.inactivity_ms_max,
+        handshake_ms: config.limits.handshake_ms,
+        refusal_delay_ms: config.limits.refusal_delay_ms,
+        dead_letter_queue: settings.dead_letter_queue.as_str().into(),
+        ..openwire::Settings::default()
+    }
+}
+
 /// What stands once the log is open.
 struct Opened {
     broker: Arc<Broker>,
@@ -227,8 +249,17 @@ fn open(config: &Config, spans: Option<Arc<Spans>>, now: Millis) -> anyhow::Resu
     let unfinished_bytes_max = unfinished.max(message_bytes_max);
     let carries_deaths = config.amqp.carry_client_deaths;
     let node = config.amqp.cluster_name.clone();
+    let dead_letter_queue = config.openwire.dead_letter_queue.as_str().into();
     let observer = spans.map(|spans| spans as Arc<dyn Observer>);
-    let settings = broker::Settings { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, observer };
+    let settings = broker::Settings {
+        message_bytes_max,
+        unfinished_bytes_max,
+        seed,
+        node,
+        carries_deaths,
+        dead_letter_queue,
+        observer,
+    };
     let recovered = durability::recovered(contents);
     let messages: u64 = recovered.held.iter().map(|held| held.count).sum();
     let broker = Broker::new(settings, Arc::new(queue.log(&store)), recovered, now)
@@ -238,6 +269,7 @@ fn open(config: &Config, spans: Option<Arc<Spans>>, now: Millis) -> anyhow::Resu
     }
     broker.add_codec(amqp091::ORIGIN, Arc::new(amqp091::properties::PropertyCodec));
     broker.add_codec(mqtt::ORIGIN, Arc::new(mqtt::message::PropertyCodec));
+    broker.add_codec(openwire::ORIGIN, Arc::new(openwire::stored::MessageCodec));
     broker.add_codec(stomp::ORIGIN, Arc::new(stomp::message::PropertyCodec));
     let broker = Arc::new(broker);
     // What they know of messages has to be told before the pager brings any.
@@ -368,13 +400,14 @@ type Listener = (&'static str, Protocol, u16, Option<TlsAcceptor>);
 
 /// Every listener: its name, what is spoken there, its port without offset, and how it is encrypted.
 fn listeners_of(config: &Config, acceptor: Option<TlsAcceptor>) -> Vec<Listener> {
-    let (amqp, mqtt, stomp) = (&config.amqp, &config.mqtt, &config.stomp);
+    let (amqp, mqtt, stomp, openwire) = (&config.amqp, &config.mqtt, &config.stomp, &config.openwire);
     let mut listeners = vec![
         ("amqp", Protocol::Amqp, amqp.port, None),
         ("mqtt", Protocol::Mqtt, mqtt.port, None),
         ("mqtt-ws", Protocol::MqttOverWebSocket, mqtt.ws_port, None),
         ("stomp", Protocol::Stomp, stomp.port, None),
         ("stomp-ws", Protocol::StompOverWebSocket, stomp.ws_port, None),
+        ("openwire", Protocol::OpenWire, openwire.port, None),
         ("http", Protocol::Management, config.management.port, None),
         ("prometheus", Protocol::Metrics, config.prometheus.port, None),
     ];
@@ -385,6 +418,7 @@ fn listeners_of(config: &Config, acceptor: Option<TlsAcceptor>) -> Vec<Listener>
             ("mqtt-wss", Protocol::MqttOverWebSocket, mqtt.wss_port),
             ("stomps", Protocol::Stomp, stomp.tls_port),
             ("stomp-wss", Protocol::StompOverWebSocket, stomp.wss_port),
+            ("openwires", Protocol::OpenWire, openwire.tls_port),
             ("wss", Protocol::WebSocket, config.websocket.tls_port),
             ("https", Protocol::Management, config.management.tls_port),
         ];

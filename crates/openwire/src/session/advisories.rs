@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use broker::{Message as Kept, MessageView, broker::Caller, publish::{Batch, Body}};
+use broker::{
+    Message as Kept, MessageView,
+    broker::Caller,
+    publish::{Batch, Body},
+};
 
 use super::{OpenWireSession, send::TOPICS};
 use crate::{
@@ -33,7 +37,14 @@ fn topic_of(kind: DestinationKind) -> &'static str {
 
 impl OpenWireSession {
     /// Tells everybody of a temporary destination that has come or gone.
-    pub(super) fn advise_temporary(&mut self, caller: &Caller, name: &str, kind: DestinationKind, connection_id: &str, is_new: bool) {
+    pub(super) fn advise_temporary(
+        &mut self,
+        caller: &Caller,
+        name: &str,
+        kind: DestinationKind,
+        connection_id: &str,
+        is_new: bool,
+    ) {
         let mut message = self.temporary_advisory(name, kind, connection_id, is_new);
         let (properties, payload) = self.storer.store(&mut message);
         let topic = topic_of(kind);
@@ -83,7 +94,13 @@ impl OpenWireSession {
         }
     }
 
-    fn temporary_advisory(&self, name: &str, kind: DestinationKind, connection_id: &str, is_new: bool) -> Message<'static> {
+    fn temporary_advisory(
+        &self,
+        name: &str,
+        kind: DestinationKind,
+        connection_id: &str,
+        is_new: bool,
+    ) -> Message<'static> {
         let broker_id = format!("ID:{}", self.settings.broker_name);
         let producer_id = ProducerId { connection_id: Some(broker_id.clone().into()), value: 0, session_id: 0 };
         let info = DestinationInfo {

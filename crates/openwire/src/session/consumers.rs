@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use broker::{
-    Attachment, BindingRequest, Consumer as Attaching, DeleteRule, End, ExchangeDeclaration, ExchangeKind, Outlet, Position,
-    QueueDeclaration, QueueInfo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
+    Attachment, BindingRequest, Consumer as Attaching, DeleteRule, End, ExchangeDeclaration, ExchangeKind, Outlet,
+    Position, QueueDeclaration, QueueInfo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
 };
 
 use super::{OpenWireSession, Outcome, send::TOPICS};
@@ -95,8 +95,11 @@ impl OpenWireSession {
             return Err(Exception::jms("queue browsers are not supported yet"));
         }
         let name = info.destination.as_ref().and_then(|destination| destination.physical_name.as_deref());
-        if let Some(temporary) = name.filter(|_| kind.is_temporary()).map(|name| self.shared.temporary(caller.vhost.name(), name)) {
-            let owner = temporary.ok_or_else(|| Exception::destination("the temporary destination is gone"))?.connection_id;
+        if let Some(temporary) =
+            name.filter(|_| kind.is_temporary()).map(|name| self.shared.temporary(caller.vhost.name(), name))
+        {
+            let owner =
+                temporary.ok_or_else(|| Exception::destination("the temporary destination is gone"))?.connection_id;
             if Some(&owner) != self.client.connection_id.as_ref() {
                 return Err(Exception::destination("Cannot use a Temporary destination from another Connection"));
             }
@@ -156,7 +159,14 @@ impl OpenWireSession {
         Ok((queue, position))
     }
 
-    fn bind(&self, caller: &Caller, queue: &str, source: &str, key: &str, arguments: Table) -> Result<Position, Refusal> {
+    fn bind(
+        &self,
+        caller: &Caller,
+        queue: &str,
+        source: &str,
+        key: &str,
+        arguments: Table,
+    ) -> Result<Position, Refusal> {
         self.broker.bind(caller, BindingRequest { source, destination: End::Queue(queue), key, arguments })
     }
 
@@ -185,7 +195,8 @@ impl OpenWireSession {
         };
         let (queue, mut position) = self.broker.declare_queue(caller, &name, declaration)?;
         if is_durable && self.broker.counts(&queue).consumers > 0 {
-            let (client, subscription) = (self.client.client_id.as_deref().unwrap_or_default(), durable.unwrap_or_default());
+            let (client, subscription) =
+                (self.client.client_id.as_deref().unwrap_or_default(), durable.unwrap_or_default());
             let text = format!("Durable consumer is in use for client: {client} and subscriptionName: {subscription}");
             return Err(Exception::jms(text));
         }
@@ -219,7 +230,11 @@ impl OpenWireSession {
     /// The queue of a durable subscription of this client.
     fn subscription_queue(&self, subscription: &str) -> Result<String, Exception> {
         let client = self.client.client_id.as_deref();
-        let client = client.ok_or_else(|| Exception::state("You cannot create a durable subscriber without specifying a unique clientID on a Connection"))?;
+        let client = client.ok_or_else(|| {
+            Exception::state(
+                "You cannot create a durable subscriber without specifying a unique clientID on a Connection",
+            )
+        })?;
         let name = format!("jms-subscription-{client}:{subscription}");
         if name.len() > 255 {
             return Err(Exception::jms("the names of the client and the subscription are too long"));

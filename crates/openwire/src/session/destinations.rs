@@ -53,7 +53,12 @@ impl OpenWireSession {
         }
     }
 
-    fn add_temporary(&mut self, caller: &Caller, address: &Address, kind: DestinationKind) -> Result<Position, Exception> {
+    fn add_temporary(
+        &mut self,
+        caller: &Caller,
+        address: &Address,
+        kind: DestinationKind,
+    ) -> Result<Position, Exception> {
         let Some(connection_id) = self.client.connection_id.clone() else {
             return Err(Exception::jms("a temporary destination of no connection"));
         };

@@ -173,7 +173,8 @@ impl OpenWireSession {
                 return Ok(());
             }
         }
-        let owned = |text: &Option<crate::lent::Text<'_>>| text.as_deref().filter(|text| !text.is_empty()).map(Box::from);
+        let owned =
+            |text: &Option<crate::lent::Text<'_>>| text.as_deref().filter(|text| !text.is_empty()).map(Box::from);
         self.client.connection_id = info.connection_id.as_ref().and_then(|id| owned(&id.value));
         self.client.client_id = owned(&info.client_id);
         if self.client.client_id.as_ref().is_some_and(|id| id.len() > 255) {
@@ -187,7 +188,11 @@ impl OpenWireSession {
             }
             (None, Some(user), _) | (None, None, Some(user)) => Credentials::Certificate { user: user.clone() },
             (None, None, None) => {
-                self.refuse_login(info.base.command_id, &Exception::security("User name [null] or password is invalid."), now);
+                self.refuse_login(
+                    info.base.command_id,
+                    &Exception::security("User name [null] or password is invalid."),
+                    now,
+                );
                 return Ok(());
             }
         };
@@ -245,7 +250,8 @@ impl OpenWireSession {
             Claim::Granted => {}
             Claim::Waits => return,
             Claim::Refused(place) => {
-                let (broker, client) = (&self.settings.broker_name, self.client.client_id.as_deref().unwrap_or_default());
+                let (broker, client) =
+                    (&self.settings.broker_name, self.client.client_id.as_deref().unwrap_or_default());
                 let text = format!("Broker: {broker} - Client: {client} already connected from {place}");
                 let caller = self.caller.take();
                 if let Some(caller) = caller {

@@ -159,7 +159,8 @@ impl OpenWireSession {
         if addresses.len() > 1 {
             message.original_destination = Some(destination.clone());
         }
-        let names: Vec<Destination<'static>> = addresses.iter().map(|address| address.destination(destination.kind)).collect();
+        let names: Vec<Destination<'static>> =
+            addresses.iter().map(|address| address.destination(destination.kind)).collect();
         let mut content = message.content.take();
         let mut copies = Vec::with_capacity(addresses.len());
         for (at, address) in addresses.iter().enumerate() {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use broker::{Message as Kept, Position, Route, Settlement, Traits, publish::{Batch, Body}};
+use broker::{
+    Message as Kept, Position, Route, Settlement, Traits,
+    publish::{Batch, Body},
+};
 
 use super::{OpenWireSession, Outcome, acknowledge::settle};
 use crate::{
@@ -77,7 +80,8 @@ impl OpenWireSession {
     pub(super) fn transaction(&mut self, info: TransactionInfo<'_>) -> Result<Outcome, Exception> {
         let command_id = info.base.command_id;
         if info.transaction_type == transaction_type::RECOVER {
-            let response = DataArrayResponse { correlation_id: command_id, data: Some(Vec::new()), ..Default::default() };
+            let response =
+                DataArrayResponse { correlation_id: command_id, data: Some(Vec::new()), ..Default::default() };
             return Ok(Outcome::Command(Position(0), Box::new(response.into())));
         }
         let id = info.transaction_id.ok_or_else(|| Exception::jms("a transaction without an id"))?.into_owned();
@@ -89,7 +93,9 @@ impl OpenWireSession {
                 self.begun(&id)?;
                 Ok(Outcome::done(Position(0)))
             }
-            transaction_type::COMMIT_ONE_PHASE | transaction_type::COMMIT_TWO_PHASE => self.commit(&id).map(Outcome::done),
+            transaction_type::COMMIT_ONE_PHASE | transaction_type::COMMIT_TWO_PHASE => {
+                self.commit(&id).map(Outcome::done)
+            }
             transaction_type::ROLLBACK => {
                 self.roll_back(&id);
                 Ok(Outcome::done(Position(0)))
@@ -123,7 +129,9 @@ impl OpenWireSession {
         let refused = batch.published().filter(|published| published.is_refused).count();
         self.end_pending(&transaction.acknowledged, true);
         if refused > 0 {
-            return Err(Exception::resource(format!("{refused} messages of the transaction had no room in their queues")));
+            return Err(Exception::resource(format!(
+                "{refused} messages of the transaction had no room in their queues"
+            )));
         }
         Ok(applied.position)
     }

@@ -78,6 +78,8 @@ pub struct Access {
     pub mqtt: Vec<Cidr>,
     /// Addresses that may connect to STOMP listeners, over WebSocket too.
     pub stomp: Vec<Cidr>,
+    /// Addresses that may connect to OpenWire listeners.
+    pub openwire: Vec<Cidr>,
     /// Addresses that may use the management API and the console.
     pub management: Vec<Cidr>,
     /// Addresses that may get metrics.

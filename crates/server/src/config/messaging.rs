@@ -60,6 +60,44 @@ pub struct Stomp {
     pub head_bytes_max: usize,
 }
 
+/// The OpenWire listeners.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct OpenWire {
+    /// Port; 0 for any free one.
+    pub port: u16,
+    /// Port for TLS, used if a certificate is configured; 0 for any free one.
+    pub tls_port: u16,
+    /// Vhost of all clients.
+    pub vhost: String,
+    /// Whom clients without a user name are taken for; empty for nobody, so that they are refused.
+    pub anonymous_user: String,
+    /// The broker's name, which clients are told.
+    pub broker_name: String,
+    /// Longest frame, in bytes.
+    pub frame_bytes_max: usize,
+    /// Milliseconds without a sign of life after which each side gives the other up at most; 0 for never.
+    pub inactivity_ms_max: u64,
+    /// The queue for what no consumer can digest, from queues without a rule for it.
+    pub dead_letter_queue: String,
+}
+
+impl Default for OpenWire {
+    fn default() -> Self {
+        let settings = openwire::Settings::default();
+        Self {
+            port: 61616,
+            tls_port: 61617,
+            vhost: settings.vhost.to_string(),
+            anonymous_user: "guest".into(),
+            broker_name: settings.broker_name,
+            frame_bytes_max: settings.frame_max,
+            inactivity_ms_max: settings.max_inactivity_ms,
+            dead_letter_queue: settings.dead_letter_queue.to_string(),
+        }
+    }
+}
+
 impl Default for Mqtt {
     fn default() -> Self {
         let settings = mqtt::Settings::default();
