@@ -1,5 +1,7 @@
 //! Frames: a length, a type code, and a structure.
 
+use std::mem;
+
 use crate::{
     cache::{Received, Sent},
     command::Command,
@@ -196,9 +198,12 @@ impl Encoder {
 
     fn loose<'a>(&mut self, command: &impl Structure<'a>, out: &mut Vec<u8>) -> Option<&'static str> {
         let WireFormat { version, stack_traces, .. } = self.format;
-        let mut writer = Writer::<false>::new(out, &mut self.bits, version, stack_traces, self.cache.as_mut());
+        let cache = self.cache.as_mut();
+        let mut writer = Writer::<false>::new(mem::take(out), &mut self.bits, version, stack_traces, cache);
         command.write(&mut writer);
-        writer.problem()
+        let problem;
+        (*out, problem) = writer.end();
+        problem
     }
 
     fn tight<'a>(&mut self, command: &impl Structure<'a>, out: &mut Vec<u8>) -> Option<&'static str> {
@@ -208,9 +213,11 @@ impl Encoder {
         out.resize(start + place, 0);
         self.bits.clear();
         let WireFormat { version, stack_traces, .. } = self.format;
-        let mut writer = Writer::<true>::new(out, &mut self.bits, version, stack_traces, self.cache.as_mut());
+        let cache = self.cache.as_mut();
+        let mut writer = Writer::<true>::new(mem::take(out), &mut self.bits, version, stack_traces, cache);
         command.write(&mut writer);
-        let problem = writer.problem();
+        let problem;
+        (*out, problem) = writer.end();
         let len = self.bits.stream_len();
         *expected = u8::try_from(len).unwrap_or(u8::MAX);
         let body_end = out.len();

@@ -83,22 +83,25 @@ impl<'a, 'c, const TIGHT: bool> Reader<'a, 'c, TIGHT> {
         }
     }
 
+    #[inline]
     pub(crate) fn text(&mut self) -> Result<Option<Text<'a>>, Malformed> {
-        if !self.flag()? {
-            return Ok(None);
-        }
+        if self.flag()? { self.string().map(Some) } else { Ok(None) }
+    }
+
+    fn string(&mut self) -> Result<Text<'a>, Malformed> {
         if TIGHT && self.flag()? {
             let len = self.input.count()?;
-            return Ok(Some(utf8::decode_ascii(self.input.take(len)?)));
+            return Ok(utf8::decode_ascii(self.input.take(len)?));
         }
         let len = self.input.u16()?;
-        utf8::decode(self.input.take(len.into())?).map(Some)
+        utf8::decode(self.input.take(len.into())?)
     }
 
     pub(crate) fn nested<S: Structure<'a>>(&mut self) -> Result<Option<S>, Malformed> {
-        if !self.flag()? {
-            return Ok(None);
-        }
+        if self.flag()? { self.structure().map(Some) } else { Ok(None) }
+    }
+
+    fn structure<S: Structure<'a>>(&mut self) -> Result<S, Malformed> {
         let code = self.input.u8()?;
         if TIGHT && has_spare_bit(code) && self.flag()? {
             return Err(Malformed::new("a structure says that it is marshalled already"));
@@ -106,7 +109,7 @@ impl<'a, 'c, const TIGHT: bool> Reader<'a, 'c, TIGHT> {
         if !S::CODES.contains(&code) {
             return Err(Malformed::new("a structure has a type that does not belong there"));
         }
-        self.deeper(|reader| S::read(code, reader)).map(Some)
+        self.deeper(|reader| S::read(code, reader))
     }
 
     /// What a closure reads, one level deeper.
