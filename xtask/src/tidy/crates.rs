@@ -23,7 +23,7 @@ pub enum Rule {
     Part(&'static str),
 }
 
-pub const CRATES: [Crate; 10] = [
+pub const CRATES: [Crate; 11] = [
     Crate {
         folder: "crates/broker",
         ours: Use::Only(&[]),
@@ -86,6 +86,23 @@ pub const CRATES: [Crate; 10] = [
             Part("amqp091"),
             Part("stomp"),
             Part("openwire"),
+            Path("Instant::now"),
+            Path("SystemTime"),
+            Path("std::fs"),
+            Path("std::net"),
+            Path("std::thread"),
+            Path("store::"),
+        ],
+    },
+    Crate {
+        folder: "crates/openwire",
+        ours: Use::Only(&[]),
+        external: Use::Only(&[]),
+        never: &[
+            Part("tokio"),
+            Part("amqp"),
+            Part("mqtt"),
+            Part("stomp"),
             Path("Instant::now"),
             Path("SystemTime"),
             Path("std::fs"),
