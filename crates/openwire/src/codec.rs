@@ -28,6 +28,10 @@ const ATTEMPTS_MAX: u32 = 1024;
 /// Frames with a length are read once they are there. One without is read as far as it is there; where its reading stopped
 /// tells how many bytes it has at least, and it is not tried again before they have come. A field is never in the way twice, so
 /// the tries are at most as many as fields, and [`ATTEMPTS_MAX`]; a body counts as one field however long it is.
+///
+/// No room is made for anything before its bytes are there. Names and bodies stay in the input; structures take up to 50 times
+/// their bytes, and are bounded by number (65536 to a frame) and depth (32). What the caches keep is bounded by their size and
+/// by a megabyte.
 #[derive(Debug)]
 pub struct Decoder {
     format: WireFormat,

@@ -11,7 +11,11 @@ use crate::{
 };
 
 /// How deep structures may lie in each other. Java's clients do not go beyond six.
-pub(crate) const DEPTH_MAX: u32 = 32;
+const DEPTH_MAX: u32 = 32;
+
+/// Structures and calls of stack traces that one frame may have. Each takes up to 700 bytes of memory and may come in five, so
+/// that a frame as long as bodies may be could take all there is. The largest that brokers send have a few thousand.
+const PARTS_MAX: u32 = 1 << 16;
 
 /// A frame that is being read.
 pub struct Reader<'a, 'c, const TIGHT: bool> {
@@ -20,6 +24,7 @@ pub struct Reader<'a, 'c, const TIGHT: bool> {
     /// Bits to be read next, with a one above the last of them. It is never 0.
     word: u64,
     depth: u32,
+    parts: u32,
     pub(crate) version: i32,
     pub(crate) has_stack_traces: bool,
     cache: Option<&'c mut Received>,
@@ -28,7 +33,7 @@ pub struct Reader<'a, 'c, const TIGHT: bool> {
 impl<'a, 'c, const TIGHT: bool> Reader<'a, 'c, TIGHT> {
     /// Of what follows the frame's type code. References to a cache are read if there is one.
     pub(crate) fn new(input: Input<'a>, version: i32, has_stack_traces: bool, cache: Option<&'c mut Received>) -> Self {
-        Self { input, bits: &[], word: 1, depth: 0, version, has_stack_traces, cache }
+        Self { input, bits: &[], word: 1, depth: 0, parts: 0, version, has_stack_traces, cache }
     }
 
     /// Reads the structure of a frame.
@@ -112,11 +117,18 @@ impl<'a, 'c, const TIGHT: bool> Reader<'a, 'c, TIGHT> {
         self.deeper(|reader| S::read(code, reader))
     }
 
+    /// Counts a part of the frame.
+    pub(crate) fn part(&mut self) -> Result<(), Malformed> {
+        self.parts += 1;
+        if self.parts > PARTS_MAX { Err(Malformed::new("a frame has too many parts")) } else { Ok(()) }
+    }
+
     /// What a closure reads, one level deeper.
     pub(crate) fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Malformed>) -> Result<T, Malformed> {
         if self.depth >= DEPTH_MAX {
             return Err(Malformed::new("structures lie too deep in each other"));
         }
+        self.part()?;
         self.depth += 1;
         let value = read(self)?;
         self.depth -= 1;
