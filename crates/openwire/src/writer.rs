@@ -67,9 +67,9 @@ impl Bits {
 
 /// A frame that is being written. What has no form is left out and remembered as a problem.
 pub struct Writer<'o, const TIGHT: bool> {
-    /// The output, which is here as long as the writer is.
+    /// The output, which is here as long as the writer is; so are the bits.
     pub(crate) out: Vec<u8>,
-    bits: &'o mut Bits,
+    bits: Bits,
     pub(crate) version: i32,
     pub(crate) has_stack_traces: bool,
     cache: Option<&'o mut Sent>,
@@ -80,7 +80,7 @@ impl<'o, const TIGHT: bool> Writer<'o, TIGHT> {
     /// To the end of `out`, from what follows the place for the bits on.
     pub(crate) fn new(
         out: Vec<u8>,
-        bits: &'o mut Bits,
+        bits: Bits,
         version: i32,
         has_stack_traces: bool,
         cache: Option<&'o mut Sent>,
@@ -88,9 +88,9 @@ impl<'o, const TIGHT: bool> Writer<'o, TIGHT> {
         Self { out, bits, version, has_stack_traces, cache, problem: None }
     }
 
-    /// The output, and what could not be written.
-    pub(crate) fn end(self) -> (Vec<u8>, Option<&'static str>) {
-        (self.out, self.problem)
+    /// The output, the bits, and what could not be written.
+    pub(crate) fn end(self) -> (Vec<u8>, Bits, Option<&'static str>) {
+        (self.out, self.bits, self.problem)
     }
 
     #[cold]
