@@ -282,44 +282,57 @@ struct Digest(u64);
 
 impl Digest {
     #[inline]
-    fn add(&mut self, word: u64) {
-        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
+    fn add(&mut self, first: u64, second: u64) {
+        let product = u128::from(self.0 ^ first) * u128::from(second ^ 0x9e37_79b9_7f4a_7c15);
         self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+
+    #[inline]
+    fn add_chunk(&mut self, chunk: &[u8; 16]) {
+        let [first, second] = [0, 8].map(|at| std::array::from_fn(|index| chunk[at + index]));
+        self.add(u64::from_le_bytes(first), u64::from_le_bytes(second));
     }
 }
 
 impl Hasher for Digest {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        words.iter().for_each(|word| self.add(u64::from_le_bytes(*word)));
-        let rest = rest.iter().fold(1, |rest, byte| rest << 8 | u64::from(*byte));
-        self.add(rest);
+        // What is left over at the end is taken with what is before it, so that no byte has to be taken by itself.
+        if let Some(last) = bytes.last_chunk::<16>() {
+            bytes.as_chunks::<16>().0.iter().for_each(|chunk| self.add_chunk(chunk));
+            self.add_chunk(last);
+        } else if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            self.add(u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+        } else {
+            let word = bytes.iter().fold(1, |word, byte| word << 8 | u64::from(*byte));
+            self.add(word, 0);
+        }
     }
 
+    /// Discriminants and the ends of strings, which are always the same for things that are.
     #[inline]
     fn write_u8(&mut self, byte: u8) {
-        self.add(byte.into());
+        self.0 = self.0.rotate_left(8) ^ u64::from(byte);
     }
 
     #[inline]
     fn write_u64(&mut self, word: u64) {
-        self.add(word);
+        self.add(word, 0);
     }
 
     #[inline]
     fn write_i64(&mut self, word: i64) {
-        self.add(word as u64);
+        self.add(word as u64, 0);
     }
 
     #[inline]
     fn write_i16(&mut self, index: i16) {
-        self.add(index as u64);
+        self.add(index as u64, 0);
     }
 
     #[inline]
     fn write_isize(&mut self, word: isize) {
-        self.add(word as u64);
+        self.0 = self.0.rotate_left(8) ^ word as u64;
     }
 
     #[inline]

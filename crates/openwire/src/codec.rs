@@ -1,5 +1,7 @@
 //! Frames: a length, a type code, and a structure.
 
+use std::mem;
+
 use crate::{
     cache::{Received, Sent},
     command::Command,
@@ -25,7 +27,11 @@ const ATTEMPTS_MAX: u32 = 1024;
 ///
 /// Frames with a length are read once they are there. One without is read as far as it is there; where its reading stopped
 /// tells how many bytes it has at least, and it is not tried again before they have come. A field is never in the way twice, so
-/// the tries are at most as many as fields, and [`ATTEMPTS_MAX`]; a body counts as one field however long it is.
+/// the tries are at most as many as fields, and at most 1024; a body counts as one field however long it is.
+///
+/// No room is made for anything before its bytes are there. Names and bodies stay in the input; structures take up to 50 times
+/// their bytes, and are bounded by number (65536 to a frame) and depth (32). What the caches keep is bounded by their size and
+/// by a megabyte.
 #[derive(Debug)]
 pub struct Decoder {
     format: WireFormat,
@@ -196,9 +202,12 @@ impl Encoder {
 
     fn loose<'a>(&mut self, command: &impl Structure<'a>, out: &mut Vec<u8>) -> Option<&'static str> {
         let WireFormat { version, stack_traces, .. } = self.format;
-        let mut writer = Writer::<false>::new(out, &mut self.bits, version, stack_traces, self.cache.as_mut());
+        let cache = self.cache.as_mut();
+        let mut writer = Writer::<false>::new(mem::take(out), mem::take(&mut self.bits), version, stack_traces, cache);
         command.write(&mut writer);
-        writer.problem()
+        let problem;
+        (*out, self.bits, problem) = writer.end();
+        problem
     }
 
     fn tight<'a>(&mut self, command: &impl Structure<'a>, out: &mut Vec<u8>) -> Option<&'static str> {
@@ -208,9 +217,11 @@ impl Encoder {
         out.resize(start + place, 0);
         self.bits.clear();
         let WireFormat { version, stack_traces, .. } = self.format;
-        let mut writer = Writer::<true>::new(out, &mut self.bits, version, stack_traces, self.cache.as_mut());
+        let cache = self.cache.as_mut();
+        let mut writer = Writer::<true>::new(mem::take(out), mem::take(&mut self.bits), version, stack_traces, cache);
         command.write(&mut writer);
-        let problem = writer.problem();
+        let problem;
+        (*out, self.bits, problem) = writer.end();
         let len = self.bits.stream_len();
         *expected = u8::try_from(len).unwrap_or(u8::MAX);
         let body_end = out.len();

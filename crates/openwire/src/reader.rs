@@ -11,7 +11,11 @@ use crate::{
 };
 
 /// How deep structures may lie in each other. Java's clients do not go beyond six.
-pub(crate) const DEPTH_MAX: u32 = 32;
+const DEPTH_MAX: u32 = 32;
+
+/// Structures and calls of stack traces that one frame may have. Each takes up to 700 bytes of memory and may come in five, so
+/// that a frame as long as bodies may be could take all there is. The largest that brokers send have a few thousand.
+const PARTS_MAX: u32 = 1 << 16;
 
 /// A frame that is being read.
 pub struct Reader<'a, 'c, const TIGHT: bool> {
@@ -20,6 +24,7 @@ pub struct Reader<'a, 'c, const TIGHT: bool> {
     /// Bits to be read next, with a one above the last of them. It is never 0.
     word: u64,
     depth: u32,
+    parts: u32,
     pub(crate) version: i32,
     pub(crate) has_stack_traces: bool,
     cache: Option<&'c mut Received>,
@@ -28,7 +33,7 @@ pub struct Reader<'a, 'c, const TIGHT: bool> {
 impl<'a, 'c, const TIGHT: bool> Reader<'a, 'c, TIGHT> {
     /// Of what follows the frame's type code. References to a cache are read if there is one.
     pub(crate) fn new(input: Input<'a>, version: i32, has_stack_traces: bool, cache: Option<&'c mut Received>) -> Self {
-        Self { input, bits: &[], word: 1, depth: 0, version, has_stack_traces, cache }
+        Self { input, bits: &[], word: 1, depth: 0, parts: 0, version, has_stack_traces, cache }
     }
 
     /// Reads the structure of a frame.
@@ -83,22 +88,25 @@ impl<'a, 'c, const TIGHT: bool> Reader<'a, 'c, TIGHT> {
         }
     }
 
+    #[inline]
     pub(crate) fn text(&mut self) -> Result<Option<Text<'a>>, Malformed> {
-        if !self.flag()? {
-            return Ok(None);
-        }
+        if self.flag()? { self.string().map(Some) } else { Ok(None) }
+    }
+
+    fn string(&mut self) -> Result<Text<'a>, Malformed> {
         if TIGHT && self.flag()? {
             let len = self.input.count()?;
-            return Ok(Some(utf8::decode_ascii(self.input.take(len)?)));
+            return Ok(utf8::decode_ascii(self.input.take(len)?));
         }
         let len = self.input.u16()?;
-        utf8::decode(self.input.take(len.into())?).map(Some)
+        utf8::decode(self.input.take(len.into())?)
     }
 
     pub(crate) fn nested<S: Structure<'a>>(&mut self) -> Result<Option<S>, Malformed> {
-        if !self.flag()? {
-            return Ok(None);
-        }
+        if self.flag()? { self.structure().map(Some) } else { Ok(None) }
+    }
+
+    fn structure<S: Structure<'a>>(&mut self) -> Result<S, Malformed> {
         let code = self.input.u8()?;
         if TIGHT && has_spare_bit(code) && self.flag()? {
             return Err(Malformed::new("a structure says that it is marshalled already"));
@@ -106,7 +114,13 @@ impl<'a, 'c, const TIGHT: bool> Reader<'a, 'c, TIGHT> {
         if !S::CODES.contains(&code) {
             return Err(Malformed::new("a structure has a type that does not belong there"));
         }
-        self.deeper(|reader| S::read(code, reader)).map(Some)
+        self.deeper(|reader| S::read(code, reader))
+    }
+
+    /// Counts a part of the frame.
+    pub(crate) fn part(&mut self) -> Result<(), Malformed> {
+        self.parts += 1;
+        if self.parts > PARTS_MAX { Err(Malformed::new("a frame has too many parts")) } else { Ok(()) }
     }
 
     /// What a closure reads, one level deeper.
@@ -114,6 +128,7 @@ impl<'a, 'c, const TIGHT: bool> Reader<'a, 'c, TIGHT> {
         if self.depth >= DEPTH_MAX {
             return Err(Malformed::new("structures lie too deep in each other"));
         }
+        self.part()?;
         self.depth += 1;
         let value = read(self)?;
         self.depth -= 1;

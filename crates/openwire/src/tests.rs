@@ -5,6 +5,7 @@ mod golden;
 mod negotiation;
 mod round_trip;
 pub(crate) mod sample;
+mod versions;
 
 use crate::{Command, Decoder, Encoder, WireFormat};
 

@@ -77,6 +77,7 @@ impl<'a> Field<'a> for Option<Box<Throwable<'a>>> {
 
 impl<'a> Field<'a> for StackTraceElement<'a> {
     fn read<const TIGHT: bool>(from: &mut Reader<'a, '_, TIGHT>) -> Result<Self, Malformed> {
+        from.part()?;
         Ok(Self { class: from.text()?, method: from.text()?, file: from.text()?, line: Field::read(from)? })
     }
 

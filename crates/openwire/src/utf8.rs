@@ -86,11 +86,14 @@ pub(crate) enum Form {
 pub(crate) fn form(text: &str) -> Form {
     const LOW: u64 = u64::MAX / 0xff;
     const HIGH: u64 = LOW << 7;
-    // Eight bytes at a time: a bit of HIGH is set where a byte is 0 or above 0x7f. The last word is filled up with ones.
+    // Eight bytes at a time: a bit of HIGH is set where a byte is 0 or above 0x7f. The last eight overlap others.
     let odd = |word: u64| (word | word.wrapping_sub(LOW)) & HIGH;
-    let (words, rest) = text.as_bytes().as_chunks::<8>();
-    let last = rest.iter().fold(LOW, |word, byte| word << 8 | u64::from(*byte));
-    let all = words.iter().fold(odd(last), |all, word| all | odd(u64::from_ne_bytes(*word)));
+    let bytes = text.as_bytes();
+    let last = match bytes.last_chunk::<8>() {
+        Some(last) => u64::from_le_bytes(*last),
+        None => bytes.iter().fold(LOW, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    let all = bytes.as_chunks::<8>().0.iter().fold(odd(last), |all, word| all | odd(u64::from_le_bytes(*word)));
     if all == 0 { Form::Ascii } else { form_beyond_ascii(text) }
 }
 

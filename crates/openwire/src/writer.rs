@@ -67,8 +67,9 @@ impl Bits {
 
 /// A frame that is being written. What has no form is left out and remembered as a problem.
 pub struct Writer<'o, const TIGHT: bool> {
-    pub(crate) out: &'o mut Vec<u8>,
-    bits: &'o mut Bits,
+    /// The output, which is here as long as the writer is; so are the bits.
+    pub(crate) out: Vec<u8>,
+    bits: Bits,
     pub(crate) version: i32,
     pub(crate) has_stack_traces: bool,
     cache: Option<&'o mut Sent>,
@@ -78,8 +79,8 @@ pub struct Writer<'o, const TIGHT: bool> {
 impl<'o, const TIGHT: bool> Writer<'o, TIGHT> {
     /// To the end of `out`, from what follows the place for the bits on.
     pub(crate) fn new(
-        out: &'o mut Vec<u8>,
-        bits: &'o mut Bits,
+        out: Vec<u8>,
+        bits: Bits,
         version: i32,
         has_stack_traces: bool,
         cache: Option<&'o mut Sent>,
@@ -87,9 +88,9 @@ impl<'o, const TIGHT: bool> Writer<'o, TIGHT> {
         Self { out, bits, version, has_stack_traces, cache, problem: None }
     }
 
-    /// What could not be written.
-    pub(crate) fn problem(&self) -> Option<&'static str> {
-        self.problem
+    /// The output, the bits, and what could not be written.
+    pub(crate) fn end(self) -> (Vec<u8>, Bits, Option<&'static str>) {
+        (self.out, self.bits, self.problem)
     }
 
     #[cold]
@@ -129,9 +130,15 @@ impl<'o, const TIGHT: bool> Writer<'o, TIGHT> {
         }
     }
 
+    #[inline]
     pub(crate) fn text(&mut self, text: Option<&str>) {
         self.flag(text.is_some());
-        let Some(text) = text else { return };
+        if let Some(text) = text {
+            self.string(text);
+        }
+    }
+
+    fn string(&mut self, text: &str) {
         let form = utf8::form(text);
         let len = utf8::len(text, form);
         if TIGHT {
@@ -143,7 +150,7 @@ impl<'o, const TIGHT: bool> Writer<'o, TIGHT> {
             return self.refuse("a string is longer than its length can tell");
         }
         self.bytes(&(len as u16).to_be_bytes());
-        utf8::put(self.out, text, form);
+        utf8::put(&mut self.out, text, form);
     }
 
     /// A length of four bytes, and bytes.
@@ -157,9 +164,15 @@ impl<'o, const TIGHT: bool> Writer<'o, TIGHT> {
         }
     }
 
+    #[inline]
     pub(crate) fn nested<'a, S: Structure<'a>>(&mut self, structure: Option<&S>) {
         self.flag(structure.is_some());
-        let Some(structure) = structure else { return };
+        if let Some(structure) = structure {
+            self.structure(structure);
+        }
+    }
+
+    fn structure<'a, S: Structure<'a>>(&mut self, structure: &S) {
         let code = structure.code();
         if TIGHT && has_spare_bit(code) {
             self.flag(false);
@@ -168,8 +181,13 @@ impl<'o, const TIGHT: bool> Writer<'o, TIGHT> {
         structure.write(self);
     }
 
+    #[inline]
     pub(crate) fn cached<'a, S: Cached<'a>>(&mut self, structure: Option<&S>) {
-        let Some(cache) = &mut self.cache else { return self.nested(structure) };
+        if self.cache.is_some() { self.remembered(structure) } else { self.nested(structure) }
+    }
+
+    fn remembered<'a, S: Cached<'a>>(&mut self, structure: Option<&S>) {
+        let Some(cache) = &mut self.cache else { return };
         let (index, is_new) = cache.find(structure);
         self.flag(is_new);
         self.bytes(&index.to_be_bytes());

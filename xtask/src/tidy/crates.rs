@@ -23,7 +23,7 @@ pub enum Rule {
     Part(&'static str),
 }
 
-pub const CRATES: [Crate; 11] = [
+pub const CRATES: [Crate; 12] = [
     Crate {
         folder: "crates/broker",
         ours: Use::Only(&[]),
@@ -103,6 +103,23 @@ pub const CRATES: [Crate; 11] = [
             Part("amqp091"),
             Part("openwire"),
             Path("mqtt::"),
+            Path("Instant::now"),
+            Path("SystemTime"),
+            Path("std::fs"),
+            Path("std::net"),
+            Path("std::thread"),
+            Path("store::"),
+        ],
+    },
+    Crate {
+        folder: "crates/openwire",
+        ours: Use::Only(&["broker"]),
+        external: Use::Only(&["parking_lot"]),
+        never: &[
+            Part("tokio"),
+            Part("amqp091"),
+            Path("mqtt::"),
+            Part("stomp"),
             Path("Instant::now"),
             Path("SystemTime"),
             Path("std::fs"),

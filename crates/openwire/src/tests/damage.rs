@@ -6,7 +6,11 @@ use super::{
     FRAME_MAX, encoded, format, formats, pair,
     sample::{Source, noise},
 };
-use crate::{Command, Decoder, Malformed, WireFormat};
+use crate::{
+    Command, Decoder, Malformed, WireFormat,
+    response::{DataArrayResponse, ExceptionResponse},
+    throwable::{StackTraceElement, Throwable},
+};
 
 /// Frames of every structure, in one format.
 fn samples(format: WireFormat) -> Vec<Vec<u8>> {
@@ -129,6 +133,22 @@ fn structures_lie_in_each_other_only_so_deep() {
         let (mut decoder, mut encoder) = pair(format);
         assert!(matches!(decoder.decode(&encoded(&mut encoder, &nested(32))), Ok(Some(_))));
         assert!(decoder.decode(&encoded(&mut encoder, &nested(33))).is_err());
+    }
+}
+
+#[test]
+fn a_frame_has_only_so_many_parts() {
+    let message = |calls: usize| {
+        let trace = vec![StackTraceElement::default(); calls];
+        let cause = Throwable { stack_trace: trace.clone(), ..Throwable::default() };
+        let exception = Throwable { stack_trace: trace, cause: Some(Box::new(cause)), ..Throwable::default() };
+        ExceptionResponse { exception: Some(Box::new(exception)), ..ExceptionResponse::default() }.into()
+    };
+    for tight in [false, true] {
+        let (mut decoder, mut encoder) = pair(format(12, tight, false, true));
+        assert!(matches!(decoder.decode(&encoded(&mut encoder, &message(32_700))), Ok(Some(_))));
+        let most = Command::from(DataArrayResponse { data: Some(vec![message(11_000); 3]), ..Default::default() });
+        assert!(decoder.decode(&encoded(&mut encoder, &most)).is_err());
     }
 }
 

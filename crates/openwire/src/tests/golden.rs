@@ -1,7 +1,9 @@
 //! Frames of ActiveMQ mean what they should, and are written as ActiveMQ writes them.
 
 use super::pair;
-use crate::{Command, Decoder, Encoder, Offer, WireFormat, body, message::MessageKind, primitive};
+use crate::{
+    Command, Decoder, Encoder, Offer, WireFormat, body, connection::RemoveInfo, message::MessageKind, primitive,
+};
 
 const GOLDEN: &str = include_str!("golden.txt");
 
@@ -111,4 +113,25 @@ fn the_first_frame_is_read_by_a_new_decoder() {
     let (len, command) = decoder.decode(&out).unwrap().unwrap();
     let Command::WireFormatInfo(info) = command else { panic!("{command:?}") };
     assert_eq!((len, Offer::of(&info)), (out.len(), Ok(Offer::default())));
+}
+
+#[test]
+fn small_numbers_are_short_in_the_tight_encoding() {
+    let cases = [
+        (0, "0c010000000000"),
+        (1, "0c0108000000000001"),
+        (0xffff, "0c010800000000ffff"),
+        (0x1_0000, "0c01040000000000010000"),
+        (0xffff_ffff, "0c010400000000ffffffff"),
+        (0x1_0000_0000, "0c010c000000000000000100000000"),
+        (-1, "0c010c00000000ffffffffffffffff"),
+    ];
+    let (mut decoder, mut encoder) = pair(super::format(12, true, false, false));
+    for (number, frame) in cases {
+        let info = RemoveInfo { last_delivered_sequence_id: number, ..RemoveInfo::default() };
+        let mut out = Vec::new();
+        encoder.encode(&info, &mut out).unwrap();
+        assert_eq!(out, bytes(frame), "{number}");
+        assert_eq!(decoder.decode(&out), Ok(Some((out.len(), info.into()))));
+    }
 }
