@@ -93,6 +93,11 @@ fn paho_go() {
 }
 
 #[test]
+fn activemq_java() {
+    java_suite("activemq_java", "roadstead.JmsMain");
+}
+
+#[test]
 fn paho_java() {
     java_suite("paho_java", "roadstead.MqttMain");
 }
@@ -282,6 +287,7 @@ fn addresses(server: &Server) -> Vec<(&'static str, String)> {
             "mqtt-ws" => found.push(("MQTT_WS_URI", format!("ws://{address}/ws"))),
             "stomp" => found.push(("STOMP_URI", format!("stomp://guest:guest@{address}"))),
             "stomp-ws" => found.push(("STOMP_WS_URI", format!("ws://{address}/ws"))),
+            "openwire" => found.push(("OPENWIRE_URI", format!("tcp://{address}"))),
             "http" => found.push(("MANAGEMENT_URI", format!("http://guest:guest@{address}"))),
             "prometheus" => found.push(("PROMETHEUS_URI", format!("http://{address}"))),
             _ => {}

@@ -467,12 +467,11 @@ impl Queue {
                 Settlement::Requeue => self.give_back(slot, false, after),
                 Settlement::RequeueUntimed => self.give_back_untimed(slot, after),
                 Settlement::Fail => self.give_back(slot, true, after),
-                Settlement::Reject | Settlement::Poison if settling.dead_letters => {
-                    self.depart_held(slot, Reason::Rejected, after)
-                }
+                Settlement::Poison => self.depart_held(slot, Reason::Poison, after),
+                Settlement::Reject if settling.dead_letters => self.depart_held(slot, Reason::Rejected, after),
                 // It means nothing for the message, but the consumer can take another one.
                 Settlement::Late => {}
-                Settlement::Accept | Settlement::Reject | Settlement::Poison => {
+                Settlement::Accept | Settlement::Reject => {
                     self.traffic.add(Event::Acknowledge, (how == Settlement::Accept).into());
                     self.forget_attempts_at(slot, after);
                     if let Some(backlog) = self.backlog_of(slot) {

@@ -60,7 +60,7 @@ impl Broker {
                     })
                 }
                 // Only what nobody could digest leaves a queue that has no rule for it.
-                (Reason::Rejected, None) => {
+                (Reason::Poison, None) => {
                     let target = DeadLetterTarget {
                         exchange: "".into(),
                         routing_key: Some(self.settings.dead_letter_queue.clone()),
@@ -98,7 +98,7 @@ impl Broker {
         if !view.annotations.is_empty() || codec.has_headers(view.properties) {
             return None;
         }
-        let rejected = *reason == Reason::Rejected;
+        let rejected = matches!(reason, Reason::Rejected | Reason::Poison);
         let known = last.as_ref().filter(|way| way.from == queue.id && way.rejected == rejected && *way.key == *key);
         let route = match known {
             Some(way) => Arc::clone(&way.route),
@@ -148,7 +148,7 @@ impl Broker {
             None => keys.into_iter().chain(blind_keys(&annotations)).collect(),
         };
         let mut queues = self.queues_of(&queue.vhost, &target.exchange, &keys, &view, &annotations);
-        if *reason != Reason::Rejected {
+        if !matches!(reason, Reason::Rejected | Reason::Poison) {
             queues.retain(|to| !is_cycle(&to.name, &annotations));
         }
         let mut encoded = Vec::new();

@@ -17,6 +17,8 @@ use crate::{
 pub enum Reason {
     /// A consumer did not want it.
     Rejected,
+    /// No consumer could digest it.
+    Poison,
     /// Its time was over.
     Expired,
     /// There were too many before or behind it.
@@ -29,12 +31,14 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Rejected, Self::Expired, Self::MaxLength, Self::DeliveryLimit, Self::Delayed];
+    pub const ALL: [Self; 6] =
+        [Self::Rejected, Self::Poison, Self::Expired, Self::MaxLength, Self::DeliveryLimit, Self::Delayed];
 
     /// The word for it in the headers of dead letters.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
+            Self::Poison => "poison",
             Self::Expired => "expired",
             Self::MaxLength => "maxlen",
             Self::DeliveryLimit => "delivery_limit",
@@ -114,8 +118,8 @@ impl Queue {
     }
 
     /// Whether messages that leave have to go somewhere.
-    fn sends_on(&self) -> bool {
-        self.rules.dead_letter.is_some() || self.info.queue_type == QueueType::Delay
+    fn sends_on(&self, reason: Reason) -> bool {
+        self.rules.dead_letter.is_some() || reason == Reason::Poison || self.info.queue_type == QueueType::Delay
     }
 
     /// A message has left the backlog of a priority.
@@ -125,7 +129,7 @@ impl Queue {
         self.forget_attempts(*record, after);
         match expired {
             Expired::Message(queued) => self.send_on(queued.message, queued.record, (priority, reason), after),
-            Expired::Record(record) if self.sends_on() => {
+            Expired::Record(record) if self.sends_on(reason) => {
                 self.departing.waiting.insert(record.0, (priority, reason));
             }
             Expired::Record(record) => self.release(record, priority, after),
@@ -139,7 +143,7 @@ impl Queue {
         (priority, reason): (u8, Reason),
         after: &mut Aftermath,
     ) {
-        if self.sends_on() {
+        if self.sends_on(reason) {
             let queue = Arc::clone(&self.info);
             after.departures.push(Departure { queue, message, record, priority, reason });
         } else {

@@ -23,6 +23,9 @@ use crate::{
 /// The exchange of which topics are the routing keys.
 pub(super) const TOPICS: &str = "amq.topic";
 
+/// Bytes that a client counts for a message besides its properties and content (ActiveMQ's `minimumMessageSize`).
+const MESSAGE_BYTES: u64 = 1024;
+
 /// A producer.
 #[derive(Debug)]
 pub(super) struct Producer {
@@ -79,6 +82,8 @@ impl OpenWireSession {
             let max = self.broker.settings.message_bytes_max;
             return Err(Exception::jms(format!("the message has {size} bytes, of which {max} are allowed")));
         }
+        // As the client counts it against its window.
+        let taken = MESSAGE_BYTES + size + message.marshalled_properties.as_deref().map_or(0, <[u8]>::len) as u64;
         let destination = message.destination.clone().ok_or_else(|| Exception::destination("a message to nowhere"))?;
         if self.broker.log().congested() {
             self.is_congested = true;
@@ -107,7 +112,7 @@ impl OpenWireSession {
         };
         if let (Some(producer), Some(window), false) = (producer, window, base.response_required) {
             self.apply(batch);
-            self.acknowledge_producer(&producer, i32::try_from(size).unwrap_or(window));
+            self.acknowledge_producer(&producer, i32::try_from(taken).unwrap_or(window));
         }
         Ok(outcome)
     }
