@@ -53,6 +53,11 @@ impl Exception {
         Self::new("javax.jms.InvalidClientIDException", message)
     }
 
+    /// A transaction that cannot be committed.
+    pub fn rolled_back(message: impl Into<String>) -> Self {
+        Self::new("javax.jms.TransactionRolledBackException", message)
+    }
+
     /// Something that cannot be done now.
     pub fn state(message: impl Into<String>) -> Self {
         Self::new("javax.jms.IllegalStateException", message)

@@ -187,7 +187,7 @@ impl OpenWireSession {
     fn command(&mut self, command: Command<'_>, batch: &mut Batch<'_>, now: Millis) {
         let base = command.base().copied().unwrap_or_default();
         let outcome = match command {
-            Command::Message(message) if self.phase.is_open() => self.message(message, batch),
+            Command::Message(message) if self.phase.is_open() => self.send(message, batch),
             Command::MessageAck(ack) if self.phase.is_open() => self.acknowledged(&ack, batch),
             command => {
                 self.apply(batch);
@@ -313,9 +313,11 @@ impl OpenWireSession {
         }
         let published: Vec<Published> = batch.published().filter(|published| published.token != 0).collect();
         *batch = Batch::default();
-        for Published { token, position, is_refused } in published {
-            let command_id = token as u32 as i32;
-            if is_refused {
+        // One message may have been published to several destinations.
+        for copies in published.chunk_by(|a, b| a.token == b.token) {
+            let command_id = copies[0].token as u32 as i32;
+            let position = copies.iter().map(|copy| copy.position).max().unwrap_or_default();
+            if copies.iter().any(|copy| copy.is_refused) {
                 let base = Base { command_id, response_required: true };
                 self.refuse(base, &Exception::resource("the destination has no room for the message"));
             } else {

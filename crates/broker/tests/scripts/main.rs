@@ -6,7 +6,7 @@
 //! exchange instead of a queue), `> route EXCHANGE KEY[,KEY…] [HEADER=VALUE…]` (names the queues),
 //! `> bind QUEUE KEY [EXCHANGE] [ARGUMENT=VALUE…]` (to `amq.topic` if none is named), `> publish EXCHANGE KEY BODY
 //! [durable] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [prefetch=N]
-//! [x-priority=N] [x-consumer-timeout=MS]`, `> settle NAME accept|reject|requeue|untimed|fail|late N…` (by the count of its
+//! [x-priority=N] [x-consumer-timeout=MS]`, `> settle NAME accept|reject|requeue|untimed|fail|late|poison N…` (by the count of its
 //! deliveries), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
 //! `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
 //! `> no-policy NAME [operator]`, `> wait MS`, `> stall` and `> flow` (between them the log reads
@@ -440,6 +440,7 @@ impl World {
             "reject" => Settlement::Reject,
             "fail" => Settlement::Fail,
             "late" => Settlement::Late,
+            "poison" => Settlement::Poison,
             "untimed" => Settlement::RequeueUntimed,
             _ => Settlement::Requeue,
         };

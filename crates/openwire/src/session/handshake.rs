@@ -21,6 +21,9 @@ use crate::{
 /// Longest frame before the login, in bytes.
 pub(super) const FRAME_MAX_BEFORE_LOGIN: usize = 64 * 1024;
 
+/// Bytes that a frame may have besides the largest message's content.
+const FRAME_BYTES: usize = 1024 * 1024;
+
 /// What an operator may set.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -263,7 +266,8 @@ impl OpenWireSession {
         let is_manageable = candidate.is_manageable;
         self.phase = Phase::Open;
         self.phase_ends = None;
-        self.decoder.set_frame_max(self.settings.frame_max);
+        let message_max = usize::try_from(self.broker.settings.message_bytes_max).unwrap_or(usize::MAX);
+        self.decoder.set_frame_max(self.settings.frame_max.min(message_max.saturating_add(FRAME_BYTES)));
         self.introduce();
         self.answer(Position(0), Told::Done(command_id, Vec::new()));
         if is_manageable {

@@ -9,7 +9,7 @@ use broker::{
     publish::{Batch, Body},
 };
 
-use super::OpenWireSession;
+use super::{OpenWireSession, Outcome};
 use crate::{
     ORIGIN,
     connection::ProducerInfo,
@@ -25,6 +25,9 @@ pub(super) const TOPICS: &str = "amq.topic";
 
 /// Bytes that a client counts for a message besides its properties and content (ActiveMQ's `minimumMessageSize`).
 const MESSAGE_BYTES: u64 = 1024;
+
+/// A message as the broker keeps it, and its way there.
+pub(super) type Ready = (Arc<Route>, Arc<Kept>);
 
 /// A producer.
 #[derive(Debug)]
@@ -69,13 +72,18 @@ impl OpenWireSession {
         }
     }
 
-    /// Takes a message.
-    pub(super) fn message(
-        &mut self,
-        mut message: Box<Message<'_>>,
-        batch: &mut Batch<'_>,
-    ) -> Result<super::Outcome, Exception> {
-        let Some(caller) = self.caller.clone() else { return Ok(super::Outcome::Later) };
+    /// Takes a message. If it is part of a transaction and cannot be sent, the transaction fails.
+    pub(super) fn send(&mut self, message: Box<Message<'_>>, batch: &mut Batch<'_>) -> Result<Outcome, Exception> {
+        let transaction = message.transaction_id.clone().map(Owned::into_owned);
+        let outcome = self.message(message, batch);
+        if let (Some(id), Err(exception)) = (transaction, &outcome) {
+            self.fail_transaction(&id, exception);
+        }
+        outcome
+    }
+
+    fn message(&mut self, mut message: Box<Message<'_>>, batch: &mut Batch<'_>) -> Result<Outcome, Exception> {
+        let Some(caller) = self.caller.clone() else { return Ok(Outcome::Later) };
         let base = message.base;
         let size = message.content.as_deref().map_or(0, <[u8]>::len) as u64;
         if size > self.broker.settings.message_bytes_max {
@@ -95,12 +103,11 @@ impl OpenWireSession {
         let messages = self.copies(&caller, &mut message, &destination, &addresses, batch)?;
         let outcome = if let Some(id) = transaction {
             self.send_in(&id, messages)?;
-            super::Outcome::done(Position(0))
+            Outcome::done(Position(0))
         } else {
             let count = messages.len();
-            for (at, (route, kept)) in messages.into_iter().enumerate() {
-                let is_last = at + 1 == count && base.response_required;
-                let token = if is_last { 1 << 32 | u64::from(base.command_id as u32) } else { 0 };
+            let token = if base.response_required { 1 << 32 | u64::from(base.command_id as u32) } else { 0 };
+            for (route, kept) in messages {
                 if token != 0 || route.leads_somewhere() {
                     batch.publish(route, Body::Owned(kept), token);
                 } else {
@@ -108,7 +115,7 @@ impl OpenWireSession {
                 }
             }
             // Who is not waited for is done at once.
-            if count == 0 { super::Outcome::done(Position(0)) } else { super::Outcome::Later }
+            if count == 0 { Outcome::done(Position(0)) } else { Outcome::Later }
         };
         if let (Some(producer), Some(window), false) = (producer, window, base.response_required) {
             self.apply(batch);
@@ -157,7 +164,7 @@ impl OpenWireSession {
         destination: &Destination<'a>,
         addresses: &[Address],
         batch: &mut Batch<'_>,
-    ) -> Result<Vec<(Arc<Route>, Arc<Kept>)>, Exception> {
+    ) -> Result<Vec<Ready>, Exception> {
         let now = self.broker.now();
         (message.arrival, message.broker_in_time) = (now.0 as i64, now.0 as i64);
         message.base = crate::structure::Base::default();

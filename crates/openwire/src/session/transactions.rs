@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use broker::{
-    Message as Kept, Position, Route, Settlement, Traits,
+    Position, Settlement, Traits,
     publish::{Batch, Body},
 };
 
-use super::{OpenWireSession, Outcome, acknowledge::settle};
+use super::{OpenWireSession, Outcome, acknowledge::settle, send::Ready};
 use crate::{
     connection::{TransactionInfo, transaction_type},
     ids::{ConsumerId, TransactionId},
@@ -26,10 +26,12 @@ const TRANSACTIONS: usize = 10_000;
 /// What has gathered since it began.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
-    sent: Vec<(Arc<Route>, Arc<Kept>)>,
+    sent: Vec<Ready>,
     /// Acknowledged messages, by consumer.
     acknowledged: Vec<(ConsumerId<'static>, Vec<Settled>)>,
     operations: usize,
+    /// Why it can no longer be committed.
+    failure: Option<Exception>,
 }
 
 impl Transaction {
@@ -52,11 +54,7 @@ impl OpenWireSession {
     }
 
     /// Messages that are to be sent with a transaction.
-    pub(super) fn send_in(
-        &mut self,
-        id: &TransactionId<'static>,
-        messages: Vec<(Arc<Route>, Arc<Kept>)>,
-    ) -> Result<(), Exception> {
+    pub(super) fn send_in(&mut self, id: &TransactionId<'static>, messages: Vec<Ready>) -> Result<(), Exception> {
         let transaction = self.begun(id)?;
         transaction.count(messages.len())?;
         transaction.sent.extend(messages);
@@ -74,6 +72,13 @@ impl OpenWireSession {
         transaction.count(settled.len())?;
         transaction.acknowledged.push((consumer, settled));
         Ok(())
+    }
+
+    /// Something of a transaction cannot be done, so that it cannot be committed.
+    pub(super) fn fail_transaction(&mut self, id: &TransactionId<'static>, exception: &Exception) {
+        if let Ok(transaction) = self.begun(id) {
+            transaction.failure.get_or_insert_with(|| exception.clone());
+        }
     }
 
     /// A step of a transaction.
@@ -111,6 +116,10 @@ impl OpenWireSession {
     }
 
     fn commit(&mut self, id: &TransactionId<'static>) -> Result<Position, Exception> {
+        if let Some(failure) = self.transactions.get(id).and_then(|transaction| transaction.failure.clone()) {
+            self.roll_back(id);
+            return Err(Exception::rolled_back(failure.message));
+        }
         let Some(transaction) = self.transactions.remove(id) else { return Ok(Position(0)) };
         let mut batch = Batch::transaction();
         for (route, message) in transaction.sent {
