@@ -46,5 +46,5 @@ pub use crate::{
     offer::{Offer, WireFormat},
     session::{OpenWireSession, Settings},
     shared::Shared,
-    structure::{Base, Owned},
+    structure::{Base, Owned, Structure},
 };

@@ -65,7 +65,7 @@ impl Default for Settings {
 
 impl Settings {
     /// What the broker offers.
-    pub(super) fn offer(&self) -> Offer {
+    pub fn offer(&self) -> Offer {
         Offer {
             max_frame_size: self.frame_max as i64,
             max_inactivity_duration: self.max_inactivity_ms as i64,

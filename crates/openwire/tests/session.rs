@@ -1,0 +1,305 @@
+//! Conversations of clients with a broker, command by command.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use broker::{MemoryLog, Session};
+use openwire::{
+    Command,
+    connection::{ConsumerControl, DestinationInfo, RemoveInfo, TransactionInfo, transaction_type},
+    ids::{Destination, DestinationKind, LocalTransactionId, ObjectId, TransactionId},
+    message::{MessagePull, ack_type},
+};
+
+use self::common::{World, answers, dispatches, queue, topic};
+
+#[test]
+fn a_message_is_answered_once_it_is_safe() {
+    let world = World::with(MemoryLog::manual());
+    let mut client = world.connected("a");
+    client.take();
+    let destination = queue("q");
+    let first = client.publish(&destination, "one");
+    let second = client.publish(&destination, "two");
+    assert_eq!(answers(&client.take()), Vec::<String>::new());
+    world.log.commit();
+    assert_eq!(answers(&client.take()), [format!("done {first}"), format!("done {second}")]);
+}
+
+#[test]
+fn a_consumer_is_answered_before_its_first_message() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    client.publish(&queue("q"), "one");
+    client.take();
+    client.consume(1, queue("q"), 10);
+    let commands = client.take();
+    assert!(matches!(&commands[..], [Command::Response(_), Command::MessageDispatch(_)]), "{commands:?}");
+}
+
+#[test]
+fn what_a_consumer_leaves_comes_again_and_is_marked() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    for text in ["one", "two", "three"] {
+        client.publish(&queue("q"), text);
+    }
+    client.take();
+    client.consume(1, queue("q"), 10);
+    let seen = dispatches(client.take());
+    let number = seen[0].message.as_ref().unwrap().message_id.as_ref().unwrap().broker_sequence_id;
+    let object_id = Some(ObjectId::Consumer(client.consumer_id(1)));
+    client.send(&RemoveInfo { object_id, last_delivered_sequence_id: number, ..RemoveInfo::default() });
+    client.consume(2, queue("q"), 10);
+    assert_eq!(client.texts(), ["one!", "two!", "three!"]);
+}
+
+#[test]
+fn acknowledgements_take_one_or_all_up_to_one() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    for text in ["one", "two", "three", "four"] {
+        client.publish(&queue("q"), text);
+    }
+    client.take();
+    client.consume(1, queue("q"), 10);
+    let got = dispatches(client.take());
+    client.acknowledge(ack_type::INDIVIDUAL, &got[3], &got[3]);
+    client.acknowledge(ack_type::STANDARD, &got[0], &got[1]);
+    // Those of another connection, or said twice, mean nothing.
+    client.acknowledge(ack_type::STANDARD, &got[0], &got[1]);
+    let counts = world.broker.counts(&world.broker.queue(&world.broker.operator("/").unwrap(), "q").unwrap());
+    assert_eq!((counts.ready, counts.held), (0, 1));
+}
+
+#[test]
+fn a_window_opens_with_what_has_arrived() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    for text in ["one", "two", "three", "four"] {
+        client.publish(&queue("q"), text);
+    }
+    client.take();
+    client.consume(1, queue("q"), 2);
+    let got = dispatches(client.take());
+    assert_eq!(got.len(), 2);
+    client.acknowledge(ack_type::DELIVERED, &got[0], &got[0]);
+    assert_eq!(client.texts(), ["three"]);
+    // It has opened for this one already.
+    client.acknowledge(ack_type::STANDARD, &got[0], &got[0]);
+    assert_eq!(client.texts(), Vec::<String>::new());
+    client.acknowledge(ack_type::STANDARD, &got[1], &got[1]);
+    assert_eq!(client.texts(), ["four"]);
+    let control =
+        ConsumerControl { consumer_id: Some(client.consumer_id(1)), prefetch: 10, ..ConsumerControl::default() };
+    client.publish(&queue("q"), "five");
+    client.send(&control);
+    assert_eq!(client.texts(), ["five"]);
+}
+
+fn transaction(client: &common::Client, step: i8) -> TransactionInfo<'static> {
+    let id = LocalTransactionId { value: 1, connection_id: Some(client.connection_id()) };
+    TransactionInfo {
+        connection_id: Some(client.connection_id()),
+        transaction_id: Some(TransactionId::Local(id)),
+        transaction_type: step,
+        ..TransactionInfo::default()
+    }
+}
+
+#[test]
+fn a_transaction_is_there_as_a_whole() {
+    let world = World::with(MemoryLog::manual());
+    let mut client = world.connected("a");
+    let mut other = world.connected("b");
+    client.publish(&queue("from"), "in");
+    world.log.commit();
+    client.take();
+    client.consume(1, queue("from"), 10);
+    other.consume(1, queue("to"), 10);
+    world.log.commit();
+    let got = dispatches(client.take());
+    other.take();
+    for step in [transaction_type::BEGIN] {
+        client.send(&transaction(&client, step));
+    }
+    let mut message = client.message(&queue("to"), "out");
+    message.transaction_id = transaction(&client, 0).transaction_id;
+    client.send(&message);
+    let mut ack = client.acknowledge(ack_type::REDELIVERED, &got[0], &got[0]);
+    (ack.ack_type, ack.transaction_id) = (ack_type::STANDARD, transaction(&client, 0).transaction_id);
+    client.send(&ack);
+    client.take();
+    assert_eq!(other.texts(), Vec::<String>::new());
+    let mut commit = transaction(&client, transaction_type::COMMIT_ONE_PHASE);
+    (commit.base.command_id, commit.base.response_required) = (99, true);
+    client.send(&commit);
+    assert_eq!(answers(&client.take()), Vec::<String>::new());
+    world.log.commit();
+    assert_eq!(answers(&client.take()), ["done 99"]);
+    assert_eq!(other.texts(), ["out"]);
+    client.session.disconnected(client.now);
+    let counts = world.broker.counts(&world.broker.queue(&world.broker.operator("/").unwrap(), "from").unwrap());
+    assert_eq!((counts.ready, counts.held), (0, 0));
+}
+
+#[test]
+fn a_rolled_back_acknowledgement_leaves_the_message_with_its_consumer() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    client.publish(&queue("q"), "one");
+    client.take();
+    client.consume(1, queue("q"), 10);
+    let got = dispatches(client.take());
+    let mut ack = client.acknowledge(ack_type::REDELIVERED, &got[0], &got[0]);
+    (ack.ack_type, ack.transaction_id) = (ack_type::STANDARD, transaction(&client, 0).transaction_id);
+    client.send(&ack);
+    client.send(&transaction(&client, transaction_type::ROLLBACK));
+    // The client has it, and gives it to the application again by itself.
+    assert_eq!(client.texts(), Vec::<String>::new());
+    let counts = || world.broker.counts(&world.broker.queue(&world.broker.operator("/").unwrap(), "q").unwrap());
+    assert_eq!((counts().ready, counts().held), (0, 1));
+    client.acknowledge(ack_type::STANDARD, &got[0], &got[0]);
+    assert_eq!((counts().ready, counts().held), (0, 0));
+}
+
+#[test]
+fn a_transaction_of_which_something_failed_is_not_committed() {
+    let world = World::new();
+    let mut client = world.client();
+    client.connect("a", "reader");
+    client.take();
+    let mut message = client.message(&queue("forbidden"), "out");
+    message.base.response_required = false;
+    message.transaction_id = transaction(&client, 0).transaction_id;
+    client.send(&message);
+    let mut commit = transaction(&client, transaction_type::COMMIT_ONE_PHASE);
+    (commit.base.command_id, commit.base.response_required) = (99, true);
+    client.send(&commit);
+    let told = answers(&client.take());
+    assert!(told[0].starts_with("error: java.lang.SecurityException: "), "{told:?}");
+    assert!(told[1].starts_with("refused 99: javax.jms.TransactionRolledBackException: "), "{told:?}");
+}
+
+#[test]
+fn a_pull_ends_in_time() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    client.consume(1, queue("q"), 0);
+    client.publish(&queue("q"), "one");
+    assert_eq!(client.texts(), Vec::<String>::new());
+    let pull = |timeout| MessagePull { consumer_id: Some(client_id()), timeout, ..MessagePull::default() };
+    fn client_id() -> openwire::ids::ConsumerId<'static> {
+        openwire::ids::ConsumerId { connection_id: Some("a".into()), session_id: 1, value: 1 }
+    }
+    client.send(&pull(100));
+    assert_eq!(client.texts(), ["one"]);
+    client.send(&pull(100));
+    client.wait(99);
+    assert_eq!(client.texts(), Vec::<String>::new());
+    client.wait(1);
+    assert_eq!(client.texts(), ["(nothing)"]);
+    client.send(&pull(-1));
+    assert_eq!(client.texts(), ["(nothing)"]);
+    // What comes after the end is not for a pull that is over.
+    client.publish(&queue("q"), "two");
+    assert_eq!(client.texts(), Vec::<String>::new());
+    client.send(&pull(0));
+    assert_eq!(client.texts(), ["two"]);
+}
+
+#[test]
+fn the_last_connection_of_a_client_wins() {
+    let world = World::new();
+    let mut first = world.connected("a");
+    first.publish(&queue("q"), "one");
+    first.consume(1, queue("q"), 10);
+    first.take();
+    let mut second = world.connected("a");
+    // The first has to be told and to end, before the second is in.
+    assert_eq!(answers(&second.take()), Vec::<String>::new());
+    first.work();
+    assert!(first.session.finished().is_some());
+    assert_eq!(answers(&second.take()), ["done 1"]);
+    second.consume(1, queue("q"), 10);
+    assert_eq!(second.texts(), ["one!"]);
+    // Another client may not have the name.
+    let mut third = world.client();
+    third.name = "a".into();
+    third.negotiate();
+    let mut info = third.connection_info("guest");
+    info.connection_id = Some(openwire::ids::ConnectionId { value: Some("other".into()) });
+    third.send(&info);
+    let told = answers(&third.take());
+    assert!(
+        told[0]
+            .contains("javax.jms.InvalidClientIDException: Broker: roadstead - Client: client of a already connected"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn temporary_destinations_are_told_of() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    let mut other = world.connected("b");
+    let temporary = Destination { kind: DestinationKind::TempQueue, physical_name: Some("a:1".into()) };
+    let info = |operation_type| DestinationInfo {
+        connection_id: Some(openwire::ids::ConnectionId { value: Some("a".into()) }),
+        destination: Some(Destination { kind: DestinationKind::TempQueue, physical_name: Some("a:1".into()) }),
+        operation_type,
+        ..DestinationInfo::default()
+    };
+    client.send(&info(0));
+    let advisories = "ActiveMQ.Advisory.TempQueue,ActiveMQ.Advisory.TempTopic";
+    other.consume(1, topic(advisories), 1000);
+    let told = |commands| -> Vec<_> {
+        let structure =
+            |dispatch: openwire::message::MessageDispatch<'static>| match *dispatch.message?.data_structure? {
+                Command::DestinationInfo(info) => Some((info.destination?.to_string(), info.operation_type)),
+                _ => None,
+            };
+        dispatches(commands).into_iter().filter_map(structure).collect()
+    };
+    assert_eq!(told(other.take()), [("temp-queue://a:1".to_owned(), 0)]);
+    other.publish(&temporary, "a reply");
+    client.consume(1, temporary.clone(), 10);
+    assert_eq!(client.texts(), ["a reply"]);
+    other.consume(2, temporary, 10);
+    let refused = answers(&other.take());
+    assert!(
+        refused.last().unwrap().contains("Cannot use a Temporary destination from another Connection"),
+        "{refused:?}"
+    );
+    client.session.disconnected(client.now);
+    assert_eq!(told(other.take()), [("temp-queue://a:1".to_owned(), 1)]);
+}
+
+#[test]
+fn who_is_silent_is_given_up() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    client.take();
+    client.wait(10_000);
+    assert!(client.take().iter().any(|command| matches!(command, Command::KeepAliveInfo(_))));
+    client.wait(20_000);
+    let told = answers(&client.take());
+    assert_eq!(told, ["error: java.io.IOException: Channel was inactive for too (>30000) long"]);
+    assert!(client.session.finished().is_some());
+}
+
+#[test]
+fn nobody_is_in_without_a_login() {
+    let world = World::new();
+    let mut client = world.client();
+    client.connect("a", "nobody");
+    let told = answers(&client.take());
+    assert_eq!(told, ["refused 1: java.lang.SecurityException: User name [nobody] or password is invalid."]);
+    let mut client = world.client();
+    client.name = "b".into();
+    client.negotiate();
+    client.publish(&queue("q"), "one");
+    assert_eq!(answers(&client.take()), ["error: java.lang.SecurityException: the client has not logged in"]);
+    assert!(client.session.finished().is_some());
+}
