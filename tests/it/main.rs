@@ -7,6 +7,7 @@ mod control;
 mod conversations;
 mod crash;
 mod definitions;
+mod detection;
 mod lifecycle;
 mod limits;
 mod mqtt;

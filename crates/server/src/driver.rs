@@ -148,7 +148,7 @@ impl<S> Drop for Driver<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// A connection that has just come.
     pub fn new(stream: S, session: Box<dyn Session>, arrival: Arrival, server: &Arc<Server>) -> Self {
-        let Arrival { address, protocol, connection, before_login, .. } = arrival;
+        let Arrival { address, protocol, begun, connection, before_login, .. } = arrival;
         tracing::debug!(peer = %address, "connected");
         Self {
             stream,
@@ -159,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             place: None,
             is_told: false,
             _connection: connection,
-            left: Vec::new(),
+            left: begun,
             left_is_ready: false,
             chunks: Chunks::default(),
             stuck_since: None,

@@ -24,7 +24,7 @@ pub async fn serve<S>(stream: S, arrival: Arrival, server: Arc<Server>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Arrival { protocol, peer, address, connection: _connection, before_login: _before_login } = arrival;
+    let Arrival { protocol, peer, address, connection: _connection, before_login: _before_login, .. } = arrival;
     let router = match protocol {
         Protocol::Metrics => server.metrics.clone(),
         _ => server.management.clone(),

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 use stomp::StompConnection;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
@@ -87,7 +87,7 @@ pub enum Protocol {
     Stomp,
     /// STOMP over WebSocket.
     StompOverWebSocket,
-    /// OpenWire.
+    /// OpenWire; or another, which shows in what the client says first.
     OpenWire,
     /// Over WebSocket, what the client names there.
     WebSocket,
@@ -128,6 +128,11 @@ impl Protocol {
             Self::Metrics => &access.prometheus,
         };
         Access::allows(list, address)
+    }
+
+    /// Whether clients may speak another protocol as well.
+    fn is_detected(self) -> bool {
+        matches!(self, Self::OpenWire)
     }
 
     /// What clients may ask for with WebSocket; nothing if it goes without.
@@ -223,11 +228,12 @@ fn take_in(
         encrypted: false,
         certificate_name: None,
     };
-    let arrival = Arrival { address, protocol, peer, connection, before_login };
+    let arrival = Arrival { address, protocol, peer, begun: Vec::new(), connection, before_login };
     // What a handshake needs is no longer needed afterwards, so that it has a task of its own.
     let server = Arc::clone(server);
     match (acceptor, protocol.over_web_socket()) {
         (None, Some(_)) => drop(tokio::spawn(upgrade(stream, arrival, server))),
+        (None, None) if protocol.is_detected() => drop(tokio::spawn(detect(stream, arrival, server))),
         (None, None) => drive(stream, arrival, &server),
         (Some(acceptor), _) => drop(tokio::spawn(encrypt(stream, acceptor, arrival, server))),
     }
@@ -268,6 +274,8 @@ pub struct Arrival {
     pub protocol: Protocol,
     /// What is known of the client.
     pub peer: Peer,
+    /// What the client has said already.
+    pub begun: Vec<u8>,
     /// Held as long as the connection lasts.
     pub connection: Counted,
     /// Held until the client has logged in.
@@ -305,12 +313,34 @@ async fn encrypt(stream: TcpStream, acceptor: TlsAcceptor, mut arrival: Arrival,
             let stream: Wrapping = Box::new(stream);
             match arrival.protocol.over_web_socket() {
                 Some(_) => upgrade(stream, arrival, server).await,
+                None if arrival.protocol.is_detected() => detect(stream, arrival, server).await,
                 None => drive(stream, arrival, &server),
             }
         }
         Ok(Err(error)) => tracing::warn!(peer = %address, %error, "TLS handshake failed"),
         Err(_) => tracing::warn!(peer = %address, "TLS handshake took too long"),
     }
+}
+
+/// Finds out what the client speaks by the first byte that it sends: clients of all these protocols speak first.
+async fn detect<S>(mut stream: S, mut arrival: Arrival, server: Arc<Server>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let within = Duration::from_millis(server.config.limits.handshake_ms);
+    let Ok(Ok(first)) = tokio::time::timeout(within, stream.read_u8()).await else { return };
+    arrival.protocol = match first {
+        b'A' => Protocol::Amqp,
+        // A CONNECT packet.
+        0x10 => Protocol::Mqtt,
+        b'C' | b'S' | b'\r' | b'\n' => Protocol::Stomp,
+        _ => Protocol::OpenWire,
+    };
+    if !arrival.protocol.allows(&server.config.access, arrival.address.ip()) {
+        return server.turned_away.note(arrival.address, arrival.protocol);
+    }
+    arrival.begun.push(first);
+    drive(stream, arrival, &server);
 }
 
 /// Does the handshake of WebSocket.

@@ -272,7 +272,7 @@ impl Client {
 }
 
 /// A dispatch's text, and how often it was delivered before.
-pub fn dispatched<'c>(command: &'c Command<'static>) -> Option<(String, usize)> {
+pub fn dispatched(command: &Command<'static>) -> Option<(String, usize)> {
     let Command::MessageDispatch(MessageDispatch { message, redelivery_counter, .. }) = command else { return None };
     let Some(message) = message else { return Some(("(nothing)".into(), 0)) };
     let text = message.content.as_deref().and_then(|content| openwire::body::text(content).ok().flatten());
