@@ -15,8 +15,7 @@ fuzz_target!(|data: &[u8]| {
     {
         let mut written = Vec::new();
         method.put(&mut written, frame.channel);
-        let again =
-            wire::frame(&written, usize::MAX / 2).expect("a written frame is a frame").expect("and a whole one");
+        let again = wire::frame(&written, usize::MAX / 2).expect("a written frame is a frame").expect("and a whole one");
         // Not-a-number differs from itself, so the forms are compared.
         let read = Method::read(again.payload).expect("a written method reads");
         assert_eq!(format!("{read:?}"), format!("{method:?}"));

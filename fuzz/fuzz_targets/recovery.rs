@@ -32,7 +32,6 @@ fuzz_target!(|data: &[u8]| {
         bytes.extend_from_slice(&block);
     }
     std::fs::write(folder.path().join(ID.file_name()), bytes).expect("the folder can be written");
-    let report =
-        check(folder.path(), &Keys::default(), &mut |_, _| {}).expect("a damaged log is a report, not an error");
+    let report = check(folder.path(), &Keys::default(), &mut |_, _| {}).expect("a damaged log is a report, not an error");
     assert!(!report.findings.is_empty() || report.bodies >= 1 || kind & 1 == 1);
 });

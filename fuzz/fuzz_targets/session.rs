@@ -39,10 +39,7 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     session.disconnected(Millis(1 << 40));
-    assert_eq!(
-        broker.vhost("/").expect("it was added").read().queues().filter(|queue| queue.owner.is_some()).count(),
-        0
-    );
+    assert_eq!(broker.vhost("/").expect("it was added").read().queues().filter(|queue| queue.owner.is_some()).count(), 0);
 });
 
 fn broker() -> Arc<Broker> {
