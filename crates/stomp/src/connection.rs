@@ -446,12 +446,15 @@ impl Session for StompConnection {
         if self.finished().is_some() {
             return None;
         }
+        if !matches!(self.phase, Phase::Open) {
+            return self.phase_ends;
+        }
         let (ours, theirs) = self.beats;
         // Ours go twice as often as promised, and the client has twice the time, as with RabbitMQ (section
         // "Heart-beating" asks for some tolerance).
         let send = (ours > 0).then(|| self.sent.plus(ours / 2));
         let silence = (theirs > 0).then(|| self.received.plus(theirs * 2));
-        [send, silence, self.phase_ends, self.login_ends].into_iter().flatten().min()
+        [send, silence, self.login_ends].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Millis) {

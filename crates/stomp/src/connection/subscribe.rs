@@ -73,6 +73,9 @@ const TEXTS: [&str; 6] = [
 ];
 const FLAGS: [&str; 1] = ["x-single-active-consumer"];
 
+/// The argument by which the queue of a subscription with a name knows its topic.
+const TOPIC: &str = "x-stomp-topic";
+
 /// Beginning of ids that only the broker gives.
 const TEMP_QUEUE: &str = "/temp-queue/";
 
@@ -218,15 +221,19 @@ impl StompConnection {
     ) -> Result<(Arc<QueueInfo>, Position), Problem> {
         let named = frame.header("activemq.subscriptionName").or_else(|| frame.header("durable-subscription-name"));
         let is_durable = durable(frame) == Some(true) || named.is_some();
-        let default_auto_delete = named.is_none();
+        let mut arguments = queue_arguments(frame)?;
+        if named.is_some() {
+            arguments.push(TOPIC, topic.into());
+        }
         let declaration = QueueDeclaration {
             durable: is_durable,
             exclusive: !is_durable || frame.flag("exclusive").unwrap_or(exchange != EXCHANGE && named.is_none()),
-            auto_delete: !is_durable || frame.flag("auto-delete").unwrap_or(default_auto_delete),
-            arguments: queue_arguments(frame)?,
+            auto_delete: !is_durable || frame.flag("auto-delete").unwrap_or(named.is_none()),
+            arguments,
         };
         let name = self.subscription_queue(topic, named, is_durable, frame)?;
-        let was_there = self.broker.queue(caller, &name).is_ok();
+        self.broker.check_queue_name(caller, &name)?;
+        let was_there = self.is_of_topic(caller, &name, topic)?;
         let (queue, declared) = self.broker.declare_queue(caller, &name, declaration)?;
         let (destination, arguments) = (End::Queue(&name), Table::default());
         let request = BindingRequest { source: exchange, destination, key, arguments };
@@ -239,6 +246,18 @@ impl StompConnection {
                 Err(refusal.into())
             }
         }
+    }
+
+    /// Whether the queue of a subscription is there. One with a name that is for another topic by now begins anew, as
+    /// JMS has it.
+    fn is_of_topic(&self, caller: &Caller, name: &str, topic: &str) -> Result<bool, Problem> {
+        let Ok(queue) = self.broker.queue(caller, name) else { return Ok(false) };
+        let former = queue.arguments.get(TOPIC).and_then(Value::as_text);
+        if former.is_none_or(|former| former == topic) {
+            return Ok(true);
+        }
+        self.broker.delete_queue(caller, name, DeleteRule { if_unused: true, if_empty: false })?;
+        Ok(false)
     }
 
     fn subscription_queue(
