@@ -189,7 +189,7 @@ def heart_beats(session):
 def replies(session):
     asks, answers, queue = session.client(), session.client(), session.queue()
     answers.subscribe(queue, **EXPIRES)
-    asks.post(queue, "question", reply_to="/temp-queue/answers", correlation_id="7")
+    asks.post(queue, "question", reply_to="/temp-queue/answers", correlation_id="7", **EXPIRES)
     question = answers.next()
     equal(question.headers["correlation-id"], "7", "correlation")
     answers.post(question.headers["reply-to"], "answer")
