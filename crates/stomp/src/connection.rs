@@ -7,6 +7,7 @@
 mod acknowledge;
 mod connect;
 mod ending;
+mod queues;
 mod send;
 mod subscribe;
 mod temporary;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::{
-    Event, Message, MessageView, Position, Route, Value,
+    Event, Message, MessageView, Position, Route,
     broker::Caller,
     limits,
     publish::{Batch, Body},
@@ -175,10 +175,4 @@ impl StompConnection {
 /// A frame without destination.
 pub(super) fn missing_destination(command: &str) -> Problem {
     Problem::new("Missing destination", format!("\"{command}\" must include a 'destination' header\n"))
-}
-
-/// An argument of a queue or consumer that a header sets.
-pub(super) fn whole_number(name: &'static str, text: &str) -> Result<Value, Problem> {
-    let number = text.trim().parse().map(Value::I64);
-    number.map_err(|_| Problem::new("Invalid header", format!("'{name}' must be a whole number\n")))
 }
