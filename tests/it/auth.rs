@@ -45,6 +45,11 @@ fn addresses_that_may_not_come_are_turned_away() {
     let mut answer = [0; 4];
     mqtt.read_exact(&mut answer).expect("it answers");
     assert_eq!(answer, [0x20, 2, 0, 0]);
+    let server = with("[access]\nstomp = ['10.0.0.0/8']");
+    let mut stomp = TcpStream::connect(("127.0.0.1", server.port_of("stomp"))).expect("the broker listens");
+    // The connection may be gone before anything is written to it.
+    let _ = stomp.write_all(b"CONNECT\n\n\0");
+    assert!(matches!(stomp.read(&mut answer), Ok(0) | Err(_)), "nobody answers");
     let server = with("[access]\namqp = ['10.0.0.0/8', '127.0.0.0/8']");
     assert!(logs_in(&server, "guest", "guest"));
 }

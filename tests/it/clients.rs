@@ -28,7 +28,7 @@ const STDERR_LINES_SHOWN: usize = 150;
 const NOT_YET: [(&str, &str); 0] = [];
 
 /// The tests below that run a suite.
-const SUITES: usize = 21;
+const SUITES: usize = 22;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -82,6 +82,11 @@ fn paho_python() {
 #[test]
 fn stomp_py() {
     python("stomp_py", "stomp_suite.py");
+}
+
+#[test]
+fn stompjs() {
+    node_suite("stompjs", "stomp_suite.js", "@stomp/stompjs");
 }
 
 #[test]

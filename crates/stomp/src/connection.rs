@@ -7,6 +7,7 @@
 mod acknowledge;
 mod connect;
 mod ending;
+mod queues;
 mod send;
 mod subscribe;
 mod temporary;
@@ -76,9 +77,6 @@ const RESPONSES_MAX: usize = 4096;
 /// Bytes of a frame that show that its client is there.
 const PROGRESS_BYTES: usize = 1024;
 
-/// Milliseconds that a client has to take what it is told last.
-const CLOSE_MS: u64 = 5_000;
-
 /// One STOMP connection.
 #[derive(Debug)]
 pub struct StompConnection {
@@ -108,7 +106,7 @@ pub struct StompConnection {
     transaction_bytes: u64,
     /// Where messages go, by destination.
     routes: HashMap<Box<str>, Remembered>,
-    /// Receipts for messages of the batch that is being gathered.
+    /// Receipts for messages of the batch that is being gathered. A message to several destinations has one.
     receipts: Vec<String>,
     /// The receipt of a message that a queue had no room for.
     refused: Option<String>,
@@ -215,7 +213,7 @@ impl StompConnection {
     }
 
     /// Takes as many frames as there are and may be taken. Returns how many bytes that were.
-    fn take_frames(&mut self, input: &[u8], now: Millis) -> usize {
+    fn take_frames(&mut self, input: &[u8]) -> usize {
         let mut used = 0;
         let mut batch = Batch::default();
         while used < input.len() && !self.paused() {
@@ -225,7 +223,7 @@ impl StompConnection {
                 Ok(None) => break,
                 Err(malformed) => {
                     self.apply(&mut batch);
-                    self.fail(&malformed.into(), None, now);
+                    self.fail(&malformed.into(), None);
                     break;
                 }
             };
@@ -234,16 +232,16 @@ impl StompConnection {
                 Ok(Taken::Later) => break,
                 Err(problem) => {
                     self.apply(&mut batch);
-                    self.fail(&problem, frame.header("receipt"), now);
+                    self.fail(&problem, frame.header("receipt"));
                 }
             }
             if batch.len() >= BATCH_OPERATIONS {
                 self.apply(&mut batch);
-                self.fail_refused(now);
+                self.fail_refused();
             }
         }
         self.apply(&mut batch);
-        self.fail_refused(now);
+        self.fail_refused();
         if let Some(seen) = &self.seen {
             seen.bytes_in.add(used as u64);
         }
@@ -310,24 +308,30 @@ impl StompConnection {
             self.lagging = Some(resumed);
         }
         let receipts = std::mem::take(&mut self.receipts);
+        let mut safe = vec![Position(0); receipts.len()];
         for Published { token, position, is_refused } in batch.published() {
             self.written = self.written.max(position);
-            let Some(receipt) = (token as usize).checked_sub(1).and_then(|at| receipts.get(at)) else { continue };
+            let Some(at) = (token as usize).checked_sub(1) else { continue };
+            safe[at] = safe[at].max(position);
             if is_refused {
-                self.refused.get_or_insert_with(|| receipt.clone());
-            } else if self.refused.is_none() {
-                self.respond_receipt(position, receipt, None, true);
+                self.refused.get_or_insert_with(|| receipts[at].clone());
             }
+        }
+        for (receipt, position) in receipts.iter().zip(safe) {
+            if self.refused.as_ref() == Some(receipt) {
+                break;
+            }
+            self.respond_receipt(position, receipt, None, true);
         }
         *batch = Batch::default();
         self.tell();
     }
 
     /// A receipt means that its message is taken. One for which there is no room can only be told of by an error.
-    fn fail_refused(&mut self, now: Millis) {
+    fn fail_refused(&mut self) {
         if let Some(receipt) = self.refused.take() {
             let problem = Problem::new("Message refused", "A queue has no room for the message\n");
-            self.fail(&problem, Some(&receipt), now);
+            self.fail(&problem, Some(&receipt));
         }
     }
 
@@ -375,7 +379,7 @@ impl StompConnection {
 impl Session for StompConnection {
     fn receive(&mut self, input: &[u8], now: Millis) -> usize {
         self.broker.set_time(now);
-        let used = self.take_frames(input, now);
+        let used = self.take_frames(input);
         // Some bytes are no sign of life, though a large frame may take its time.
         if used > 0 || input.len() >= self.unused + PROGRESS_BYTES {
             self.received = now;
@@ -392,7 +396,7 @@ impl Session for StompConnection {
         }
         let reason = self.seen.as_ref().and_then(|seen| seen.closing()).map(str::to_owned);
         if let (Some(reason), Phase::Open) = (reason, &self.phase) {
-            self.fail(&Problem::new("connection_forced", format!("CONNECTION_FORCED - {reason}")), None, now);
+            self.fail(&Problem::new("connection_forced", format!("CONNECTION_FORCED - {reason}")), None);
         }
         if let Some(resumed) = self.lagging {
             self.broker.wake_when_resumed(waker);
@@ -406,7 +410,7 @@ impl Session for StompConnection {
         if !self.responses.is_empty() {
             self.broker.log().wake_when_committed(waker);
         }
-        self.poll_commit(now, waker);
+        self.poll_commit(waker);
         self.tell_cancelled();
         self.tell();
     }
@@ -443,12 +447,15 @@ impl Session for StompConnection {
         if self.finished().is_some() {
             return None;
         }
+        if !matches!(self.phase, Phase::Open) {
+            return self.phase_ends;
+        }
         let (ours, theirs) = self.beats;
         // Ours go twice as often as promised, and the client has twice the time, as with RabbitMQ (section
         // "Heart-beating" asks for some tolerance).
         let send = (ours > 0).then(|| self.sent.plus(ours / 2));
         let silence = (theirs > 0).then(|| self.received.plus(theirs * 2));
-        [send, silence, self.phase_ends, self.login_ends].into_iter().flatten().min()
+        [send, silence, self.login_ends].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Millis) {
@@ -463,9 +470,9 @@ impl Session for StompConnection {
         }
         let (ours, theirs) = self.beats;
         if is_over(self.login_ends) {
-            self.fail(&Problem::new("connection_forced", "CONNECTION_FORCED - the login has ended"), None, now);
+            self.fail(&Problem::new("connection_forced", "CONNECTION_FORCED - the login has ended"), None);
         } else if theirs > 0 && self.received.plus(theirs * 2) <= now {
-            self.fail(&Problem::new("Heart-beat timeout", "There was no sign of life from the client\n"), None, now);
+            self.fail(&Problem::new("Heart-beat timeout", "There was no sign of life from the client\n"), None);
         } else if ours > 0 && self.sent.plus(ours / 2) <= now {
             self.outgoing.lock().output.buffer().push(b'\n');
             self.sent = now;
@@ -485,11 +492,11 @@ impl Session for StompConnection {
         self.logged_in(login, now);
     }
 
-    fn shut_down(&mut self, now: Millis) {
+    fn shut_down(&mut self, _now: Millis) {
         match self.phase {
             Phase::Open => {
                 let detail = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
-                self.fail(&Problem::new("connection_forced", detail), None, now);
+                self.fail(&Problem::new("connection_forced", detail), None);
             }
             Phase::Finished(_) => {}
             _ => self.phase = Phase::Finished(HangUp::Broker),

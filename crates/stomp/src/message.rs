@@ -145,7 +145,7 @@ impl Codec for PropertyCodec {
 
     fn table(&self, properties: &[u8]) -> Table {
         let mut table = Table::default();
-        for (name, ..) in PROPERTIES.iter().map(|(_, name, _)| (name, ())) {
+        for (_, name, _) in PROPERTIES {
             if let Some(value) = self.property(properties, name) {
                 table.push(name, value);
             }

@@ -132,7 +132,7 @@ impl OutgoingState {
         let source = Source {
             id_prefix: format!("{tag}{}@@{}@@{}-", opened.id, self.session, self.last_source),
             subscription,
-            name: opened.id.into(),
+            name: format!("{tag}{}", opened.id).into(),
             mode: opened.mode,
             queue: Arc::clone(opened.queue),
             consumer: None,

@@ -159,8 +159,11 @@ impl Decoder {
         }
         loop {
             let Progress { scanned, line, lines, .. } = self.progress;
-            let found = input[scanned..].iter().position(|&byte| byte == b'\n').map(|at| scanned + at);
+            let found = input[scanned..].iter().position(|byte| matches!(byte, b'\n' | 0)).map(|at| scanned + at);
             let end = found.unwrap_or(input.len());
+            if found.is_some_and(|at| input[at] == 0) {
+                return Err(Malformed("the frame ends within its headers"));
+            }
             if lines == 0 && end - line > COMMAND_BYTES {
                 return Err(Malformed("the command is too long"));
             }

@@ -72,6 +72,8 @@ fn faults() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("no UTF-8 in the command", b"SE\xffND\n\n\0".to_vec(), malformed),
         ("a header without colon", b"SEND\ndestination\n\n\0".to_vec(), malformed),
         ("a header without name", b"SEND\n:x\n\n\0".to_vec(), malformed),
+        ("NUL in a header", b"SEND\ndestination:/queue/a\0b\n\n\0".to_vec(), malformed),
+        ("no empty line", b"BEGIN\ntransaction:t\n\0".to_vec(), malformed),
         ("CR within a line", b"SEND\rdestination:/queue/a\n\n\0".to_vec(), "message:\"Bad command\""),
         ("ACK of nothing", line("ACK"), "message:\"Missing header\""),
         ("ACK of an unknown id", line("ACK id:T_1@@S@@1-1"), "message:\"Subscription not found\""),

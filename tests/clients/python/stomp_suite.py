@@ -1,13 +1,20 @@
-"""stomp.py against the broker in STOMP_URI: its three versions, and what passes between STOMP and AMQP 0-9-1."""
+"""stomp.py against the broker in STOMP_URI: its three versions, and what passes between STOMP and others."""
 
 import os
 import time
 from contextlib import contextmanager
+from queue import Queue
+from urllib.parse import urlsplit
 
+import paho.mqtt.client as paho
 import pika
+import stomp
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from checks import Skipped, equal, restart_broker, unique
-from stomp_session import WEBSOCKET, VERSIONS, Session, each_version, suite
+from stomp_session import BROKER, VERSIONS, WEBSOCKET, Listener, Session, each_version, get, suite
 
 EXPIRES = {"x_expires": "60000"}
 
@@ -22,10 +29,6 @@ def connect(session, version):
 
 @suite.check("refused-login")
 def refused(session):
-    import stomp
-
-    from stomp_session import BROKER, Listener, get
-
     connection = stomp.StompConnection12([(BROKER.hostname, BROKER.port)], vhost="/", reconnect_attempts_max=1)
     events = Listener()
     connection.set_listener("events", events)
@@ -186,7 +189,7 @@ def heart_beats(session):
 def replies(session):
     asks, answers, queue = session.client(), session.client(), session.queue()
     answers.subscribe(queue, **EXPIRES)
-    asks.post(queue, "question", reply_to="/temp-queue/answers", correlation_id="7")
+    asks.post(queue, "question", reply_to="/temp-queue/answers", correlation_id="7", **EXPIRES)
     question = answers.next()
     equal(question.headers["correlation-id"], "7", "correlation")
     answers.post(question.headers["reply-to"], "answer")
@@ -331,6 +334,57 @@ def requests_by_amqp(session):
         while not answers and time.monotonic() < end:
             opened.connection.process_data_events(0.1)
     equal(answers, [b"answer"], "answers")
+
+
+@contextmanager
+def mqtt_client():
+    """A client of MQTT 5, and the messages that it gets."""
+    if "MQTT_URI" not in os.environ:
+        raise Skipped("MQTT_URI is not set")
+    place, events, messages = urlsplit(os.environ["MQTT_URI"]), Queue(), Queue()
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5, reconnect_on_failure=False)
+    client.username_pw_set(place.username, place.password)
+    client.on_connect = client.on_subscribe = lambda *_: events.put(True)
+    client.on_message = lambda _client, _userdata, message: messages.put(message)
+    client.connect(place.hostname, place.port)
+    client.loop_start()
+    try:
+        get(events, "CONNACK")
+        yield client, events, messages
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+@suite.check("mqtt-to-stomp-and-back")
+def mqtt(session):
+    topic = unique("t")
+    client = session.client()
+    client.subscribe(f"/topic/{topic}.*")
+    with mqtt_client() as (other, events, messages):
+        other.subscribe(f"{topic.replace('.', '/')}/answers", 1)
+        get(events, "SUBACK")
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.ContentType = "text/plain"
+        properties.ResponseTopic = f"{topic.replace('.', '/')}/answers"
+        properties.CorrelationData = b"7"
+        properties.UserProperty = ("colour", "red")
+        other.publish(f"{topic.replace('.', '/')}/asks", "question", 1, properties=properties)
+        message = client.next()
+        equal(message.body, "question", "the question")
+        expected = {
+            "destination": f"/topic/{topic}.asks",
+            "content-type": "text/plain",
+            "reply-to": f"/topic/{topic}.answers",
+            "correlation-id": "7",
+            "colour": "red",
+            "persistent": "true",
+        }
+        equal({name: message.headers.get(name) for name in expected}, expected, "headers")
+        client.post(message.headers["reply-to"], "answer", correlation_id="7", colour="blue")
+        answer = get(messages, "answer")
+        told = (answer.payload, answer.properties.CorrelationData, answer.properties.UserProperty)
+        equal(told, (b"answer", b"7", [("colour", "blue")]), "the answer")
 
 
 @suite.check("restart", seconds=60)

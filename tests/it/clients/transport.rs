@@ -109,6 +109,11 @@ fn mqtt_access() {
     suite("mqtt_access", "mqtt_access_suite.py", &[], "", "127.0.0.1");
 }
 
+#[test]
+fn stomp_access() {
+    suite("stomp_access", "stomp_access_suite.py", &[], "", "127.0.0.1");
+}
+
 /// Runs checks of a suite, or all, against a server with users and certificates.
 fn suite(name: &str, script: &str, checks: &[&str], tls: &str, address: &str) {
     let (interpreter, mut command) = python_command(script);
@@ -130,6 +135,9 @@ fn suite(name: &str, script: &str, checks: &[&str], tls: &str, address: &str) {
         ("MQTT_PORT", "mqtt"),
         ("MQTTS_PORT", "mqtts"),
         ("MQTT_WSS_PORT", "mqtt-wss"),
+        ("STOMP_PORT", "stomp"),
+        ("STOMPS_PORT", "stomps"),
+        ("STOMP_WSS_PORT", "stomp-wss"),
         ("WSS_PORT", "wss"),
     ];
     for (variable, listener) in listeners {

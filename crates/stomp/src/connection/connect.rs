@@ -86,17 +86,17 @@ impl StompConnection {
         let Phase::Login(candidate) = std::mem::replace(&mut self.phase, Phase::Connect) else { return };
         let Login::Accepted(principal) = login else {
             let detail = format!("Access refused for user '{}'", candidate.user);
-            return self.fail(&Problem::new("Bad CONNECT", detail), None, now);
+            return self.fail(&Problem::new("Bad CONNECT", detail), None);
         };
         self.user = Some(principal.user.clone());
         let caller = match self.broker.enter(self.id, &principal, &candidate.vhost) {
             Ok(caller) => caller,
             Err(Refusal::VhostNotFound(vhost) | Refusal::VhostRefused { vhost, .. }) => {
                 let detail = format!("Virtual host '{vhost}' access denied");
-                return self.fail(&Problem::new("Bad CONNECT", detail), None, now);
+                return self.fail(&Problem::new("Bad CONNECT", detail), None);
             }
             Err(refusal) => {
-                return self.fail(&Problem::new("Bad CONNECT", format!("Connection refused: {refusal}")), None, now);
+                return self.fail(&Problem::new("Bad CONNECT", format!("Connection refused: {refusal}")), None);
             }
         };
         self.login_ends = principal.expires();

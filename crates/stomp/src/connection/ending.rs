@@ -1,8 +1,8 @@
 //! The end of a connection: what it held goes back.
 
-use broker::{Millis, Session, Settlement, publish::Batch, session::HangUp};
+use broker::{Session, Settlement, publish::Batch, session::HangUp};
 
-use super::{CLOSE_MS, Phase, StompConnection, transaction::Transaction};
+use super::{Phase, StompConnection, transaction::Transaction};
 use crate::{
     mapping::Problem,
     outgoing::Settled,
@@ -21,7 +21,7 @@ impl StompConnection {
     }
 
     /// Tells the client what went wrong, and ends (section "ERROR").
-    pub(super) fn fail(&mut self, problem: &Problem, receipt: Option<&str>, now: Millis) {
+    pub(super) fn fail(&mut self, problem: &Problem, receipt: Option<&str>) {
         if self.finished().is_some() {
             return;
         }
@@ -30,7 +30,6 @@ impl StompConnection {
         self.end();
         self.responses.clear();
         self.phase = Phase::Finished(HangUp::Broker);
-        self.phase_ends = Some(now.plus(CLOSE_MS));
     }
 
     /// Writes an ERROR frame with one header of its own.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::{
-    Event, Message, MessageView, Position, Route, Value,
+    Event, Message, MessageView, Position, Route,
     broker::Caller,
     limits,
     publish::{Batch, Body},
@@ -43,8 +43,12 @@ impl StompConnection {
         let reply_to = self.reply_to(&caller, frame)?;
         let properties = Stored::bytes_of(frame, reply_to.as_deref());
         let routed = self.routes_of(&caller, destination, frame, &properties)?;
-        let count = routed.len();
-        for (at, Remembered { route, routing_key }) in routed.into_iter().enumerate() {
+        let mut token = 0;
+        if let (None, Some(receipt)) = (transaction, frame.header("receipt")) {
+            self.receipts.push(receipt.into());
+            token = self.receipts.len() as u64;
+        }
+        for Remembered { route, routing_key } in routed {
             let now = self.broker.now();
             let message = Arc::new(Message::copy_of(&MessageView {
                 exchange: &route.exchange,
@@ -62,8 +66,7 @@ impl StompConnection {
             self.outgoing.lock().count(Event::Publish, 1);
             match transaction {
                 Some(transaction) => self.publish_within(transaction, route, message)?,
-                // One receipt for all, with the last.
-                None => self.publish(route, message, frame.header("receipt").filter(|_| at + 1 == count), batch),
+                None => self.publish(route, message, token, batch),
             }
         }
         if transaction.is_some() {
@@ -73,12 +76,7 @@ impl StompConnection {
         Ok(())
     }
 
-    fn publish(&mut self, route: Arc<Route>, message: Arc<Message>, receipt: Option<&str>, batch: &mut Batch<'_>) {
-        let mut token = 0;
-        if let Some(receipt) = receipt {
-            self.receipts.push(receipt.into());
-            token = self.receipts.len() as u64;
-        }
+    fn publish(&self, route: Arc<Route>, message: Arc<Message>, token: u64, batch: &mut Batch<'_>) {
         if route.queues.is_empty() {
             self.outgoing.lock().count(Event::Drop, 1);
         }
@@ -177,10 +175,4 @@ impl StompConnection {
 /// A frame without destination.
 pub(super) fn missing_destination(command: &str) -> Problem {
     Problem::new("Missing destination", format!("\"{command}\" must include a 'destination' header\n"))
-}
-
-/// An argument of a queue or consumer that a header sets.
-pub(super) fn whole_number(name: &'static str, text: &str) -> Result<Value, Problem> {
-    let number = text.trim().parse().map(Value::I64);
-    number.map_err(|_| Problem::new("Invalid header", format!("'{name}' must be a whole number\n")))
 }

@@ -1,22 +1,20 @@
-//! SUBSCRIBE and UNSUBSCRIBE: which queue a subscription has, and how it consumes.
+//! SUBSCRIBE and UNSUBSCRIBE: how a subscription consumes its queue.
 
 use std::sync::Arc;
 
 use broker::{
-    BindingRequest, Consumer, ConsumerKey, DeleteRule, End, Name, Outlet, Position, QueueDeclaration, QueueInfo,
-    Refusal, Table, Value, broker::Caller,
+    Consumer, ConsumerKey, DeleteRule, Name, Outlet, Position, QueueInfo, Refusal, Table, Value, broker::Caller,
 };
 
 use super::{
     StompConnection,
-    send::{missing_destination, whole_number},
+    queues::{durable, whole_number},
+    send::missing_destination,
 };
 use crate::{
-    EXCHANGE,
-    destination::{Destination, binding_key},
+    destination::Destination,
     mapping::Problem,
     outgoing::{AckMode, Opened},
-    queue_name,
     wire::Frame,
 };
 
@@ -51,27 +49,6 @@ impl<'a> Wanted<'a> {
         Self { queue, id, has_id, mode, prefetch, priority: 0, exclusive: false, arguments: Table::default() }
     }
 }
-
-/// Arguments of queues that headers set: those that are numbers, those that are text, and those that are neither.
-const NUMBERS: [&str; 8] = [
-    "x-expires",
-    "x-message-ttl",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-priority",
-    "x-stream-max-segment-size-bytes",
-    "x-stream-filter-size-bytes",
-    "x-delivery-limit",
-];
-const TEXTS: [&str; 6] = [
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-max-age",
-    "x-overflow",
-    "x-queue-type",
-    "x-dead-letter-strategy",
-];
-const FLAGS: [&str; 1] = ["x-single-active-consumer"];
 
 /// Beginning of ids that only the broker gives.
 const TEMP_QUEUE: &str = "/temp-queue/";
@@ -156,110 +133,6 @@ impl StompConnection {
             }
         }
         Ok(source)
-    }
-
-    /// The queue of a subscription, and when it is safe that there is one.
-    fn source_queue(
-        &mut self,
-        caller: &Caller,
-        destination: &Destination,
-        frame: &Frame<'_>,
-    ) -> Result<(Arc<QueueInfo>, Position), Problem> {
-        match destination {
-            Destination::Queue(name) => self.declare_named(caller, name, frame),
-            Destination::AmqQueue(name) | Destination::ReplyQueue(name) => {
-                Ok((self.broker.queue(caller, name)?, Position(0)))
-            }
-            Destination::Topic(topic) => self.bound_queue(caller, (EXCHANGE, &binding_key(topic)), topic, frame),
-            Destination::TempTopic(name) => {
-                let key = self.temporary_topic(&binding_key(name));
-                self.bound_queue(caller, (EXCHANGE, &key), &key, frame)
-            }
-            Destination::Exchange(exchange, key) => self.bound_queue(caller, (exchange, key), key, frame),
-            Destination::TempQueue(name) => {
-                let queue = self.temporary_queue(caller, name)?;
-                self.take_over_replies(caller, name);
-                Ok((queue, Position(0)))
-            }
-        }
-    }
-
-    /// The queue that a destination names. It is declared unless it is there, in whatever form.
-    pub(super) fn declare_named(
-        &mut self,
-        caller: &Caller,
-        name: &str,
-        frame: &Frame<'_>,
-    ) -> Result<(Arc<QueueInfo>, Position), Problem> {
-        let is_durable = durable(frame).unwrap_or(true);
-        let declaration = QueueDeclaration {
-            durable: is_durable,
-            exclusive: !is_durable || frame.flag("exclusive") == Some(true),
-            auto_delete: !is_durable || frame.flag("auto-delete") == Some(true),
-            arguments: queue_arguments(frame)?,
-        };
-        self.broker.check_queue_name(caller, name)?;
-        match self.broker.declare_queue(caller, name, declaration) {
-            Ok(declared) => Ok(declared),
-            Err(Refusal::Inequivalent { .. } | Refusal::InequivalentArgument { .. } | Refusal::Locked(_)) => {
-                Ok((self.broker.queue(caller, name)?, Position(0)))
-            }
-            Err(refusal) => Err(refusal.into()),
-        }
-    }
-
-    /// The queue of a subscription to an exchange: one of its own, unless it is durable.
-    fn bound_queue(
-        &mut self,
-        caller: &Caller,
-        (exchange, key): (&str, &str),
-        topic: &str,
-        frame: &Frame<'_>,
-    ) -> Result<(Arc<QueueInfo>, Position), Problem> {
-        let named = frame.header("activemq.subscriptionName").or_else(|| frame.header("durable-subscription-name"));
-        let is_durable = durable(frame) == Some(true) || named.is_some();
-        let default_auto_delete = named.is_none();
-        let declaration = QueueDeclaration {
-            durable: is_durable,
-            exclusive: !is_durable || frame.flag("exclusive").unwrap_or(exchange != EXCHANGE && named.is_none()),
-            auto_delete: !is_durable || frame.flag("auto-delete").unwrap_or(default_auto_delete),
-            arguments: queue_arguments(frame)?,
-        };
-        let name = self.subscription_queue(topic, named, is_durable, frame)?;
-        let was_there = self.broker.queue(caller, &name).is_ok();
-        let (queue, declared) = self.broker.declare_queue(caller, &name, declaration)?;
-        let (destination, arguments) = (End::Queue(&name), Table::default());
-        let request = BindingRequest { source: exchange, destination, key, arguments };
-        match self.broker.bind(caller, request) {
-            Ok(bound) => Ok((queue, declared.max(bound))),
-            Err(refusal) => {
-                if !was_there {
-                    let _ = self.broker.delete_queue(caller, &name, DeleteRule::default());
-                }
-                Err(refusal.into())
-            }
-        }
-    }
-
-    fn subscription_queue(
-        &self,
-        topic: &str,
-        named: Option<&str>,
-        is_durable: bool,
-        frame: &Frame<'_>,
-    ) -> Result<Name, Problem> {
-        if let Some(name) = frame.header("x-queue-name") {
-            return Ok(name.into());
-        }
-        if let Some(name) = named {
-            let client_id = self.client_id.as_ref();
-            let client_id = client_id.ok_or_else(|| Problem::missing_header("CONNECT", "client-id"))?;
-            return Ok(queue_name::of_named_subscription(client_id, name));
-        }
-        Ok(match frame.header("id").filter(|_| is_durable) {
-            Some(id) => queue_name::of_subscription(topic, id),
-            None => format!("stomp-subscription-{}", self.broker.unique_name()).into(),
-        })
     }
 
     pub(super) fn unsubscribe(&mut self, frame: &Frame<'_>) -> Result<(), Problem> {
@@ -350,33 +223,6 @@ fn check_id(frame: &Frame<'_>, id: &str, has_id: bool) -> Result<(), Problem> {
         return Err(Problem::new("Missing Header", "Header 'id' is required for durable subscriptions"));
     }
     Ok(())
-}
-
-/// Whether a queue is to survive a restart: two headers say the same.
-fn durable(frame: &Frame<'_>) -> Option<bool> {
-    // On SEND `persistent` is about the message.
-    let persistent = if frame.command == "SEND" { None } else { frame.flag("persistent") };
-    frame.flag("durable").or(persistent)
-}
-
-fn queue_arguments(frame: &Frame<'_>) -> Result<Table, Problem> {
-    let mut arguments = Table::default();
-    for name in NUMBERS {
-        if let Some(text) = frame.header(name) {
-            arguments.push(name, whole_number(name, text)?);
-        }
-    }
-    for name in TEXTS {
-        if let Some(text) = frame.header(name) {
-            arguments.push(name, text.trim().into());
-        }
-    }
-    for name in FLAGS {
-        if let Some(flag) = frame.flag(name) {
-            arguments.push(name, Value::Bool(flag));
-        }
-    }
-    Ok(arguments)
 }
 
 /// Arguments of consumers of streams.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, task::Waker};
 
 use broker::{
-    Event, Message, Millis, Position, Route, Settlement, Traits,
+    Event, Message, Position, Route, Settlement, Traits,
     publish::{Batch, Body},
 };
 
@@ -154,12 +154,12 @@ impl StompConnection {
     }
 
     /// Goes on with a commit that waits for what it rejects.
-    pub(super) fn poll_commit(&mut self, now: Millis, waker: &Waker) {
+    pub(super) fn poll_commit(&mut self, waker: &Waker) {
         let Some(Stalled { transaction, receipt }) = self.stalled.take() else { return };
         // Before the attempt: what is read between the two must not be missed.
         self.broker.wake_when_loaded(waker);
         if let Err(problem) = self.commit_named(&transaction, receipt.as_deref()) {
-            self.fail(&problem, receipt.as_deref(), now);
+            self.fail(&problem, receipt.as_deref());
         }
     }
 

@@ -53,6 +53,7 @@ fn what_is_too_large_is_refused_before_it_has_come() {
     assert_eq!(text(b"SEND\ncontent-length:-1\n".to_vec()), "content-length is not a number");
     assert_eq!(text([b"SEND\n\n".to_vec(), vec![b'a'; 1001]].concat()), "the body is too large");
     assert!(text(b"SEND\ncontent-length:1\n\nab\0".to_vec()).starts_with("there is no NUL"));
+    assert_eq!(text(b"SEND\na:b\n\0".to_vec()), "the frame ends within its headers");
     assert_eq!(text(b"SEND\na\n\n\0".to_vec()), "a header has no colon");
     assert_eq!(text(b"SEND\n:a\n\n\0".to_vec()), "a header has no name");
     assert_eq!(text(b"SEND\na:\xff\n\n\0".to_vec()), "a header is not UTF-8");
