@@ -14,7 +14,9 @@ pub fn of_subscription(routing_key: &str, id: &str) -> Name {
 
 /// The name of the queue of a durable subscription as ActiveMQ has it, by client id and subscription name.
 pub fn of_named_subscription(client_id: &str, name: &str) -> Name {
-    format!("stomp-subscription-{client_id}.{name}").into()
+    // So that no two clients share one by accident.
+    let client_id = client_id.replace('%', "%25").replace(':', "%3A");
+    format!("jms-subscription-{client_id}:{name}").into()
 }
 
 /// A list of bytes in Erlang's external form: nil, or a string with a length of two bytes. Headers are never longer.

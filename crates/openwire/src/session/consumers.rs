@@ -235,6 +235,8 @@ impl OpenWireSession {
                 "You cannot create a durable subscriber without specifying a unique clientID on a Connection",
             )
         })?;
+        // So that no two clients share one by accident.
+        let client = client.replace('%', "%25").replace(':', "%3A");
         let name = format!("jms-subscription-{client}:{subscription}");
         if name.len() > 255 {
             return Err(Exception::jms("the names of the client and the subscription are too long"));
