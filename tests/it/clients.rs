@@ -164,6 +164,11 @@ fn rabbitmq_http_client() {
 }
 
 #[test]
+fn curl() {
+    tools("curl", "curl_suite.py", "curl");
+}
+
+#[test]
 fn mosquitto_tools() {
     tools("mosquitto_tools", "mosquitto_suite.py", "mosquitto_pub");
 }

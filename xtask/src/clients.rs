@@ -124,7 +124,7 @@ fn browser() -> Result<Outcome> {
 }
 
 fn c() -> Result<Outcome> {
-    Ok(programs(&[("amqp-publish", "amqp-tools"), ("mosquitto_pub", "mosquitto-clients")]))
+    Ok(programs(&[("amqp-publish", "amqp-tools"), ("mosquitto_pub", "mosquitto-clients"), ("curl", "curl")]))
 }
 
 /// The LDAP server that logins are tried with. It is no client, and not in everybody's path.
