@@ -371,7 +371,8 @@ fn listen(server: &Arc<Server>, acceptor: Option<TlsAcceptor>) -> anyhow::Result
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let addresses = if asked_for { &config.bind[..] } else { &loopback[..] };
     for (name, protocol, port, acceptor) in listeners_of(config, acceptor) {
-        let port = if port == 0 { 0 } else { port.saturating_add(config.port_offset) };
+        let beyond = || format!("{name}: port {port} and an offset of {} are beyond 65535", config.port_offset);
+        let port = if port == 0 { 0 } else { port.checked_add(config.port_offset).with_context(beyond)? };
         for &address in addresses {
             let listener = match listener::bind(address, port) {
                 Ok(listener) => listener,
