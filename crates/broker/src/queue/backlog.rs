@@ -4,7 +4,8 @@
 //! Slots live in chunks; a chunk without messages is freed wherever it lies, so one old message pins one chunk.
 //!
 //! What lies deep in a queue is not in memory but in the log alone: a [`Run`] stands for it between two slot numbers,
-//! however long it is. It comes back page by page as consumers get nearer.
+//! however long it is. It comes back page by page as consumers get nearer. Who wants only some of the messages has a
+//! [`Cursor`], and takes them from wherever they are.
 
 mod cursor;
 mod records;

@@ -3,6 +3,7 @@
 //! A browser is nobody's competitor: it does not count as a consumer, has no turn, and is never the single active one. As
 //! with ActiveMQ, it sees what was there when it came and waits when it gets there, not what somebody holds. Coming
 //! and going use the queue, as taking a single message does; between, a queue that expires without consumers does.
+//! Where several publishers overtook each other and their messages leave memory meanwhile, it may see one twice.
 
 use super::{Aftermath, Consumer, ConsumerId, Queue, Queued, Role, selecting::Offer};
 use crate::{

@@ -114,6 +114,19 @@ impl Cursor {
         }
     }
 
+    /// The run has its messages in the order of their records: what was there at the beginning may move back a little.
+    fn move_end(&mut self, left: &[(u64, u64)], records: &[u64], before: Option<(u64, u64)>) {
+        let Some(end) = &mut self.end else { return };
+        if let Some((run_last, _)) = before.filter(|(_, run_end)| *end <= *run_end) {
+            *end += records.partition_point(|record| *record <= run_last) as u64;
+            return;
+        }
+        let old = left.iter().filter(|(number, _)| *number < *end).map(|(_, record)| *record);
+        if let Some(last) = old.max() {
+            *end = left[records.partition_point(|record| *record < last)].0.max(*end - 1) + 1;
+        }
+    }
+
     /// It is done with what it found last. Returns that, if it is of the run.
     fn pass(&mut self) -> Option<Found> {
         match self.at.take()? {
@@ -190,7 +203,7 @@ impl Backlog {
         if cursor.place.record <= self.run.last {
             return Some(Seek::Unread);
         }
-        cursor.leave_run(cursor.place.slot.max(self.run.end_slot));
+        cursor.leave_run(self.run.end_slot);
         None
     }
 
@@ -341,6 +354,7 @@ impl Backlog {
     /// What a reader needs to have read from the log to find more; nothing while that is being read.
     pub fn want_for(&mut self, reader: u64) -> Option<Wanted> {
         let mut cursor = self.cursors.get_mut(&reader).map(std::mem::take)?;
+        self.follow_page(&mut cursor);
         let wanted = self.wanted_by(&mut cursor);
         self.cursors.insert(reader, cursor);
         wanted
@@ -421,7 +435,7 @@ impl Backlog {
             if !self.run.contains(record.0, due) {
                 continue;
             }
-            slot = self.run_slot_for(record.0, slot, &mut slack);
+            slot = self.run_slot_for(record.0, slot, &mut slack).min(self.run.end_slot);
             let place = Place { slot, record: record.0 };
             slot += 1;
             if wants(message) {
@@ -436,6 +450,7 @@ impl Backlog {
                 found.message = Arc::new(Message::copy_of(&found.message.view()));
             }
         }
+        let slot = slot.min(self.run.end_slot);
         cursor.page_end = Place { slot, record: next.0.max(cursor.place.record + 1) };
     }
 }
@@ -462,29 +477,33 @@ impl Backlog {
         }
     }
 
-    /// Messages are in the run from now on: slots and records, by slot, and the records in order. `run_last` is the last
-    /// record that the run had before, if there was one.
-    pub(super) fn cursors_page_out(&mut self, left: &[(u64, u64)], records: &[u64], run_last: Option<u64>) {
+    /// Messages are in the run from now on: slots and records, by slot, and the records in order. `before` has the last
+    /// record and the end of the slots that the run had before, if there was one.
+    pub(super) fn cursors_page_out(&mut self, left: &[(u64, u64)], records: &[u64], before: Option<(u64, u64)>) {
         let (Some(&(first, _)), Some(&(last, _)), Some(&lowest)) = (left.first(), left.last(), records.first()) else {
             return;
         };
-        let stay: Vec<u64> = self.returned.range(first..=last).copied().collect();
+        let from = before.map_or(first, |(_, end)| end);
+        let stay: Vec<u64> = self.returned.range(from..=last).copied().collect();
         let run_slot = self.run.slot;
         for cursor in self.cursors.values_mut() {
-            if run_last.is_none() && cursor.is_in_run() {
+            if before.is_none() && cursor.is_in_run() {
                 cursor.leave_run(cursor.place.slot);
             }
+            cursor.move_end(left, records, before);
             cursor.again.extend(stay.iter().filter(|number| **number >= cursor.place.slot));
             if cursor.is_in_run() {
                 // What came late may lie before what has been read.
                 if lowest < cursor.place.record {
                     cursor.move_in_run(Place { slot: run_slot, record: lowest });
-                } else if run_last.is_some_and(|run_last| lowest <= run_last) {
+                } else if before.is_some_and(|(run_last, _)| lowest <= run_last) {
                     cursor.move_in_run(cursor.place);
                 }
                 continue;
             }
-            if (run_last.is_none() && cursor.place.slot <= first) || cursor.place.slot > last {
+            // Who has not come to the run goes into it by its start.
+            let enters = before.map_or(cursor.place.slot <= first, |(_, end)| cursor.place.slot < end);
+            if enters || cursor.place.slot > last {
                 continue;
             }
             let unseen = left.iter().filter(|(number, _)| *number >= cursor.place.slot).map(|(_, record)| *record);

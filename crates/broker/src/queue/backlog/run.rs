@@ -213,7 +213,7 @@ impl Backlog {
         records.sort_unstable();
         let lowest = records.first().copied().unwrap_or_default();
         let last = records.last().copied().unwrap_or_default();
-        let run_last = (!empty).then_some(self.run.last);
+        let before = (!empty).then_some((self.run.last, self.run.end_slot));
         if empty {
             let base = lowest.saturating_sub(1);
             self.run = Run { first: lowest, last: base, slot: first_slot, ..Run::default() };
@@ -229,7 +229,7 @@ impl Backlog {
         due.into_iter().for_each(|(due, record)| self.run.timetable.add(due, record));
         self.run.end_slot = last_slot + 1;
         leaving.iter().for_each(|(number, _)| drop(self.remove(*number)));
-        self.cursors_page_out(&leaving, &records, run_last);
+        self.cursors_page_out(&leaving, &records, before);
         records.len()
     }
 
