@@ -114,16 +114,12 @@ impl Cursor {
         }
     }
 
-    /// The run has its messages in the order of their records: what was there at the beginning may move back a little.
-    fn move_end(&mut self, left: &[(u64, u64)], records: &[u64], before: Option<(u64, u64)>) {
-        let Some(end) = &mut self.end else { return };
-        if let Some((run_last, _)) = before.filter(|(_, run_end)| *end <= *run_end) {
-            *end += records.partition_point(|record| *record <= run_last) as u64;
-            return;
-        }
-        let old = left.iter().filter(|(number, _)| *number < *end).map(|(_, record)| *record);
-        if let Some(last) = old.max() {
-            *end = left[records.partition_point(|record| *record < last)].0.max(*end - 1) + 1;
+    /// The run has its messages in the order of their records: what was there at the beginning may stand behind what came
+    /// later. All that may have been mixed is looked at.
+    fn move_end(&mut self, (run_slot, last): (u64, u64), lowest: u64, before: Option<(u64, u64)>) {
+        let Some(end) = self.end.as_mut().filter(|end| (run_slot + 1..=last).contains(end)) else { return };
+        if before.is_none_or(|(run_last, run_end)| *end > run_end || lowest <= run_last) {
+            *end = last + 1;
         }
     }
 
@@ -490,7 +486,7 @@ impl Backlog {
             if before.is_none() && cursor.is_in_run() {
                 cursor.leave_run(cursor.place.slot);
             }
-            cursor.move_end(left, records, before);
+            cursor.move_end((run_slot, last), lowest, before);
             cursor.again.extend(stay.iter().filter(|number| **number >= cursor.place.slot));
             if cursor.is_in_run() {
                 // What came late may lie before what has been read.
