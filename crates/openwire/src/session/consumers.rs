@@ -303,6 +303,7 @@ impl OpenWireSession {
             timeout_ms: None,
             start: Start::default(),
             filter: None,
+            browses: false,
             prefetch: 0,
             shared,
         };
