@@ -17,6 +17,7 @@ mod queues;
 mod reports;
 mod retained;
 mod routing;
+mod selectors;
 mod streams;
 mod time;
 mod tracing;

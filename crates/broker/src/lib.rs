@@ -45,7 +45,7 @@ pub use crate::{
     publish::{Batch, Published, Route},
     queue::{Consumer, ConsumerId, Credit, Filter, RetainedPage, Settlement, Start},
     refusal::{Refusal, Resource},
-    selector::Selector,
+    selector::{Selector, SelectorError},
     session::{Credentials, Login, Millis, Peer, Reply, Request, SaslOutcome, SaslResponse, Session, SessionId},
     topology::{
         Binding, DURABLE_ONLY, Destination, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo,

@@ -42,6 +42,9 @@ pub const EXPIRED_AT_ONCE: usize = 2048;
 /// Messages that have left a queue, and whose bodies have to be read before they can go anywhere, at most.
 pub const DEPARTING: usize = 4 * NEAR_MESSAGES;
 
+/// Messages that one consumer with a filter looks at under one lock, before others have their turn.
+pub const SCANNED_AT_ONCE: usize = NEAR_MESSAGES;
+
 /// Milliseconds until dead letters that must arrive somewhere are sent again, if nobody has taken them.
 pub const RETRY_MS: u64 = 1000;
 

@@ -122,6 +122,8 @@ pub enum Purpose {
     Hold,
     /// For one reader of a stream.
     Read,
+    /// For one consumer that looks for what it wants.
+    Scan,
     /// Only to know when they are due, and how large they are.
     Survey,
 }

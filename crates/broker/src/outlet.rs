@@ -59,6 +59,10 @@ pub trait Outlet: Send + Sync + fmt::Debug {
     /// The consumer's queue is gone, and the consumer with it.
     fn cancelled(&self, consumer: ConsumerKey, wakes: &mut Vec<Waker>);
 
+    /// A consumer that only looks has got everything that was in the queue when it came. Wakers that became due are added to
+    /// `wakes`.
+    fn browsed(&self, _consumer: ConsumerKey, _wakes: &mut Vec<Waker>) {}
+
     /// A delivery that was not settled in time is no longer the consumer's: what it still says of it means nothing.
     fn revoked(&self, consumer: ConsumerKey, slot: u64);
 

@@ -3,6 +3,7 @@
 //! Everything here runs under the lock of the queue's [`Shard`] and never waits.
 
 mod backlog;
+mod browsing;
 mod consumer;
 mod consumers;
 mod deadlines;
@@ -11,6 +12,7 @@ mod paging;
 mod report;
 mod retained;
 mod returns;
+mod selecting;
 mod shard;
 mod stream;
 
@@ -30,7 +32,9 @@ pub use self::{
     shard::{Alarm, Shard},
     stream::{Filter, Segment, SegmentChange, Start},
 };
-use self::{consumers::Consumers, deadlines::Overdue, departure::Departing, retained::Retained, stream::Stream};
+use self::{
+    consumer::Role, consumers::Consumers, deadlines::Overdue, departure::Departing, retained::Retained, stream::Stream,
+};
 use crate::{
     broker::{has_trace_context, may_be_traced},
     limits,
@@ -278,6 +282,9 @@ impl Queue {
         }
         let (due, arrived, priority) = (draft.view().due, draft.view().arrived, draft.view().priority);
         let priority = self.rules.priority(priority);
+        if self.consumers.any_selecting() {
+            return self.offer(draft, record, after);
+        }
         if self.ready() == 0
             && let Some((index, counted)) = self.consumers.reserve(self.rules.single_active)
         {
@@ -294,14 +301,23 @@ impl Queue {
             self.deliver(index, handout, draft, after);
             return;
         }
-        let backlog = self.level(priority);
-        let late = record == Position(0) && (after.tight || backlog.is_deep());
-        let slot = backlog.push_ready(Queued { message: draft.share(), record, redelivered: false });
+        let late = self.is_late_record(record, priority, after);
+        let slot = self.level(priority).push_ready(Queued { message: draft.share(), record, redelivered: false });
         if late {
             after.late.push((Arc::clone(&self.info), slot, draft.share()));
         }
         self.wait_for(due);
         self.wait_for(self.rules.message_ttl_ms.map(|ttl| arrived.plus(ttl)));
+        self.grown(after);
+    }
+
+    /// Whether a message that comes without a record is to get one.
+    fn is_late_record(&mut self, record: Position, priority: u8, after: &Aftermath) -> bool {
+        record == Position(0) && (after.tight || self.level(priority).is_deep())
+    }
+
+    /// One more message waits.
+    fn grown(&mut self, after: &mut Aftermath) {
         self.catch_up(after);
         self.shed_overflow(after);
         if self.ready() > limits::LAGGING_MESSAGES && self.consumers.any_pressed() {
@@ -330,6 +346,12 @@ impl Queue {
         if self.stream.is_some() {
             return self.read_on(after);
         }
+        if self.consumers.any_looking() {
+            self.browse_on(after);
+        }
+        if self.consumers.any_selecting() {
+            return self.pump_selecting(after);
+        }
         loop {
             self.catch_up(after);
             // What is due and still here is too much to be let go of at once; it is never delivered.
@@ -347,17 +369,22 @@ impl Queue {
                 let Some(held) = backlog.hold_next() else { break };
                 held
             };
-            let Queued { record, redelivered, .. } = queued;
-            let attempts = self.attempts_of(record, redelivered);
-            if settles_itself {
-                self.forget_attempts(record, after);
-            }
-            let handout = Handout { slot, record, redelivered, counted, attempts, offset: None };
-            self.deliver(index, handout, &Draft::owned(&queued.message), after);
+            self.hand_out(index, counted, (slot, &queued), after);
         }
         if self.consumers.count() > 0 || self.rules.sheds() {
             self.read_ahead(after);
         }
+    }
+
+    /// Delivers what has left the ready ones.
+    fn hand_out(&mut self, index: u32, counted: bool, (slot, queued): (u64, &Queued), after: &mut Aftermath) {
+        let Queued { record, redelivered, .. } = *queued;
+        let attempts = self.attempts_of(record, redelivered);
+        if self.settles_itself(index) {
+            self.forget_attempts(record, after);
+        }
+        let handout = Handout { slot, record, redelivered, counted, attempts, offset: None };
+        self.deliver(index, handout, &Draft::owned(&queued.message), after);
     }
 
     fn settles_itself(&mut self, index: u32) -> bool {
@@ -411,15 +438,21 @@ impl Queue {
         let single = self.rules.single_active;
         // Quorum queues and streams don't know exclusive consumers, and RabbitMQ says nothing about it.
         let mut consumer = consumer;
+        let role = match &consumer {
+            Consumer { browses: true, .. } => Role::Browses,
+            Consumer { filter: Some(_), .. } if self.stream.is_none() => Role::Selects,
+            _ => Role::Takes,
+        };
+        if role == Role::Browses {
+            return self.attach_browser(consumer, now);
+        }
         consumer.exclusive &= self.info.queue_type == QueueType::Classic;
         if self.consumers.any_exclusive() || (consumer.exclusive && (self.consumers.count() > 0 || single)) {
             return Err(Refusal::ExclusiveUse(self.info.resource()));
         }
-        if self.consumers.count() >= limits::CONSUMERS_PER_QUEUE {
-            return Err(Refusal::Limit(format!("reached maximum of consumers for {}", self.info.resource())));
-        }
+        self.check_consumer_limit()?;
         let (start, filter) = (consumer.start, consumer.filter.clone());
-        let id = self.consumers.add(consumer);
+        let id = self.consumers.add(consumer, role);
         self.place_reader(id.index, start, filter, now);
         if single {
             self.consumers.elect(self.preempts());
@@ -427,22 +460,32 @@ impl Queue {
         Ok(id)
     }
 
+    fn check_consumer_limit(&self) -> Result<(), Refusal> {
+        if self.consumers.attached() >= limits::CONSUMERS_PER_QUEUE {
+            return Err(Refusal::Limit(format!("reached maximum of consumers for {}", self.info.resource())));
+        }
+        Ok(())
+    }
+
     /// Whether a consumer of a higher priority takes over from the single active one.
     fn preempts(&self) -> bool {
         self.info.queue_type == QueueType::Quorum
     }
 
-    /// Removes a consumer. What it holds stays held until it is settled. Returns whether it was there.
+    /// Removes a consumer. What it holds stays held until it is settled. Returns whether it was there, and took messages.
     fn detach(&mut self, id: ConsumerId, after: &mut Aftermath) -> bool {
-        if !self.consumers.remove(id) {
-            return false;
-        }
+        let Some(role) = self.consumers.get(id).map(|attached| attached.role) else { return false };
+        self.consumers.remove(id);
         self.remove_reader(id.index);
         self.note_used(after.now);
+        if role != Role::Takes {
+            self.levels.iter_mut().for_each(|(_, backlog)| backlog.forget_reader(id.reader()));
+            self.consumers.stir();
+        }
         if self.rules.single_active && self.consumers.elect(self.preempts()) {
             self.pump(after);
         }
-        true
+        role != Role::Browses
     }
 
     /// The consumer's connection keeps up again, or the limit that it shares was raised.
@@ -455,9 +498,10 @@ impl Queue {
     /// Settles deliveries of one consumer, or of none if they were fetched one by one. With `dead_letters`, the log has
     /// not been told of rejected ones.
     fn settle(&mut self, settling: &Settling<'_>, after: &mut Aftermath) {
-        let slots = if self.stream.is_some() { &[] } else { settling.slots };
-        let is_late =
-            settling.consumer.and_then(|id| self.consumers.get(id)).is_some_and(|attached| attached.is_late());
+        let consumer = settling.consumer.and_then(|id| self.consumers.get(id));
+        let (is_late, browses) =
+            consumer.map_or((false, false), |attached| (attached.is_late(), attached.role == Role::Browses));
+        let slots = if self.stream.is_some() || browses { &[] } else { settling.slots };
         for &slot in slots {
             let how = if is_late && self.forgives(settling.consumer, slot) { Settlement::Late } else { settling.how };
             if how != Settlement::Late {
@@ -491,7 +535,7 @@ impl Queue {
         }
         self.shed_overflow(after);
         self.load_departing(after);
-        if self.ready() > 0 {
+        if self.ready() > 0 || browses {
             self.pump(after);
         }
     }
@@ -540,6 +584,7 @@ impl Queue {
         self.catch_up(after);
         self.shed_overflow(after);
         self.survey(after);
+        self.consumers.stir();
         self.pump(after);
     }
 

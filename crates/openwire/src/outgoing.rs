@@ -337,6 +337,12 @@ impl Outlet for Outgoing {
         Pressure::Low
     }
 
+    fn browsed(&self, consumer: ConsumerKey, wakes: &mut Vec<Waker>) {
+        let mut state = self.state.lock();
+        state.send_nothing(split_key(consumer).0);
+        state.output.wake(wakes);
+    }
+
     fn cancelled(&self, consumer: ConsumerKey, wakes: &mut Vec<Waker>) {
         let mut state = self.state.lock();
         state.cancelled.push(consumer);

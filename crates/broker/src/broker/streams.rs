@@ -58,6 +58,9 @@ impl Broker {
         if queue.queue_type != QueueType::Stream {
             return Ok(());
         }
+        if consumer.browses {
+            return Err(Refusal::Unsupported(format!("browsing not supported by stream {}", queue.resource())));
+        }
         if consumer.settles_itself {
             return Err(Refusal::Unsupported(format!(
                 "automatic acknowledgement not supported by stream {}",

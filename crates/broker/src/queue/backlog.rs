@@ -4,10 +4,12 @@
 //! Slots live in chunks; a chunk without messages is freed wherever it lies, so one old message pins one chunk.
 //!
 //! What lies deep in a queue is not in memory but in the log alone: a [`Run`] stands for it between two slot numbers,
-//! however long it is. It comes back page by page as consumers get nearer.
+//! however long it is. It comes back page by page as consumers get nearer. Who wants only some of the messages has a
+//! [`Cursor`], and takes them from wherever they are.
 
+mod cursor;
+mod records;
 mod run;
-
 mod timetable;
 
 use std::{
@@ -15,8 +17,8 @@ use std::{
     sync::Arc,
 };
 
-pub use self::{run::Purged, timetable::Expired};
-use self::{run::Run, timetable::Timetable};
+use self::{cursor::Cursor, run::Run, timetable::Timetable};
+pub use self::{cursor::Seek, run::Purged, timetable::Expired};
 use crate::{limits, log::Position, message::Message, session::Millis};
 
 const CHUNK_SLOTS: u64 = 64;
@@ -86,10 +88,12 @@ pub struct Backlog {
     chunks: BTreeMap<u64, Box<Chunk>>,
     /// The next free slot.
     tail: u64,
-    /// Every ready slot at or after the cursor has never been held.
+    /// No ready slot is before the cursor but for those that came back.
     cursor: u64,
-    /// Ready slots before the cursor: messages that came back.
+    /// Ready slots of messages that came back. Those among the run's slots are before what is still to be read.
     returned: BTreeSet<u64>,
+    /// How far those have come that do not take every message, by reader.
+    cursors: BTreeMap<u64, Cursor>,
     ready: usize,
     /// Bytes of the bodies that wait in memory.
     ready_bytes: u64,
@@ -133,7 +137,7 @@ impl Backlog {
 
     /// Memory that the messages take.
     pub fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+        self.memory_bytes + self.cursors.values().map(Cursor::memory_bytes).sum::<usize>()
     }
 
     /// Whether what comes to the end now will not be wanted soon, so that it may have to leave memory.
@@ -193,16 +197,15 @@ impl Backlog {
         if self.ready == 0 {
             return None;
         }
-        if let Some(&slot) = self.returned.first() {
-            return self.slot(slot).is_some_and(|slot| slot.message.is_some()).then_some(slot);
-        }
-        let is_ready = |slot: &Slot| !slot.held;
         let end = self.memory_end();
-        if !self.slot(self.cursor).is_some_and(is_ready) {
-            let next = self.slots_from(self.cursor).find(|(_, slot)| is_ready(slot)).map(|(number, _)| number);
-            self.cursor = next.unwrap_or(end).min(end);
+        let returned = self.returned.first().copied().unwrap_or(u64::MAX);
+        if returned > self.cursor && !self.is_ready(self.cursor) {
+            let slots = self.slots_from(self.cursor).take_while(|(number, _)| *number < end);
+            let next = slots.filter(|(_, slot)| !slot.held).map(|(number, _)| number).next();
+            self.cursor = next.unwrap_or(end.min(self.tail));
         }
-        (self.cursor < end).then_some(self.cursor)
+        let number = self.cursor.min(returned);
+        self.slot(number).filter(|slot| number < end && slot.message.is_some()).map(|_| number)
     }
 
     /// The slot at which the messages in memory end that stand before the run.
@@ -218,41 +221,59 @@ impl Backlog {
     /// Hands out the first ready message, which keeps its slot until it is settled.
     pub fn hold_next(&mut self) -> Option<(u64, Queued)> {
         let number = self.next_ready()?;
-        self.leave_ready(number);
-        self.held += 1;
-        let slot = self.slot_mut(number)?;
+        self.hold_at(number, None)
+    }
+
+    /// Hands out a ready message, whose body may have been read apart.
+    fn hold_at(&mut self, number: u64, read: Option<Arc<Message>>) -> Option<(u64, Queued)> {
+        let slot = self.slot_mut(number).filter(|slot| !slot.held)?;
+        let message = slot.message.clone().or(read)?;
         slot.held = true;
-        let message = slot.message.clone()?;
         let queued = Queued { message, record: slot.record, redelivered: slot.redelivered };
         if slot.readable {
             // Who holds it has it; should it come back, the log has it too.
-            slot.message = None;
-            self.memory_bytes -= queued.message.memory_bytes();
+            let forgotten = slot.message.take();
+            self.memory_bytes -= forgotten.map_or(0, |message| message.memory_bytes());
         }
+        self.leave_ready(number);
+        self.held += 1;
         Some((number, queued))
     }
 
     /// Removes the first ready message.
     pub fn take_next(&mut self) -> Option<(u64, Queued)> {
         let number = self.next_ready()?;
+        self.take_at(number, None)
+    }
+
+    fn take_at(&mut self, number: u64, read: Option<Arc<Message>>) -> Option<(u64, Queued)> {
+        self.slot(number).filter(|slot| !slot.held)?;
         self.leave_ready(number);
         let Slot { message, record, redelivered, .. } = self.remove(number)?;
-        Some((number, Queued { message: message?, record, redelivered }))
+        Some((number, Queued { message: message.or(read)?, record, redelivered }))
+    }
+
+    /// Whether a message still waits in its slot.
+    pub fn is_ready(&self, number: u64) -> bool {
+        self.slot(number).is_some_and(|slot| !slot.held)
     }
 
     fn leave_ready(&mut self, number: u64) {
         self.ready -= 1;
         self.ready_bytes -= self.slot(number).map_or(0, |slot| u64::from(slot.bytes));
-        if !self.returned.remove(&number) {
+        self.returned.remove(&number);
+        if number == self.cursor {
             self.cursor = number + 1;
         }
     }
 
     /// The first ready message to which a time to live applies, and its slot, if it is in memory.
     pub fn next_timed(&self) -> Option<(u64, &Arc<Message>)> {
-        let returned = self.returned.iter().filter_map(|number| Some((*number, self.slot(*number)?)));
-        let others = self.slots_from(self.cursor).take_while(|(number, _)| *number < self.memory_end());
-        let (number, slot) = returned.chain(others).find(|(_, slot)| !slot.held && !slot.untimed)?;
+        let is_timed = |(_, slot): &(u64, &Slot)| !slot.held && !slot.untimed;
+        let mut returned = self.returned.iter().filter_map(|number| Some((*number, self.slot(*number)?)));
+        let mut others = self.slots_from(self.cursor).take_while(|(number, _)| *number < self.memory_end());
+        let firsts = returned.find(is_timed).into_iter().chain(others.find(is_timed));
+        let (number, slot) = firsts.min_by_key(|(number, _)| *number)?;
         Some((number, slot.message.as_ref()?))
     }
 
@@ -299,6 +320,7 @@ impl Backlog {
         self.ready += 1;
         self.ready_bytes += u64::from(bytes);
         self.returned.insert(number);
+        self.offer_again(number);
         if let Some(due) = due {
             self.timetable.add(due, number);
         }

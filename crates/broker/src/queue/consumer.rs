@@ -18,6 +18,18 @@ pub struct ConsumerId {
     pub(super) generation: u32,
 }
 
+impl ConsumerId {
+    /// The number by which backlogs and the log know it as a reader.
+    pub(super) fn reader(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// Whose number it is.
+    pub(super) fn of_reader(reader: u64) -> Self {
+        Self { index: reader as u32, generation: (reader >> 32) as u32 }
+    }
+}
+
 /// A limit on unsettled deliveries that several consumers share.
 #[derive(Debug, Default)]
 pub struct Credit {
@@ -40,6 +52,12 @@ impl Credit {
         }
         let below = |held| (held < limit).then_some(held + 1);
         self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).ok().map(|_| true)
+    }
+
+    /// Whether the limit allows one more.
+    fn has_room(&self) -> bool {
+        let limit = self.limit.load(Ordering::Acquire);
+        limit == 0 || self.held.load(Ordering::Acquire) < limit
     }
 
     /// Gives back units that were counted.
@@ -68,12 +86,27 @@ pub struct Consumer {
     pub timeout_ms: Option<u64>,
     /// Where it starts in a stream.
     pub start: Start,
-    /// Which messages of a stream it wants; all without one.
+    /// Which messages it wants; all without one. What it does not want stays in the queue, in its place.
     pub filter: Option<Filter>,
+    /// Whether it only looks: it gets copies of what waits in the queue when it comes, and is told the end by
+    /// [`Outlet::browsed`]. Nothing changes for the messages, and what it settles only lets it have more. It is no consumer
+    /// otherwise: nobody is kept from having the queue for himself, or from being the last to leave it.
+    pub browses: bool,
     /// Unsettled deliveries that it may have; 0 for any number. Does not apply if it settles itself.
     pub prefetch: u32,
     /// A limit that it shares with the other consumers of its channel.
     pub shared: Arc<Credit>,
+}
+
+/// What a consumer does with a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It takes every message.
+    Takes,
+    /// It takes what passes its filter.
+    Selects,
+    /// It looks at what passes its filter.
+    Browses,
 }
 
 /// A consumer of a queue.
@@ -81,7 +114,12 @@ pub struct Consumer {
 pub(super) struct Attached {
     pub(super) id: ConsumerId,
     pub(super) consumer: Consumer,
+    pub(super) role: Role,
     pub(super) held: u32,
+    /// Whether it could take more than was there for it.
+    pub(super) is_idle: bool,
+    /// Whether it has looked at everything.
+    pub(super) has_browsed: bool,
     /// Whether it stands in the queue's ring of consumers to ask.
     pub(super) in_ring: bool,
     /// Whether its connection does not keep up.
@@ -102,16 +140,24 @@ impl Attached {
         place.map(|place| self.late.swap_remove(place)).is_some()
     }
 
+    /// Whether it can take a delivery, as far as its own limit goes.
+    fn is_able(&self) -> bool {
+        let has_credit = self.consumer.prefetch == 0 || self.held < self.consumer.prefetch;
+        !self.pressed && !self.is_late() && (self.consumer.settles_itself || has_credit)
+    }
+
+    /// Whether a delivery could be reserved now.
+    pub(super) fn could_reserve(&self) -> bool {
+        self.is_able() && (self.consumer.settles_itself || self.consumer.shared.has_room())
+    }
+
     /// Reserves one delivery. Returns whether it counts against the shared limit; nothing if it cannot be made.
     pub(super) fn reserve(&mut self) -> Option<bool> {
-        if self.pressed || self.is_late() {
+        if !self.is_able() {
             return None;
         }
         if self.consumer.settles_itself {
             return Some(false);
-        }
-        if self.consumer.prefetch != 0 && self.held >= self.consumer.prefetch {
-            return None;
         }
         let counted = self.consumer.shared.take()?;
         self.held += 1;

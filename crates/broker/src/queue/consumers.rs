@@ -2,19 +2,28 @@
 
 use std::collections::VecDeque;
 
-use super::consumer::{Attached, Consumer, ConsumerId};
+use super::consumer::{Attached, Consumer, ConsumerId, Role};
 
 /// The consumers of a queue.
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
     places: Vec<Option<Attached>>,
-    count: usize,
+    /// Those that take every message.
+    taking: usize,
+    /// Those that take what passes their filters.
+    selecting: usize,
+    /// Those that only look.
+    browsing: usize,
     /// Consumers whose connections do not keep up.
     pressed: usize,
     generation: u32,
     /// Consumers that may be able to take a message, in the order in which they are asked: by priority, and in turn
     /// among equals.
     ring: VecDeque<u32>,
+    /// Those that only look, and may be able to see more.
+    looking: Vec<u32>,
+    /// Consumers that could take more than was there for them, and do not stand in the ring.
+    idle: Vec<ConsumerId>,
     /// Whether there are different priorities, or have been.
     ranked: bool,
     /// The only one who gets messages, if the queue has but one at a time.
@@ -25,7 +34,37 @@ pub(super) struct Consumers {
 
 impl Consumers {
     pub(super) fn count(&self) -> usize {
-        self.count
+        self.taking + self.selecting
+    }
+
+    /// How many there are, whatever they do.
+    pub(super) fn attached(&self) -> usize {
+        self.count() + self.browsing
+    }
+
+    pub(super) fn any_selecting(&self) -> bool {
+        self.selecting > 0
+    }
+
+    /// Whether somebody who only looks may be able to see more.
+    pub(super) fn any_looking(&self) -> bool {
+        !self.looking.is_empty()
+    }
+
+    /// Those that only look, and may be able to see more. They are asked again when something changes for them.
+    pub(super) fn take_looking(&mut self) -> Vec<u32> {
+        let looking = std::mem::take(&mut self.looking);
+        for index in &looking {
+            if let Some(attached) = self.at(*index) {
+                attached.in_ring = false;
+            }
+        }
+        looking
+    }
+
+    /// Whether anybody takes every message.
+    pub(super) fn any_taking(&self) -> bool {
+        self.taking > 0
     }
 
     pub(super) fn any_pressed(&self) -> bool {
@@ -59,28 +98,39 @@ impl Consumers {
     }
 
     /// Adds a consumer, at rest.
-    pub(super) fn add(&mut self, consumer: Consumer) -> ConsumerId {
+    pub(super) fn add(&mut self, consumer: Consumer, role: Role) -> ConsumerId {
         let index = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
         if index == self.places.len() {
             self.places.push(None);
         }
         self.generation += 1;
-        self.count += 1;
-        self.pressed += 1;
         self.ranked |= consumer.priority != 0;
+        *self.counter(role) += 1;
+        self.pressed += usize::from(role != Role::Browses);
         let id = ConsumerId { index: index as u32, generation: self.generation };
-        self.places[index] = Some(Attached { id, consumer, held: 0, in_ring: false, pressed: true, late: Vec::new() });
+        self.places[index] = Some(Attached {
+            id,
+            consumer,
+            role,
+            held: 0,
+            is_idle: false,
+            has_browsed: false,
+            in_ring: false,
+            pressed: true,
+            late: Vec::new(),
+        });
         id
     }
 
     /// Removes a consumer. Returns whether it was there.
     pub(super) fn remove(&mut self, id: ConsumerId) -> bool {
         let Some(attached) = self.get(id) else { return false };
-        let pressed = attached.pressed;
-        self.pressed -= usize::from(pressed);
+        let (role, pressed) = (attached.role, attached.pressed);
         self.places[id.index as usize] = None;
-        self.count -= 1;
+        *self.counter(role) -= 1;
+        self.pressed -= usize::from(pressed && role != Role::Browses);
         self.ring.retain(|&index| index != id.index);
+        self.looking.retain(|&index| index != id.index);
         if self.active == Some(id.index) {
             self.active = None;
         }
@@ -91,6 +141,7 @@ impl Consumers {
     pub(super) fn press(&mut self, index: u32) {
         if let Some(attached) = self.at(index)
             && !std::mem::replace(&mut attached.pressed, true)
+            && attached.role != Role::Browses
         {
             self.pressed += 1;
         }
@@ -99,7 +150,7 @@ impl Consumers {
     /// A consumer can take messages again. Returns whether it is there.
     pub(super) fn release(&mut self, id: ConsumerId) -> bool {
         let Some(attached) = self.get(id) else { return false };
-        let pressed = std::mem::take(&mut attached.pressed);
+        let pressed = std::mem::take(&mut attached.pressed) && attached.role != Role::Browses;
         self.pressed -= usize::from(pressed);
         self.rejoin(id);
         true
@@ -111,9 +162,22 @@ impl Consumers {
         if std::mem::replace(&mut attached.in_ring, true) {
             return;
         }
+        if attached.role == Role::Browses {
+            return self.looking.push(id.index);
+        }
         let priority = attached.consumer.priority;
         let place = if self.ranked { self.end_of(priority) } else { self.ring.len() };
         self.ring.insert(place, id.index);
+    }
+
+    /// Has all asked again for whom nothing was there.
+    pub(super) fn stir(&mut self) {
+        for id in std::mem::take(&mut self.idle) {
+            if let Some(attached) = self.get(id) {
+                attached.is_idle = false;
+            }
+            self.rejoin(id);
+        }
     }
 
     /// The place in the ring behind all that have at least this priority.
@@ -143,6 +207,56 @@ impl Consumers {
         None
     }
 
+    /// The next consumer in turn for which something may be reserved. Others leave the ring until something changes for
+    /// them.
+    pub(super) fn next_able(&mut self, single: bool) -> Option<u32> {
+        if single {
+            let index = self.active.filter(|_| !self.is_leaving)?;
+            return self.at(index)?.could_reserve().then_some(index);
+        }
+        while let Some(&index) = self.ring.front() {
+            if let Some(attached) = self.at(index) {
+                if attached.could_reserve() {
+                    return Some(index);
+                }
+                attached.in_ring = false;
+            }
+            self.ring.pop_front();
+        }
+        None
+    }
+
+    /// Reserves a delivery for the next consumer in turn.
+    pub(super) fn reserve_next(&mut self, index: u32, single: bool) -> Option<bool> {
+        let attached = self.at(index)?;
+        let (counted, priority) = (attached.reserve()?, attached.consumer.priority);
+        if !single {
+            self.take_turns(priority);
+        }
+        Some(counted)
+    }
+
+    /// Nothing is there for the next consumer in turn: it leaves the ring until something may be.
+    pub(super) fn rest(&mut self, index: u32) {
+        if self.ring.front() == Some(&index) {
+            self.ring.pop_front();
+        }
+        let Some(attached) = self.at(index) else { return };
+        attached.in_ring = false;
+        if !std::mem::replace(&mut attached.is_idle, true) {
+            let id = attached.id;
+            self.idle.push(id);
+        }
+    }
+
+    fn counter(&mut self, role: Role) -> &mut usize {
+        match role {
+            Role::Browses => &mut self.browsing,
+            Role::Selects => &mut self.selecting,
+            Role::Takes => &mut self.taking,
+        }
+    }
+
     /// Puts the first of the ring behind its equals.
     fn take_turns(&mut self, priority: i64) {
         if self.ring.len() < 2 {
@@ -164,7 +278,7 @@ impl Consumers {
     /// whether somebody else has it now.
     pub(super) fn elect(&mut self, preempts: bool) -> bool {
         let rank = |one: &&Attached| (!one.is_late(), one.consumer.priority, std::cmp::Reverse(one.id.generation));
-        let best = self.iter().max_by_key(rank);
+        let best = self.iter().filter(|one| one.role != Role::Browses).max_by_key(rank);
         let Some(best) = best.map(|one| (one.id.index, one.consumer.priority)) else { return false };
         let current = self.active.and_then(|index| self.places[index as usize].as_ref()).filter(|one| !one.is_late());
         let outranked = preempts && current.is_some_and(|one| one.consumer.priority < best.1);

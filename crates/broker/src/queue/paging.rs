@@ -101,7 +101,7 @@ impl Queue {
         }
     }
 
-    fn load(&self, priority: u8, wanted: Wanted, generation: u64, purpose: Purpose) -> Load {
+    pub(super) fn load(&self, priority: u8, wanted: Wanted, generation: u64, purpose: Purpose) -> Load {
         Load { queue: Arc::clone(&self.info), priority, wanted, generation, purpose }
     }
 
@@ -155,6 +155,7 @@ impl Queue {
         match load.purpose {
             Purpose::Depart => return self.departing_loaded(load, messages, next, after),
             Purpose::Hold => return self.held_loaded(load, &messages),
+            Purpose::Scan => return self.scan_loaded(load, &messages, (next, restart), after),
             Purpose::Read => return self.page_read(load, messages, next, after),
             Purpose::Survey if self.retained.is_some() => return self.retained_loaded(load, messages, next, after),
             Purpose::Survey if self.stream.is_some() => return self.segment_counted(load, &messages, next, after),
@@ -173,6 +174,7 @@ impl Queue {
         self.next_due = self.next_due.min(after.now);
         self.catch_up(after);
         self.shed_overflow(after);
+        self.consumers.stir();
         self.pump(after);
     }
 

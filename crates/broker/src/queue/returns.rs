@@ -53,6 +53,7 @@ impl Queue {
             backlog.requeue(slot);
             backlog.due()
         });
+        self.consumers.stir();
         self.wait_for(due);
         self.note_times_of(message);
     }

@@ -138,6 +138,7 @@ impl Shard {
             self.timers.pop_first();
             let Some(Some(queue)) = self.queues.get_mut(slot as usize) else { continue };
             queue.catch_up(after);
+            queue.consumers.stir();
             queue.pump(after);
             // What is left over has its turn after the other queues.
             queue.scheduled = queue.next_due.max(after.now.plus(1));

@@ -26,6 +26,10 @@ pub struct LogState {
     loads: Vec<Load>,
     /// Whether nothing is read.
     pub stalled: bool,
+    /// How many bodies are read at a time; two if it is not said.
+    pub page: Option<usize>,
+    /// How many bodies were read.
+    pub read: usize,
 }
 
 impl ScriptLog {
@@ -50,20 +54,23 @@ impl ScriptLog {
         state.held.range((holder, from.0)..(holder, end.0.max(from.0))).map(|((_, position), _)| *position).collect()
     }
 
-    /// Gives the broker what it asked for, two bodies at a time.
+    /// Gives the broker what it asked for, a page at a time.
     pub fn answer(&self, broker: &Broker) -> bool {
         let mut state = self.state.lock();
         let loads = if state.stalled { Vec::new() } else { std::mem::take(&mut state.loads) };
         drop(state);
         for load in &loads {
             let (holder, Wanted { first, end, only }) = (load.holder(), &load.wanted);
-            let state = self.state.lock();
+            let mut state = self.state.lock();
+            let page = state.page.unwrap_or(2);
             let asked = state.held.range((holder, first.0)..(holder, end.0));
             let asked = asked.filter(|((_, position), _)| only.is_empty() || only.contains(position));
-            let bodies: Vec<_> = asked.take(2).map(|((_, position), (body, _))| (*position, body.clone())).collect();
+            let bodies: Vec<_> = asked.take(page).map(|((_, position), (body, _))| (*position, body.clone())).collect();
+            state.read += bodies.len();
             drop(state);
             self.journal.lock().push(format!("log reads {} for {}", bodies.len(), short(holder)));
-            let next = if bodies.len() == 2 { Position(bodies[1].0 + 1) } else { *end };
+            let last = bodies.last().filter(|_| bodies.len() == page);
+            let next = last.map_or(*end, |(last, _)| Position(last + 1));
             broker.loaded(load, Ok(Loaded::new(bodies, next)));
         }
         !loads.is_empty()

@@ -6,7 +6,8 @@
 //! exchange instead of a queue), `> route EXCHANGE KEY[,KEY…] [HEADER=VALUE…]` (names the queues),
 //! `> bind QUEUE KEY [EXCHANGE] [ARGUMENT=VALUE…]` (to `amq.topic` if none is named), `> publish EXCHANGE KEY BODY
 //! [durable] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [prefetch=N]
-//! [x-priority=N] [x-consumer-timeout=MS]`, `> settle NAME accept|reject|requeue|untimed|fail|late|poison N…` (by the count of its
+//! [x-priority=N] [x-consumer-timeout=MS] [selector=TEXT]` (the selector goes on to the end of the line), `> browse NAME
+//! QUEUE [settles] [prefetch=N] [selector=TEXT]`, `> settle NAME accept|reject|requeue|untimed|fail|late|poison N…` (by the count of its
 //! deliveries), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
 //! `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
 //! `> no-policy NAME [operator]`, `> wait MS`, `> stall` and `> flow` (between them the log reads
@@ -16,6 +17,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod log;
+mod scanning;
 
 use std::{
     collections::HashMap,
@@ -93,6 +95,10 @@ impl Outlet for ScriptOutlet {
 
     fn cancelled(&self, _: ConsumerKey, _: &mut Vec<Waker>) {
         self.journal.lock().push(format!("{} is cancelled", self.name));
+    }
+
+    fn browsed(&self, _: ConsumerKey, _: &mut Vec<Waker>) {
+        self.journal.lock().push(format!("{} has seen everything", self.name));
     }
 
     fn revoked(&self, _: ConsumerKey, slot: u64) {
@@ -188,16 +194,7 @@ struct World {
 }
 
 fn run(script: &str) -> String {
-    let journal = Journal::default();
-    let log = Arc::new(ScriptLog { journal: journal.clone(), ..ScriptLog::default() });
-    let broker = broker_of(&log, Millis(1000));
-    broker.add_vhost(&"/".into());
-    let all = || Pattern::new(".*").unwrap();
-    let permissions = Permissions { configure: all(), write: all(), read: all() };
-    broker.put_user(&"u".into(), User { permissions: [("/".into(), permissions)].into(), ..User::default() });
-    journal.lock().clear();
-    let caller = broker.enter(broker.new_session(), &"u".into(), "/").unwrap();
-    let mut world = World { journal, log, broker: Arc::new(broker), caller, consumers: HashMap::new() };
+    let mut world = World::new();
     let mut out = String::new();
     for line in script.lines().filter(|line| !line.starts_with('<')) {
         writeln!(out, "{line}").unwrap();
@@ -222,6 +219,19 @@ fn broker_of(log: &Arc<ScriptLog>, now: Millis) -> Broker {
 }
 
 impl World {
+    fn new() -> Self {
+        let journal = Journal::default();
+        let log = Arc::new(ScriptLog { journal: journal.clone(), ..ScriptLog::default() });
+        let broker = broker_of(&log, Millis(1000));
+        broker.add_vhost(&"/".into());
+        let all = || Pattern::new(".*").unwrap();
+        let permissions = Permissions { configure: all(), write: all(), read: all() };
+        broker.put_user(&"u".into(), User { permissions: [("/".into(), permissions)].into(), ..User::default() });
+        journal.lock().clear();
+        let caller = broker.enter(broker.new_session(), &"u".into(), "/").unwrap();
+        Self { journal, log, broker: Arc::new(broker), caller, consumers: HashMap::new() }
+    }
+
     fn step(&mut self, words: &[&str]) {
         let has = |word| words.contains(&word);
         match words {
@@ -253,7 +263,7 @@ impl World {
             }
             ["wait", ms] => self.wait(ms.parse().unwrap()),
             ["publish", exchange, key, body, ..] => self.publish(exchange.trim_matches('-'), key, body, &words[4..]),
-            ["consume", name, queue, ..] => self.consume(name, queue, words),
+            ["consume" | "browse", name, queue, ..] => self.consume(name, queue, words),
             ["settle", name, how, deliveries @ ..] => self.settle(name, how, deliveries),
             ["cancel", name] => self.broker.cancel(&self.caller, &self.consumers[*name].1),
             ["press", name] => self.consumers[*name].0.full.store(true, Ordering::Relaxed),
@@ -412,6 +422,12 @@ impl World {
             Ok(start) => start,
             Err(refusal) => return self.journal.lock().push(refusal.to_string()),
         };
+        let selector = words.iter().position(|word| word.starts_with("selector=")).map(|at| words[at..].join(" "));
+        let selector = selector.as_deref().and_then(|text| text.strip_prefix("selector="));
+        let selected = match self.broker.selector(selector.unwrap_or_default()) {
+            Ok(selected) => selected,
+            Err(error) => return self.journal.lock().push(error.to_string()),
+        };
         let consumer = Consumer {
             outlet: outlet.clone(),
             key: ConsumerKey(0),
@@ -421,7 +437,8 @@ impl World {
             priority: table(words, |key| key == "x-priority").0.first().map_or(0, |(_, n)| n.as_integer().unwrap()),
             timeout_ms: number(words, "x-consumer-timeout"),
             start,
-            filter,
+            filter: filter.or(selected),
+            browses: words[0] == "browse",
             prefetch: number(words, "prefetch").unwrap_or(0) as u32,
             shared: Arc::new(Credit::default()),
         };

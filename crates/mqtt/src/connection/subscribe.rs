@@ -181,6 +181,7 @@ impl MqttConnection {
             timeout_ms: None,
             start: Start::default(),
             filter: None,
+            browses: false,
             prefetch: 0,
             shared: Arc::clone(&self.credit),
         };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use broker::{
-    Attachment, BindingRequest, Consumer as Attaching, DeleteRule, End, ExchangeDeclaration, ExchangeKind, Outlet,
-    Position, QueueDeclaration, QueueInfo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
+    Attachment, BindingRequest, Consumer as Attaching, DeleteRule, End, ExchangeDeclaration, ExchangeKind, Filter,
+    Outlet, Position, QueueDeclaration, QueueInfo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
 };
 
 use super::{OpenWireSession, Outcome, send::TOPICS};
@@ -44,6 +44,7 @@ impl OpenWireSession {
     /// A new consumer. One that is there already is left as it is.
     pub(super) fn add_consumer(&mut self, info: &ConsumerInfo<'_>) -> Result<Outcome, Exception> {
         let Some(caller) = self.caller.clone() else { return Ok(Outcome::done(Position(0))) };
+        let filter = self.filter(info)?;
         let missing = |what| Exception::jms(format!("a consumer without {what}"));
         let id = info.consumer_id.clone().ok_or_else(|| missing("an id"))?.into_owned();
         let destination = info.destination.as_ref().ok_or_else(|| missing("a destination"))?;
@@ -66,7 +67,7 @@ impl OpenWireSession {
             let attached = self.places(&caller, info, address, destination.kind).and_then(|places| {
                 places.into_iter().try_for_each(|place| {
                     safe = safe.max(place.position);
-                    self.attach(&caller, number, info, place, destination.kind)
+                    self.attach(&caller, (number, filter.clone()), info, place, destination.kind)
                 })
             });
             if let Err(exception) = attached {
@@ -82,17 +83,10 @@ impl OpenWireSession {
         Ok(Outcome::Done(safe, attachments))
     }
 
-    /// Refuses what cannot be, or cannot be done yet.
+    /// Refuses what cannot be.
     fn check_consumer(&self, caller: &Caller, info: &ConsumerInfo<'_>, kind: DestinationKind) -> Result<(), Exception> {
-        let selector = info.selector.as_deref().filter(|selector| !selector.trim().is_empty());
-        if let Some(selector) = selector {
-            broker::Selector::parse(selector).map_err(|error| Exception::selector(format!("{selector}: {error}")))?;
-            if !kind.is_topic() {
-                return Err(Exception::selector("selectors of queues are not supported yet"));
-            }
-        }
-        if info.browser {
-            return Err(Exception::jms("queue browsers are not supported yet"));
+        if info.browser && kind.is_topic() {
+            return Err(Exception::destination("topics have nothing to browse"));
         }
         let name = info.destination.as_ref().and_then(|destination| destination.physical_name.as_deref());
         if let Some(temporary) =
@@ -105,6 +99,12 @@ impl OpenWireSession {
             }
         }
         Ok(())
+    }
+
+    /// The filter of a consumer's selector.
+    fn filter(&self, info: &ConsumerInfo<'_>) -> Result<Option<Filter>, Exception> {
+        let selector = info.selector.as_deref().unwrap_or_default();
+        self.broker.selector(selector).map_err(|error| Exception::selector(format!("{selector}: {error}")))
     }
 
     /// The queues that a consumer of an address is put on.
@@ -283,11 +283,13 @@ impl OpenWireSession {
     fn attach(
         &mut self,
         caller: &Caller,
-        number: u32,
+        (number, filter): (u32, Option<Filter>),
         info: &ConsumerInfo<'_>,
         place: Place,
         kind: DestinationKind,
     ) -> Result<(), Exception> {
+        // What a subscription gets has been selected on its way there.
+        let filter = filter.filter(|_| matches!(place.address, Some(Address::Queue(_))));
         let destination = place.address.map(|address| address.destination(kind));
         let (source, settles_itself, shared) = {
             let mut state = self.outgoing.lock();
@@ -304,7 +306,8 @@ impl OpenWireSession {
             priority: info.priority.into(),
             timeout_ms: None,
             start: Start::default(),
-            filter: None,
+            filter,
+            browses: info.browser,
             prefetch: 0,
             shared,
         };

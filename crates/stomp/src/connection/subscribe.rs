@@ -120,6 +120,7 @@ impl StompConnection {
             timeout_ms: None,
             start,
             filter,
+            browses: false,
             prefetch: wanted.prefetch,
             shared: Arc::default(),
         };

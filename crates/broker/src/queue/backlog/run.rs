@@ -2,24 +2,27 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Backlog, Slot, Timetable, Wanted};
-use crate::{limits, log::Position, message::Message, queue::Near};
+use super::{Backlog, Slot, Timetable, Wanted, records::Records};
+use crate::{limits, log::Position, message::Message, queue::Near, session::Millis};
 
 /// Messages that are in the log alone: everything that the queue holds there between two records, but for a few that are
 /// still in memory. None of them has ever been handed out in this run of the broker.
 #[derive(Debug, Default)]
 pub(super) struct Run {
     /// The first record that may belong to it.
-    first: u64,
+    pub(super) first: u64,
     /// The last record that may belong to it.
-    last: u64,
+    pub(super) last: u64,
     pub(super) count: u64,
     /// Records in between that do not belong to it.
     except: BTreeSet<u64>,
+    /// Records in between that belonged to it, and were taken out by themselves.
+    taken: Records,
     /// The slot that its first message will have. Without messages, it has no meaning.
     pub(super) slot: u64,
-    /// The slot behind those that its messages had.
-    end_slot: u64,
+    /// The slot behind those that its messages had. In between there is one for each, and there are those of messages that
+    /// are in memory: what consumers hold, and what came back.
+    pub(super) end_slot: u64,
     /// Bytes of the bodies, as far as they are known.
     pub(super) bytes: u64,
     /// When its messages are due, by record, as far as that is known.
@@ -36,7 +39,32 @@ impl Run {
 
     /// Whether a record that has been in it still is.
     pub(super) fn has(&self, record: u64) -> bool {
-        self.count > 0 && (self.first..=self.last).contains(&record) && !self.except.contains(&record)
+        self.count > 0
+            && (self.first..=self.last).contains(&record)
+            && !self.except.contains(&record)
+            && !self.taken.contains(record)
+    }
+
+    /// Whether a message that was read belongs to it: one whose time was over may not have left the log yet.
+    pub(super) fn contains(&self, record: u64, due: Option<Millis>) -> bool {
+        let is_past = |due| self.timetable.is_past(due, record);
+        self.has(record) && (self.is_unseen(record) || !due.is_some_and(is_past))
+    }
+
+    /// Takes out a message of so many bytes by itself. Returns whether it was there.
+    pub(super) fn take(&mut self, record: u64, bytes: u64) -> bool {
+        if !self.has(record) {
+            return false;
+        }
+        if !self.is_unseen(record) {
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+        self.count -= 1;
+        self.taken.insert(record);
+        if self.is_empty() {
+            *self = Self { slot: self.slot, end_slot: self.end_slot, ..Self::default() };
+        }
+        true
     }
 
     /// Takes out a record of which the timetable told. Returns whether it was there.
@@ -117,7 +145,7 @@ impl Backlog {
         }
         let (mut messages, mut bytes) = (0, 0);
         let mut start = self.cursor;
-        for (number, slot) in self.slots_from(self.cursor) {
+        for (number, slot) in self.slots_from(self.cursor).filter(|(_, slot)| !slot.held) {
             if messages >= near.messages || bytes >= near.bytes {
                 break;
             }
@@ -126,22 +154,28 @@ impl Backlog {
             start = number + 1;
         }
         // A run has no gaps: what the log does not have, and all that is before it, stays in memory.
-        let unlogged = self.slots_from(start).filter(|(_, slot)| slot.record == Position(0));
+        let unlogged = self.slots_from(start).filter(|(_, slot)| !slot.held && slot.record == Position(0));
         unlogged.last().map_or(start, |(number, _)| number + 1)
     }
 
     /// The first record about which [`Backlog::page_out`] would have to know, if anything before `end` can leave memory.
     pub fn page_out_from(&self, end: Position, near: Near) -> Option<Position> {
         let start = self.leave_from(near);
-        let (_, slot) = self.slots_from(start).next()?;
-        if slot.held || slot.record == Position(0) || slot.record >= end {
+        let mut leaving = self.slots_from(start).filter(|(number, slot)| !self.stays(*number, slot)).peekable();
+        let (_, slot) = leaving.peek()?;
+        if slot.record == Position(0) || slot.record >= end {
             return None;
         }
         if !self.run.is_empty() {
             return Some(Position(self.run.last + 1));
         }
-        let records = self.slots_from(start).take_while(|(_, slot)| !slot.held && slot.record != Position(0));
+        let records = leaving.take_while(|(_, slot)| slot.record != Position(0));
         records.map(|(_, slot)| slot.record).filter(|record| *record < end).min()
+    }
+
+    /// Whether a message keeps its slot among those of a run: it is held, or it came back and is to say so.
+    fn stays(&self, number: u64, slot: &Slot) -> bool {
+        slot.held || self.returned.contains(&number)
     }
 
     /// Lets messages leave memory that lie deep in the queue and in the log between `from` and `end`. `members` are all
@@ -158,7 +192,10 @@ impl Backlog {
             let record = slot.record.0;
             let known = record >= from.0 && record < end.0 && (empty || record > self.run.last);
             let excepted = !empty && record >= self.run.first && self.run.except.contains(&record);
-            if slot.held || !(known || excepted) {
+            if self.stays(number, slot) {
+                continue;
+            }
+            if !(known || excepted) {
                 break;
             }
             leaving.push((number, record));
@@ -176,6 +213,7 @@ impl Backlog {
         records.sort_unstable();
         let lowest = records.first().copied().unwrap_or_default();
         let last = records.last().copied().unwrap_or_default();
+        let before = (!empty).then_some((self.run.last, self.run.end_slot));
         if empty {
             let base = lowest.saturating_sub(1);
             self.run = Run { first: lowest, last: base, slot: first_slot, ..Run::default() };
@@ -191,6 +229,7 @@ impl Backlog {
         due.into_iter().for_each(|(due, record)| self.run.timetable.add(due, record));
         self.run.end_slot = last_slot + 1;
         leaving.iter().for_each(|(number, _)| drop(self.remove(*number)));
+        self.cursors_page_out(&leaving, &records, before);
         records.len()
     }
 
@@ -215,7 +254,8 @@ impl Backlog {
             return None;
         }
         let absent = |number: &u64| self.slot(*number).filter(|slot| slot.message.is_none()).map(|slot| slot.record.0);
-        if self.returned.first().is_some_and(|number| absent(number).is_some()) {
+        let end = self.memory_end();
+        if self.returned.first().is_some_and(|number| *number < end && absent(number).is_some()) {
             let near = self.returned.iter().take(limits::NEAR_MESSAGES);
             let mut only: Vec<u64> = near.filter_map(absent).collect();
             only.sort_unstable();
@@ -223,7 +263,8 @@ impl Backlog {
             let (first, last) = (only.first().copied()?, only.last().copied()?);
             return Some(Wanted { first: Position(first), end: Position(last + 1), only });
         }
-        let near = self.returned.len() as u64 + self.run.slot.saturating_sub(self.cursor);
+        let returned = self.returned.range(..self.run.slot).take(limits::NEAR_MESSAGES).count() as u64;
+        let near = returned + self.run.slot.saturating_sub(self.cursor);
         if self.run.is_empty() || near > limits::NEAR_MESSAGES as u64 / 2 {
             return None;
         }
@@ -259,8 +300,9 @@ impl Backlog {
             self.is_missing_some |= is_empty && returned.any(is_wanted);
             return true;
         }
+        let (mut came, mut slack) = (Vec::new(), self.run_slack());
         for (record, message) in messages {
-            if self.run.except.remove(&record.0) || self.run.is_empty() {
+            if !self.run.has(record.0) {
                 continue;
             }
             let untimed = self.untimed.remove(&record.0);
@@ -273,8 +315,9 @@ impl Backlog {
             } else {
                 self.run.bytes = self.run.bytes.saturating_sub(bytes.into());
             }
-            let number = self.run.slot;
-            self.run.slot += 1;
+            let number = self.run_slot_for(record.0, self.run.slot, &mut slack);
+            came.push((record.0, number));
+            self.run.slot = number + 1;
             self.run.count -= 1;
             self.ready_bytes += u64::from(bytes);
             if let Some(due) = due {
@@ -285,13 +328,37 @@ impl Backlog {
             self.insert(number, Slot { message, record, due, bytes, redelivered, held, readable, untimed });
         }
         self.run.first = next.0;
+        self.cursors_page_in(&came, next.0);
         if self.run.is_empty() {
             self.run = Run { slot: self.run.slot, end_slot: self.run.end_slot, ..Run::default() };
             return true;
         }
         self.run.except = self.run.except.split_off(&next.0);
+        self.run.taken.forget_before(next.0);
         self.is_missing_some |= !self.run.is_empty() && self.run.first > self.run.last;
         true
+    }
+
+    /// The slot for a message of the run that is not before `slot`: behind what was taken out of the run before it. At most
+    /// so many slots are left free in between.
+    pub(super) fn run_slot_for(&self, record: u64, mut slot: u64, slack: &mut u64) -> u64 {
+        while let Some((number, taken)) = self.slots_from(slot).next().filter(|(number, _)| *number < self.run.end_slot)
+        {
+            let (free, is_before) = (number - slot, taken.record != Position(0) && taken.record.0 < record);
+            if free > 0 && (!is_before || free > *slack) {
+                break;
+            }
+            *slack -= free;
+            slot = number + 1;
+        }
+        slot
+    }
+
+    /// How many of the run's slots no message needs.
+    fn run_slack(&self) -> u64 {
+        let slots = self.run_slots();
+        let taken = self.slots_from(slots.start).take_while(|(number, _)| *number < slots.end).count() as u64;
+        (slots.end - slots.start).saturating_sub(self.run.count + taken)
     }
 
     /// Takes bodies of messages that consumers hold.
@@ -359,6 +426,7 @@ impl Backlog {
         self.untimed.clear();
         self.returned.clear();
         self.cursor = self.tail;
+        self.cursors_purged();
         // A reading under way is for messages that are gone.
         self.generation += 1;
         self.loading = false;

@@ -186,11 +186,8 @@ impl Paged {
             self.wanted = self.backlog.want().map(|wanted| (wanted, generation));
         }
         let Some((wanted, generation)) = self.wanted.take() else { return };
-        let asked = self.log.range(wanted.first.0..wanted.end.0);
-        let asked = asked.filter(|(record, _)| wanted.only.is_empty() || wanted.only.contains(record));
-        let asked: Vec<_> = asked.map(|(&record, &n)| (Position(record), self.queued(n).message)).collect();
-        let page: Vec<_> = if wanted.only.is_empty() { asked.into_iter().take(count).collect() } else { asked };
-        let next = page.last().filter(|_| page.len() == count).map_or(wanted.end, |(last, _)| Position(last.0 + 1));
+        let count = if wanted.only.is_empty() { count } else { usize::MAX };
+        let (page, next) = self.read(&wanted, count);
         self.backlog.page_in(generation, page, next, &wanted, Position(0));
         assert!(!self.backlog.is_missing_some());
         self.expire();
@@ -198,6 +195,16 @@ impl Paged {
 }
 
 impl Paged {
+    /// Reads a page from the log.
+    fn read(&self, wanted: &Wanted, count: usize) -> (Vec<(Position, Arc<Message>)>, Position) {
+        let asked = self.log.range(wanted.first.0..wanted.end.0);
+        let asked = asked.filter(|(record, _)| wanted.only.is_empty() || wanted.only.contains(record));
+        let page = asked.map(|(&record, &n)| (Position(record), self.queued(n).message));
+        let page: Vec<_> = page.take(count).collect();
+        let next = page.last().filter(|_| page.len() == count).map_or(wanted.end, |(last, _)| Position(last.0 + 1));
+        (page, next)
+    }
+
     /// Looks at all that a restart has left.
     fn survey(&mut self) {
         while let Some(wanted) = self.backlog.unseen() {
@@ -235,9 +242,88 @@ impl Paged {
     }
 }
 
+/// The last message of each publisher that came.
+#[derive(Default)]
+struct Order([Option<u64>; 2]);
+
+impl Order {
+    /// A message comes in the order of its publisher, unless it came before to somebody.
+    fn note(&mut self, n: u64, redelivered: bool) {
+        let highest = &mut self.0[usize::from(n >= 1_000_000)];
+        assert!(redelivered || *highest < Some(n), "{n} out of order");
+        if !redelivered {
+            *highest = Some(n);
+        }
+    }
+}
+
+/// Somebody who does not take every message.
+struct Reader {
+    number: u64,
+    /// It wants one message in so many.
+    divisor: u64,
+    /// What it reads from the log.
+    wanted: Option<Wanted>,
+    order: Order,
+    /// What a browser has to see, if it is one, and what it has seen.
+    to_see: Option<BTreeSet<u64>>,
+    seen: BTreeSet<u64>,
+}
+
+impl Reader {
+    fn new(number: u64, divisor: u64) -> Self {
+        Self { number, divisor, wanted: None, order: Order::default(), to_see: None, seen: BTreeSet::new() }
+    }
+
+    fn seek(&self, queue: &mut Paged) -> Seek {
+        queue.backlog.seek(self.number, &|message| self.wants(message))
+    }
+
+    fn wants(&self, message: &Message) -> bool {
+        u64::from_be_bytes(message.view().payload.try_into().unwrap()).is_multiple_of(self.divisor)
+    }
+
+    /// Asks the log for what it needs, or takes what it asked for before.
+    fn load(&mut self, queue: &mut Paged, count: usize) {
+        let Some(wanted) = self.wanted.take() else {
+            self.wanted = queue.backlog.want_for(self.number);
+            return;
+        };
+        let (page, next) = queue.read(&wanted, count);
+        queue.backlog.scanned(self.number, &page, (&wanted, next), Position(0), &|message| self.wants(message));
+    }
+
+    /// A browser sees the next message, or that there are no more.
+    fn look(&mut self, queue: &mut Paged, ready: &BTreeSet<u64>) {
+        if self.to_see.is_none() {
+            return;
+        }
+        match queue.backlog.seek(self.number, &|_| true) {
+            Seek::Found => {
+                let found = queue.backlog.copy_found(self.number).unwrap();
+                queue.backlog.pass_found(self.number);
+                let n = number(&found);
+                assert!(ready.contains(&n), "{n} was not ready");
+                // What arrives in another order than that of the log is put in order when it leaves memory.
+                let is_mixed = queue.log.values().any(|n| *n >= 1_000_000);
+                assert!(self.seen.insert(n) || is_mixed, "{n} was seen twice");
+                self.order.note(n, found.redelivered || is_mixed);
+            }
+            Seek::Nothing => {
+                let unseen: Vec<_> = self.to_see.iter().flatten().filter(|n| !self.seen.contains(n)).collect();
+                assert!(unseen.is_empty(), "{unseen:?} were not seen");
+                self.to_see = None;
+            }
+            _ => {}
+        }
+    }
+}
+
 /// What a queue should hold, with its publishers and consumers.
 struct Model {
     queue: Paged,
+    readers: [Reader; 2],
+    browser: Reader,
     ready: BTreeSet<u64>,
     /// Slots, messages and records that consumers hold.
     held: Vec<(u64, u64, u64)>,
@@ -245,14 +331,14 @@ struct Model {
     next: [u64; 2],
     /// What the second publisher has appended, and what has not arrived in the queue yet: others may overtake it.
     late: Option<(u64, u64)>,
-    /// The last message of each publisher that came.
-    highest: [Option<u64>; 2],
+    order: Order,
 }
 
 impl Model {
     fn new(timed: bool) -> Self {
         let (ready, held, next) = (BTreeSet::new(), Vec::new(), [0, 1_000_000]);
-        Self { queue: Paged::new(timed), ready, held, next, late: None, highest: [None, None] }
+        let (readers, browser) = ([Reader::new(1, 2), Reader::new(2, 5)], Reader::new(3, 1));
+        Self { queue: Paged::new(timed), readers, browser, ready, held, next, late: None, order: Order::default() }
     }
 
     fn step(&mut self, step: u8, pick: usize, survey: bool) {
@@ -285,9 +371,18 @@ impl Model {
                 }
             }
             9 if pick == 0 && self.late.is_none() => self.restart(survey),
+            10 | 11 if pick > 20 => self.readers[usize::from(step - 10)].load(&mut self.queue, 1 + pick % 5),
+            10 | 11 => drop(self.take(usize::from(step - 10), pick.is_multiple_of(2))),
+            12 if pick == 0 => self.browse(),
+            12 if pick > 20 => self.browser.load(&mut self.queue, 1 + pick % 5),
+            12 => self.browser.look(&mut self.queue, &self.ready),
             _ => {}
         }
+        // A queue that takes something in lets go at once of what is due.
+        self.queue.expire();
         self.ready.retain(|n| !self.queue.expired.contains(n));
+        // What leaves before a browser comes by need not be seen, even if it comes back.
+        self.browser.to_see.iter_mut().for_each(|to_see| to_see.retain(|n| self.ready.contains(n)));
         let counts = (self.queue.backlog.ready(), self.queue.backlog.held());
         assert_eq!(counts, (self.ready.len(), self.held.len()));
     }
@@ -320,10 +415,36 @@ impl Model {
         let Some((slot, got)) = self.queue.backlog.hold_next() else { return };
         let n = number(&got);
         assert!(self.ready.remove(&n), "{n} was not ready");
-        let highest = &mut self.highest[usize::from(n >= 1_000_000)];
-        assert!(got.redelivered || *highest < Some(n), "{n} out of order");
-        *highest = (*highest).max(Some(n));
+        self.order.note(n, got.redelivered);
         self.held.push((slot, n, got.record.0));
+    }
+
+    /// A reader gets its next message, and keeps it or is done with it. Returns what there was.
+    fn take(&mut self, reader: usize, held: bool) -> Seek {
+        let reader = &mut self.readers[reader];
+        let seek = reader.seek(&mut self.queue);
+        if seek != Seek::Found {
+            return seek;
+        }
+        let (slot, got) = self.queue.backlog.take_found(reader.number, held).unwrap();
+        let n = number(&got);
+        assert!(reader.wants(&got.message), "{n} was not wanted");
+        assert!(self.ready.remove(&n), "{n} was not ready");
+        if let Some(to_see) = &mut self.browser.to_see {
+            to_see.remove(&n);
+        }
+        reader.order.note(n, got.redelivered);
+        if held {
+            self.held.push((slot, n, got.record.0));
+        } else {
+            self.queue.log.remove(&got.record.0);
+        }
+        seek
+    }
+
+    fn browse(&mut self) {
+        self.queue.backlog.browse(3);
+        self.browser = Reader { to_see: Some(self.ready.clone()), ..Reader::new(3, 1) };
     }
 
     fn purge(&mut self) {
@@ -343,7 +464,8 @@ impl Model {
         let Paged { log, appended, now, timed, expired, untimed, .. } = queue;
         self.queue = Paged { log, appended, now, expired, untimed, ..Paged::new(timed) };
         self.held.clear();
-        self.highest = [None, None];
+        self.order = Order::default();
+        (self.readers, self.browser) = ([Reader::new(1, 2), Reader::new(2, 5)], Reader::new(3, 1));
         self.ready = self.queue.log.values().copied().collect();
         let log = &self.queue.log;
         if let (Some((&first, _)), Some((&last, _))) = (log.first_key_value(), log.last_key_value()) {
@@ -353,6 +475,22 @@ impl Model {
         }
         if survey {
             self.queue.survey();
+        }
+    }
+
+    /// In the end each reader has got everything that it wants, and a browser has seen everything.
+    fn finish_readers(&mut self) {
+        for reader in 0..2 {
+            while self.take(reader, false) != Seek::Nothing {
+                self.readers[reader].load(&mut self.queue, 7);
+            }
+            let divisor = self.readers[reader].divisor;
+            let left: Vec<_> = self.ready.iter().filter(|n| n.is_multiple_of(divisor)).collect();
+            assert!(left.is_empty(), "{left:?} were not found");
+        }
+        while self.browser.to_see.is_some() {
+            self.browser.look(&mut self.queue, &self.ready);
+            self.browser.load(&mut self.queue, 7);
         }
     }
 
@@ -381,6 +519,19 @@ proptest::proptest! {
         for (step, pick) in steps {
             model.step(step, pick, survey);
         }
+        model.finish(survey);
+    }
+
+    #[test]
+    fn readers_find_what_they_want_wherever_it_moves(
+        (timed, survey) in (proptest::bool::ANY, proptest::bool::ANY),
+        steps in proptest::collection::vec((0u8..13, 0usize..30), 1..400)
+    ) {
+        let mut model = Model::new(timed);
+        for (step, pick) in steps {
+            model.step(step, pick, survey);
+        }
+        model.finish_readers();
         model.finish(survey);
     }
 }
