@@ -15,6 +15,7 @@ public final class JmsMain {
         JmsMessages.addTo(suite);
         JmsTopics.addTo(suite);
         JmsAcknowledgements.addTo(suite);
+        JmsSelective.addTo(suite);
         JmsConnections.addTo(suite);
         System.exit(suite.run(List.of(names)) ? 0 : 1);
     }
