@@ -25,6 +25,11 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// Whether it is a queue that others may have, too.
+    pub fn is_queue(&self) -> bool {
+        matches!(self, Self::Queue(_) | Self::AmqQueue(_))
+    }
+
     /// Reads one destination.
     ///
     /// # Errors

@@ -312,6 +312,23 @@ impl Outlet for Outgoing {
         Pressure::Low
     }
 
+    fn browsed(&self, consumer: ConsumerKey, wakes: &mut Vec<Waker>) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let Some(source) = state.sources.get(&consumer.0) else { return };
+        // As ActiveMQ tells the end.
+        let out = state.output.buffer();
+        out.extend_from_slice(b"MESSAGE\n");
+        out.extend_from_slice(&source.subscription);
+        let destination = destination::of_routing("", &source.queue.name);
+        put_header(out, "destination", &destination, state.version);
+        put_header(out, "message-id", &format!("{}end", source.id_prefix), state.version);
+        put_header(out, "browser", "end", state.version);
+        put_body_head(out, 0);
+        out.extend_from_slice(FRAME_END);
+        state.output.wake(wakes);
+    }
+
     fn cancelled(&self, consumer: ConsumerKey, wakes: &mut Vec<Waker>) {
         let mut state = self.state.lock();
         state.cancelled.push(consumer);

@@ -101,7 +101,7 @@ fn faults() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ),
         ("a name of the broker's", line("SUBSCRIBE id:1 destination:/queue/amq.x"), "message:access_refused"),
         ("an id of the broker's", line("SUBSCRIBE id:/temp-queue/a destination:/queue/a"), "message:\"Invalid id\""),
-        ("a selector", line("SUBSCRIBE id:1 destination:/queue/a selector:((((((a"), "message:\"Not implemented\""),
+        ("a selector", line("SUBSCRIBE id:1 destination:/queue/a selector:((((((a"), "message:\"Invalid selector\""),
         ("no mode of acknowledgement", line("SUBSCRIBE id:1 destination:/queue/a ack:maybe"), invalid),
         ("a bad expiration", line("SEND destination:/queue/a expiration:-1 \"x\""), "message:precondition_failed"),
         (

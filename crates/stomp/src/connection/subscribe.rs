@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::{
-    Consumer, ConsumerKey, DeleteRule, Name, Outlet, Position, QueueInfo, Refusal, Table, Value, broker::Caller,
+    Consumer, ConsumerKey, DeleteRule, Filter, Name, Outlet, Position, QueueInfo, Refusal, Table, Value, broker::Caller,
 };
 
 use super::{
@@ -40,13 +40,18 @@ pub(super) struct Wanted<'a> {
     pub(super) priority: i64,
     pub(super) exclusive: bool,
     pub(super) arguments: Table,
+    /// Which messages it wants.
+    pub(super) selector: Option<Filter>,
+    /// Whether it only looks.
+    pub(super) browses: bool,
 }
 
 impl<'a> Wanted<'a> {
     /// One that consumes a queue and asks for nothing else.
     pub(super) fn of(queue: &'a Arc<QueueInfo>) -> Self {
         let (id, has_id, mode, prefetch) = ("", false, AckMode::Auto, 0);
-        Self { queue, id, has_id, mode, prefetch, priority: 0, exclusive: false, arguments: Table::default() }
+        let (priority, exclusive, arguments, selector, browses) = (0, false, Table::default(), None, false);
+        Self { queue, id, has_id, mode, prefetch, priority, exclusive, arguments, selector, browses }
     }
 }
 
@@ -73,6 +78,7 @@ impl StompConnection {
             mode => return Err(Problem::new("Invalid header", format!("'{mode}' is no acknowledgement mode\n"))),
         };
         let destination = Destination::parse(text)?;
+        let selector = self.selector(frame, &destination)?;
         let (queue, position) = self.source_queue(&caller, &destination, frame)?;
         let wanted = Wanted {
             id,
@@ -82,6 +88,8 @@ impl StompConnection {
             priority: frame.number("x-priority").or_else(|| frame.number("activemq.priority")).unwrap_or(0),
             exclusive: frame.flag("activemq.exclusive") == Some(true),
             arguments: consumer_arguments(frame)?,
+            selector,
+            browses: frame.flag("browser") == Some(true),
             ..Wanted::of(&queue)
         };
         let source = self.attach(&caller, &wanted)?;
@@ -96,6 +104,22 @@ impl StompConnection {
         }
         self.tell();
         Ok(())
+    }
+
+    /// The filter of a subscription of a queue. A subscription of topics has a queue of its own, from which what it does not
+    /// want would never go.
+    fn selector(&self, frame: &Frame<'_>, destination: &Destination) -> Result<Option<Filter>, Problem> {
+        let selector = frame.header("selector").unwrap_or_default();
+        let filter = self
+            .broker
+            .selector(selector)
+            .map_err(|error| Problem::new("Invalid selector", format!("'{selector}' is no selector: {error}\n")))?;
+        let is_browser = frame.flag("browser") == Some(true);
+        if destination.is_queue() || (filter.is_none() && !is_browser) {
+            return Ok(filter);
+        }
+        let header = if is_browser { "browser" } else { "selector" };
+        Err(Problem::unsupported(&format!("'{header}' on SUBSCRIBE to anything but a queue")))
     }
 
     fn prefetch(&self, frame: &Frame<'_>) -> u32 {
@@ -119,8 +143,8 @@ impl StompConnection {
             priority: wanted.priority,
             timeout_ms: None,
             start,
-            filter,
-            browses: false,
+            filter: wanted.selector.clone().or(filter),
+            browses: wanted.browses,
             prefetch: wanted.prefetch,
             shared: Arc::default(),
         };
@@ -198,7 +222,7 @@ impl StompConnection {
 
 /// What ActiveMQ's clients can ask for, and what is not here yet.
 fn refuse_unsupported(frame: &Frame<'_>) -> Result<(), Problem> {
-    for header in ["selector", "browser", "activemq.noLocal", "no-local", "activemq.retroactive"] {
+    for header in ["activemq.noLocal", "no-local", "activemq.retroactive"] {
         if frame.header(header).is_some_and(|value| !value.is_empty() && value != "false") {
             return Err(Problem::unsupported(&format!("'{header}' on SUBSCRIBE")));
         }
