@@ -92,7 +92,12 @@ pub fn run(options: &ServeOptions) -> anyhow::Result<()> {
     telemetry::start(&config.log)?;
     end_with_the_log();
     raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    threads.enable_all();
+    // Connections get their turns in the order in which something came for them, not the last one first.
+    #[cfg(tokio_unstable)]
+    threads.disable_lifo_slot();
+    let runtime = threads.build().context("cannot start threads")?;
     runtime.block_on(serve(config, started))
 }
 
