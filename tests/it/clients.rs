@@ -32,7 +32,7 @@ const NOT_YET: [(&str, &str); 3] = [
 ];
 
 /// The tests below that run a suite.
-const SUITES: usize = 25;
+const SUITES: usize = 26;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -119,6 +119,11 @@ fn activemq5_java() {
 #[test]
 fn activemq5_java_sessions() {
     maven_suite("activemq5_java_sessions", "java-javax", "roadstead.JmsSessionsMain");
+}
+
+#[test]
+fn spring() {
+    java_suite("spring", "roadstead.SpringMain");
 }
 
 #[test]

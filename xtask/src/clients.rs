@@ -112,6 +112,8 @@ fn java_javax() -> Result<Outcome> {
     maven("java-javax", || {
         let made = root().join("target/clients/java-javax/sources/roadstead");
         let failed = |error: std::io::Error| format!("{}: {error}", made.display());
+        // Without what is no longer among those that it is made of.
+        let _ = fs::remove_dir_all(&made);
         fs::create_dir_all(&made).map_err(failed)?;
         for entry in fs::read_dir(root().join(JAVA_SOURCES)).map_err(failed)? {
             let entry = entry.map_err(failed)?;
