@@ -27,17 +27,20 @@ enum Outcome {
 
 type SetUp = fn() -> Result<Outcome>;
 
-const LANGUAGES: [(&str, SetUp); 9] = [
+const LANGUAGES: [(&str, SetUp); 10] = [
     ("python", python),
     ("node", node),
     ("browser", browser),
     ("go", go),
     ("java", java),
+    ("java-javax", java_javax),
     ("rust", rust),
     ("c", c),
     ("directory", directory),
     ("tools", tools),
 ];
+
+const JAVA_SOURCES: &str = "tests/clients/java/src/main/java/roadstead";
 
 /// Programs that are taken out of Debian's packages without installing these, which would start servers: package and path.
 const UNPACKED: [(&str, &str); 2] = [("rabbitmq-server", "usr/bin/rabbitmqadmin"), ("prometheus", "usr/bin/promtool")];
@@ -101,15 +104,44 @@ fn go() -> Result<Outcome> {
 }
 
 fn java() -> Result<Outcome> {
+    maven("java", || Ok(()))
+}
+
+/// The suites of JMS once more, for the client from before JMS moved to another package.
+fn java_javax() -> Result<Outcome> {
+    maven("java-javax", || {
+        let made = root().join("target/clients/java-javax/sources/roadstead");
+        let failed = |error: std::io::Error| format!("{}: {error}", made.display());
+        // Without what is no longer among those that it is made of.
+        let _ = fs::remove_dir_all(&made);
+        fs::create_dir_all(&made).map_err(failed)?;
+        for entry in fs::read_dir(root().join(JAVA_SOURCES)).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let is_of_jms = name.to_str().is_some_and(|name| name.starts_with("Jms"));
+            if is_of_jms || name == "Suite.java" || name == "Session.java" {
+                let source = fs::read_to_string(entry.path()).map_err(failed)?;
+                fs::write(made.join(name), source.replace("jakarta.jms", "javax.jms")).map_err(failed)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Builds a module of tests/clients that is made of the sources in Java, after `prepare`.
+fn maven(module: &str, prepare: impl FnOnce() -> Result) -> Result<Outcome> {
     let Some(version) = shell::output("javac", &["-version"]) else {
         return Ok(Outcome::Skipped("there is no JDK".to_owned()));
     };
     if shell::installed("mvn").is_none() {
         return Ok(Outcome::Skipped("Maven isn't installed".to_owned()));
     }
-    let arguments = ["-q", "-B", "-f", "tests/clients/java/pom.xml", "compile", "dependency:copy-dependencies"];
-    let inputs = ["tests/clients/java/pom.xml", "tests/clients/java/src/main/java/roadstead"];
-    once("target/clients/java", &inputs, &version, || shell::run_online("mvn", &arguments))
+    let manifest = format!("tests/clients/{module}/pom.xml");
+    let arguments = ["-q", "-B", "-f", &manifest, "compile", "dependency:copy-dependencies"];
+    once(&format!("target/clients/{module}"), &[&manifest, JAVA_SOURCES], &version, || {
+        prepare()?;
+        shell::run_online("mvn", &arguments)
+    })
 }
 
 /// Cargo itself knows what is up to date.

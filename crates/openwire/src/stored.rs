@@ -107,6 +107,7 @@ pub fn restored<'a>(view: &MessageView<'a>, codecs: &broker::Codecs, number: i64
         && let Some((form, mut message)) = read(view.properties)
     {
         message.content = content(form, view.payload);
+        moved(&mut message, view);
         return message;
     }
     let table = match codecs.of(view.origin).filter(|_| view.origin != OWN) {
@@ -115,6 +116,19 @@ pub fn restored<'a>(view: &MessageView<'a>, codecs: &broker::Codecs, number: i64
     };
     let routing_key = codecs.routing_key(view).into_owned();
     Box::new(translated(view, &table, routing_key, number))
+}
+
+/// A dead letter is in the queue that it was moved to, remembers where it was, and is not thrown away for its age there.
+fn moved<'a>(message: &mut Message<'a>, view: &MessageView<'a>) {
+    let is_there = |destination: &Destination<'_>| {
+        !destination.kind.is_topic() && destination.physical_name.as_deref() == Some(view.routing_key)
+    };
+    if !view.exchange.is_empty() || message.destination.as_ref().is_none_or(is_there) {
+        return;
+    }
+    let place = Destination { kind: DestinationKind::Queue, physical_name: Some(view.routing_key.into()) };
+    message.original_destination = message.destination.replace(place);
+    message.expiration = view.due.map_or(0, |due| due.0 as i64);
 }
 
 /// A message of another protocol.

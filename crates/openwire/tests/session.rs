@@ -9,7 +9,7 @@ use openwire::{
     Command,
     connection::{ConsumerControl, DestinationInfo, RemoveInfo, TransactionInfo, transaction_type},
     ids::{Destination, DestinationKind, LocalTransactionId, ObjectId, TransactionId},
-    message::{MessagePull, ack_type},
+    message::{Message, MessagePull, ack_type},
 };
 
 use self::common::{World, answers, dispatches, queue, topic};
@@ -53,6 +53,24 @@ fn what_a_consumer_leaves_comes_again_and_is_marked() {
     client.send(&RemoveInfo { object_id, last_delivered_sequence_id: number, ..RemoveInfo::default() });
     client.consume(2, queue("q"), 10);
     assert_eq!(client.texts(), ["one!", "two!", "three!"]);
+}
+
+#[test]
+fn a_dead_letter_tells_where_it_was() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    let message = client.message(&queue("q"), "one");
+    client.send(&Message { expiration: 1_000_500, ..message });
+    client.consume(1, queue("q"), 10);
+    let got = dispatches(client.take());
+    client.acknowledge(ack_type::POISON, &got[0], &got[0]);
+    client.wait(1_000);
+    client.consume(2, queue("ActiveMQ.DLQ"), 10);
+    let letters = dispatches(client.take());
+    let letter = letters[0].message.as_ref().unwrap();
+    assert_eq!(letter.destination, Some(queue("ActiveMQ.DLQ")));
+    assert_eq!(letter.original_destination, Some(queue("q")));
+    assert_eq!(letter.expiration, 0);
 }
 
 #[test]

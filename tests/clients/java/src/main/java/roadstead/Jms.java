@@ -2,6 +2,7 @@ package roadstead;
 
 import jakarta.jms.Connection;
 import jakarta.jms.Destination;
+import jakarta.jms.InvalidDestinationException;
 import jakarta.jms.JMSException;
 import jakarta.jms.Message;
 import jakarta.jms.MessageConsumer;
@@ -26,10 +27,19 @@ final class Jms implements AutoCloseable {
 
     final ActiveMQConnection connection;
     final Session session;
+    private final List<Queue> queues = new ArrayList<>();
 
     Jms(Connection connection, int mode) throws JMSException {
         this.connection = (ActiveMQConnection) connection;
         this.session = connection.createSession(mode == Session.SESSION_TRANSACTED, mode);
+    }
+
+    /** Nothing can be checked without a broker. */
+    static void require() {
+        if (uri() == null) {
+            System.err.println("OPENWIRE_URI is not set, e.g. tcp://127.0.0.1:61616");
+            System.exit(2);
+        }
     }
 
     static String uri() {
@@ -60,20 +70,42 @@ final class Jms implements AutoCloseable {
         return new Jms(connection, mode);
     }
 
+    interface Setting {
+        void of(ActiveMQConnection connection) throws JMSException;
+    }
+
+    /** With settings that have to be made before the connection starts. */
+    static Jms open(int mode, Setting setting) throws JMSException {
+        ActiveMQConnection connection = (ActiveMQConnection) factory("").createConnection();
+        setting.of(connection);
+        connection.start();
+        return new Jms(connection, mode);
+    }
+
     /** As a client with a name. */
     static Jms named(String client) throws JMSException {
-        Connection connection = factory("").createConnection();
-        connection.setClientID(client);
-        connection.start();
-        return new Jms(connection, Session.AUTO_ACKNOWLEDGE);
+        return open(Session.AUTO_ACKNOWLEDGE, connection -> connection.setClientID(client));
+    }
+
+    /** One more session of the same connection. */
+    Session session(int mode) throws JMSException {
+        return connection.createSession(mode == Session.SESSION_TRANSACTED, mode);
     }
 
     static String unique(String name) {
         return "roadstead." + name + "." + UUID.randomUUID();
     }
 
+    /** A new queue, which goes with this connection. */
     Queue queue(String name) throws JMSException {
-        return session.createQueue(unique(name));
+        Queue queue = session.createQueue(unique(name));
+        queues.add(queue);
+        return queue;
+    }
+
+    /** The same queue with options of the client. */
+    Queue queue(Queue queue, String options) throws JMSException {
+        return session.createQueue(queue.getQueueName() + "?" + options);
     }
 
     Topic topic(String name) throws JMSException {
@@ -96,6 +128,20 @@ final class Jms implements AutoCloseable {
             producer.send(session.createTextMessage(text));
         }
         producer.close();
+    }
+
+    /** Sends to a temporary destination of another connection, once this one has been told of it. */
+    void sendOnceKnown(Destination destination, String... texts) throws Exception {
+        for (String text : texts) {
+            Suite.until(() -> {
+                try {
+                    send(destination, text);
+                    return true;
+                } catch (InvalidDestinationException unknown) {
+                    return false;
+                }
+            }, destination + " is known");
+        }
     }
 
     static String text(MessageConsumer consumer) throws JMSException {
@@ -121,6 +167,32 @@ final class Jms implements AutoCloseable {
         }
     }
 
+    /** What comes next is this, in this order. */
+    static void expect(MessageConsumer consumer, String... expected) throws JMSException {
+        Suite.equal(texts(consumer, expected.length), List.of(expected), "what came");
+    }
+
+    static String[] numbered(int count) {
+        return java.util.stream.IntStream.range(0, count).mapToObj(i -> "m" + i).toArray(String[]::new);
+    }
+
+    /** How often a message was delivered, this time included. */
+    static int deliveries(Message message) throws JMSException {
+        return message.getIntProperty("JMSXDeliveryCount");
+    }
+
+    /** Waits for the dead letter with this text, past those of others. */
+    Message deadLetter(String text) throws JMSException {
+        try (MessageConsumer letters = consumer(session.createQueue("ActiveMQ.DLQ"))) {
+            Message letter = letters.receive(PATIENCE);
+            while (letter != null && !(letter instanceof TextMessage && text.equals(text(letter)))) {
+                letter = letters.receive(PATIENCE);
+            }
+            Suite.equal(text(letter), text, "the dead letter");
+            return letter;
+        }
+    }
+
     /** Removes a queue with what is in it. */
     void forget(Destination destination) throws JMSException {
         connection.destroyDestination((org.apache.activemq.command.ActiveMQDestination) destination);
@@ -128,6 +200,15 @@ final class Jms implements AutoCloseable {
 
     @Override
     public void close() throws JMSException {
-        connection.close();
+        try {
+            session.close();
+            for (Queue queue : queues) {
+                forget(queue);
+            }
+        } catch (JMSException inUse) {
+            // Another connection of the check still has a consumer there, or this one is closed already.
+        } finally {
+            connection.close();
+        }
     }
 }

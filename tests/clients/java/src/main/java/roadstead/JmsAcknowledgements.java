@@ -2,6 +2,7 @@ package roadstead;
 
 import static roadstead.Jms.PATIENCE;
 import static roadstead.Jms.nothing;
+import static roadstead.Jms.numbered;
 import static roadstead.Jms.text;
 import static roadstead.Jms.texts;
 import static roadstead.Suite.equal;
@@ -86,14 +87,6 @@ final class JmsAcknowledgements {
             consumer.close();
             nothing(other.consumer(queue));
         }
-    }
-
-    private static String[] numbered(int count) {
-        String[] texts = new String[count];
-        for (int i = 0; i < count; i++) {
-            texts[i] = "m" + i;
-        }
-        return texts;
     }
 
     private static void recovered() throws Exception {

@@ -18,6 +18,8 @@ import jakarta.jms.Session;
 import jakarta.jms.TemporaryQueue;
 import jakarta.jms.Topic;
 import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import org.apache.activemq.ActiveMQConnectionFactory;
 
 /** Logins, names of clients, temporary queues, what comes over from other protocols, and a restart of the broker. */
@@ -83,13 +85,13 @@ final class JmsConnections {
             TemporaryQueue replies;
             try (Jms jms = Jms.open()) {
                 replies = jms.session.createTemporaryQueue();
-                server.send(replies, "while it is there");
+                server.sendOnceKnown(replies, "while it is there");
             }
             Suite.until(() -> {
                 try {
                     server.send(replies, "late");
                     return false;
-                } catch (jakarta.jms.InvalidDestinationException gone) {
+                } catch (jakarta.jms.JMSException gone) {
                     return true;
                 }
             }, "the queue is gone");
@@ -187,7 +189,14 @@ final class JmsConnections {
             transacted.createProducer(queue).send(transacted.createTextMessage("never committed"));
             TemporaryQueue replies = jms.session.createTemporaryQueue();
             MessageConsumer fromReplies = jms.consumer(replies);
+            // One that has nowhere else to go.
+            Connection plain = Jms.factory("").createConnection();
+            CompletableFuture<jakarta.jms.JMSException> told = new CompletableFuture<>();
+            plain.setExceptionListener(told::complete);
+            plain.start();
             Suite.restartBroker();
+            told.get(PATIENCE, TimeUnit.MILLISECONDS);
+            plain.close();
             // The client connects by itself, with all that it had.
             MessageConsumer consumer = jms.consumer(queue);
             equal(texts(consumer, 2), List.of("kept 1", "kept 2"), "what came over the restart");

@@ -2,20 +2,21 @@ package roadstead;
 
 import java.util.List;
 
-/** ActiveMQ's client, by JMS, against the broker in OPENWIRE_URI. */
+/** ActiveMQ's client, by JMS, against the broker in OPENWIRE_URI: messages, topics, connections. */
 public final class JmsMain {
     private JmsMain() {}
 
     public static void main(String[] names) {
-        if (System.getenv("OPENWIRE_URI") == null) {
-            System.err.println("OPENWIRE_URI is not set, e.g. tcp://127.0.0.1:61616");
-            System.exit(2);
-        }
+        Jms.require();
         Suite suite = new Suite();
         JmsMessages.addTo(suite);
+        JmsProperties.addTo(suite);
+        JmsProducers.addTo(suite);
         JmsTopics.addTo(suite);
-        JmsAcknowledgements.addTo(suite);
-        JmsSelective.addTo(suite);
+        JmsPatterns.addTo(suite);
+        JmsDurables.addTo(suite);
+        JmsRequests.addTo(suite);
+        JmsFactories.addTo(suite);
         JmsConnections.addTo(suite);
         System.exit(suite.run(List.of(names)) ? 0 : 1);
     }
