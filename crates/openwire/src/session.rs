@@ -6,6 +6,7 @@
 
 mod acknowledge;
 mod advisories;
+mod alarm;
 mod consumers;
 mod destinations;
 mod handshake;
@@ -84,7 +85,9 @@ pub struct OpenWireSession {
     request: Option<Request>,
     /// Whether nothing is read until less waits for the disk.
     is_congested: bool,
-    is_blocked: bool,
+    /// Commands that wait for the end of an alarm, and bytes of their messages.
+    held: VecDeque<Command<'static>>,
+    held_bytes: usize,
     /// How often consumers had been resumed when those of this session's messages were found to lag.
     lagging: Option<u64>,
     /// Milliseconds without a sign of life after which each side gives the other up; 0 for never.
@@ -143,7 +146,8 @@ impl OpenWireSession {
             pulls: BTreeSet::new(),
             request: None,
             is_congested: false,
-            is_blocked: false,
+            held: VecDeque::new(),
+            held_bytes: 0,
             lagging: None,
             silence_ms: 0,
             received: now,
@@ -185,6 +189,10 @@ impl OpenWireSession {
 
     /// Does what a command says, and answers it if it wants that.
     fn command(&mut self, command: Command<'_>, batch: &mut Batch<'_>, now: Millis) {
+        if self.must_wait(&command) {
+            self.apply(batch);
+            return self.hold(command);
+        }
         let base = command.base().copied().unwrap_or_default();
         let outcome = match command {
             Command::Message(message) if self.phase.is_open() => self.send(message, batch),
@@ -342,6 +350,8 @@ impl OpenWireSession {
         self.roll_back_all();
         self.producers.clear();
         self.answers.clear();
+        self.held.clear();
+        self.held_bytes = 0;
         self.pulls.clear();
         if let Some(caller) = self.caller.take() {
             self.forget_temporaries(&caller);
@@ -379,23 +389,10 @@ impl OpenWireSession {
     fn is_paused(&self) -> bool {
         self.request.is_some()
             || self.is_congested
-            || self.is_blocked
+            || self.held_bytes > alarm::HELD_BYTES
             || self.answers.len() > ANSWERS
             || self.phase.is_waiting()
             || self.finished().is_some()
-    }
-
-    /// Under an alarm nobody publishes. A connection that also consumes goes on, so that it can make room.
-    fn poll_alarm(&mut self, waker: &Waker) {
-        let is_publishing = !self.producers.is_empty() && self.consumers.len() <= self.advisory_consumers();
-        let is_blocked = self.broker.alarms().any() && is_publishing;
-        if is_blocked {
-            self.broker.wake_with_alarms(waker);
-        }
-        self.is_blocked = is_blocked;
-        if let Some(connection) = &self.connection {
-            connection.is_blocked.store(is_blocked, std::sync::atomic::Ordering::Relaxed);
-        }
     }
 
     /// Ends the connection if an operator wants it to end, or another one has taken its place.
@@ -453,7 +450,7 @@ impl Session for OpenWireSession {
         self.poll_claim(now, waker);
         self.forget_cancelled();
         self.settle_unwanted();
-        self.poll_alarm(waker);
+        self.poll_alarm(now, waker);
         self.tell_answers();
     }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use broker::{MemoryLog, Session};
+use broker::{Alarms, MemoryLog, Session, session::Intake};
 use openwire::{
     Command,
     connection::{ConsumerControl, DestinationInfo, RemoveInfo, TransactionInfo, transaction_type},
@@ -318,4 +318,28 @@ fn nobody_is_in_without_a_login() {
     client.publish(&queue("q"), "one");
     assert_eq!(answers(&client.take()), ["error: java.lang.SecurityException: the client has not logged in"]);
     assert!(client.session.finished().is_some());
+}
+
+#[test]
+fn under_an_alarm_messages_wait_and_acknowledgements_do_not() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    client.publish(&queue("q"), "one");
+    client.take();
+    client.consume(1, queue("q"), 10);
+    let got = dispatches(client.take());
+    world.broker.set_alarms(Alarms { memory: true, disk: false });
+    let held = client.publish(&queue("q"), "two");
+    client.acknowledge(ack_type::STANDARD, &got[0], &got[0]);
+    assert_eq!(answers(&client.take()), Vec::<String>::new());
+    let counts = || world.broker.counts(&world.broker.queue(&world.broker.operator("/").unwrap(), "q").unwrap());
+    assert_eq!((counts().ready, counts().held), (0, 0));
+    // What comes after the message waits for it, and in the end nothing is read.
+    let large = "x".repeat(600_000);
+    let more = [client.publish(&queue("q"), &large), client.publish(&queue("q"), &large)];
+    assert_eq!(client.session.intake(), Intake::Paused);
+    world.broker.set_alarms(Alarms::default());
+    let told = answers(&client.take());
+    assert_eq!(told, [held, more[0], more[1]].map(|number| format!("done {number}")));
+    assert_eq!(client.session.intake(), Intake::Open);
 }

@@ -27,8 +27,6 @@ const VIRTUAL_TOPIC: &str = "VirtualTopic.";
 pub(super) struct Consumer {
     /// Its number there.
     pub(super) number: u32,
-    /// The topics that it tells of what happens in the broker, if it does.
-    pub(super) is_advisory: bool,
     prefetch: u32,
 }
 
@@ -61,7 +59,7 @@ impl OpenWireSession {
         let consumer = ConsumerOut::new(id.clone(), no_local, settles_itself, prefetch == 0 && !settles_itself);
         let number = self.outgoing.lock().open(consumer);
         let is_advisory = addresses.iter().any(super::advisories::is_advisory);
-        self.consumers.insert(id.clone(), Consumer { number, is_advisory, prefetch });
+        self.consumers.insert(id.clone(), Consumer { number, prefetch });
         let mut safe = Position(0);
         for address in &addresses {
             let attached = self.places(&caller, info, address, destination.kind).and_then(|places| {
@@ -413,11 +411,6 @@ impl OpenWireSession {
         if !batch.is_empty() {
             self.broker.apply(&mut batch);
         }
-    }
-
-    /// Consumers that only want to know what happens in the broker.
-    pub(super) fn advisory_consumers(&self) -> usize {
-        self.consumers.values().filter(|consumer| consumer.is_advisory).count()
     }
 }
 
