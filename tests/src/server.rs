@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const START_LIMIT: Duration = Duration::from_secs(30);
 const END_LIMIT: Duration = Duration::from_secs(30);
 /// The settings of ports, and the listeners that they are for.
-const PORTS: [(&str, &str); 13] = [
+const PORTS: [(&str, &str); 15] = [
     ("ROADSTEAD_AMQP_PORT", "amqp"),
     ("ROADSTEAD_MQTT_PORT", "mqtt"),
     ("ROADSTEAD_MQTT_WS_PORT", "mqtt-ws"),
@@ -27,6 +27,8 @@ const PORTS: [(&str, &str); 13] = [
     ("ROADSTEAD_STOMP_WS_PORT", "stomp-ws"),
     ("ROADSTEAD_STOMP_TLS_PORT", "stomps"),
     ("ROADSTEAD_STOMP_WSS_PORT", "stomp-wss"),
+    ("ROADSTEAD_OPENWIRE_PORT", "openwire"),
+    ("ROADSTEAD_OPENWIRE_TLS_PORT", "openwires"),
     ("ROADSTEAD_WEBSOCKET_TLS_PORT", "wss"),
     ("ROADSTEAD_MANAGEMENT_PORT", "http"),
     ("ROADSTEAD_MANAGEMENT_TLS_PORT", "https"),
