@@ -225,12 +225,14 @@ final class SpringContainers {
         }
         try (Jms jms = Jms.open()) {
             jms.send(queue, "after");
-            Suite.until(() -> found.contains("after 1"), "the container goes on");
+            Suite.until(() -> found.stream().anyMatch(text -> text.startsWith("after")), "the container goes on");
             container.destroy();
             jms.forget(queue);
         } finally {
             container.destroy();
         }
-        equal(found, List.of("before 1", "after 1"), "what came");
+        // The restart may have come before the first commit, and the second into the window of a consumer that was given up.
+        List<String> texts = found.stream().map(text -> text.split(" ")[0]).distinct().toList();
+        equal(texts, List.of("before", "after"), "what came");
     }
 }
