@@ -32,7 +32,7 @@ const NOT_YET: [(&str, &str); 3] = [
 ];
 
 /// The tests below that run a suite.
-const SUITES: usize = 26;
+const SUITES: usize = 28;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
