@@ -165,7 +165,7 @@ fn found_out(cast: &'static Cast) {
 
 /// Built by `cargo xtask test`, which CI runs; whoever runs `cargo test` alone may do without.
 fn sabotaged_binary() -> Option<PathBuf> {
-    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/sabotage/debug/roadstead");
+    let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/sabotaged-roadstead");
     let binary = env::var_os("ROADSTEAD_TEST_SABOTAGED_BINARY").map_or_else(usual, PathBuf::from);
     if binary.is_file() {
         return Some(binary);
