@@ -25,6 +25,8 @@ pub struct Config {
     pub bind: Vec<IpAddr>,
     /// Added to every port.
     pub port_offset: u16,
+    /// Threads that serve connections; 0 for one for each core. One serves them in the order in which something came from them.
+    pub threads: usize,
     /// Vhosts that exist from the start.
     pub vhosts: Vec<String>,
     /// Users who may connect from this machine only.
@@ -313,6 +315,7 @@ impl Default for Config {
             data: "./roadstead-data".into(),
             bind: Vec::new(),
             port_offset: 0,
+            threads: 0,
             vhosts: vec!["/".into()],
             loopback_users: vec!["guest".into()],
             amqp: Amqp::default(),
@@ -422,6 +425,7 @@ const KEYS: [(&str, &[&str]); 18] = [
             "data",
             "bind",
             "port_offset",
+            "threads",
             "vhosts",
             "loopback_users",
             "amqp",

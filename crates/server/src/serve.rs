@@ -94,6 +94,9 @@ pub fn run(options: &ServeOptions) -> anyhow::Result<()> {
     raise_file_limit();
     let mut threads = tokio::runtime::Builder::new_multi_thread();
     threads.enable_all();
+    if config.threads > 0 {
+        threads.worker_threads(config.threads);
+    }
     // Connections get their turns in the order in which something came for them, not the last one first.
     #[cfg(tokio_unstable)]
     threads.disable_lifo_slot();
