@@ -32,7 +32,7 @@ const NOT_YET: [(&str, &str); 3] = [
 ];
 
 /// The tests below that run a suite.
-const SUITES: usize = 28;
+const SUITES: usize = 29;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -109,6 +109,11 @@ fn activemq_java() {
 #[test]
 fn activemq_java_sessions() {
     java_suite("activemq_java_sessions", "roadstead.JmsSessionsMain");
+}
+
+#[test]
+fn activemq_java_xa() {
+    java_suite("activemq_java_xa", "roadstead.XaMain");
 }
 
 #[test]

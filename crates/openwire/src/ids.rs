@@ -249,6 +249,18 @@ impl TransactionId<'_> {
     }
 }
 
+/// As ActiveMQ's logs have it: `XID:[1197822575,globalId=0a1b,branchId=02]`.
+impl fmt::Display for XaTransactionId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "XID:[{}", self.format_id)?;
+        for (name, part) in [("globalId", &self.global_transaction_id), ("branchId", &self.branch_qualifier)] {
+            write!(f, ",{name}=")?;
+            part.as_deref().unwrap_or_default().iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        }
+        f.write_str("]")
+    }
+}
+
 /// As clients print them, the parts with colons between them.
 macro_rules! displayed {
     ($($name:ident: $first:ident $(, $number:ident)*;)*) => {$(

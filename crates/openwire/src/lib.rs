@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod body;
+pub mod branches;
 mod cache;
 pub mod codec;
 pub mod command;
@@ -33,6 +34,7 @@ mod structure;
 #[cfg(test)]
 mod tests;
 pub mod throwable;
+pub mod transaction;
 mod utf8;
 mod writer;
 

@@ -58,10 +58,30 @@ impl Exception {
         Self::new("javax.jms.TransactionRolledBackException", message)
     }
 
+    /// Something that cannot be done with a branch of an XA transaction. Clients read the code out of the message.
+    pub fn xa(code: i32, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::new("javax.transaction.xa.XAException", format!("{message} xaErrorCode:{code}"))
+    }
+
     /// Something that cannot be done now.
     pub fn state(message: impl Into<String>) -> Self {
         Self::new("javax.jms.IllegalStateException", message)
     }
+}
+
+/// Codes of errors with branches of XA transactions (X/Open CAE C193, section 4.1.4, and Java's XAException).
+pub mod xa {
+    /// It was rolled back, for a reason that is told.
+    pub const ROLLED_BACK: i32 = 100;
+    /// Some of it was done, and some was not.
+    pub const HEURISTICALLY_MIXED: i32 = 5;
+    /// There is no such branch.
+    pub const NOT_A: i32 = -4;
+    /// It is not the time for this.
+    pub const PROTOCOL: i32 = -6;
+    /// There is one already.
+    pub const DUPLICATE: i32 = -8;
 }
 
 impl From<Refusal> for Exception {

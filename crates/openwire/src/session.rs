@@ -27,7 +27,7 @@ use broker::{
     session::{HangUp, Intake, Millis},
 };
 
-use self::{consumers::Consumer, handshake::Phase, send::Producer, transactions::Transaction};
+use self::{consumers::Consumer, handshake::Phase, send::Producer};
 use crate::{
     codec::Decoder,
     command::Command,
@@ -41,6 +41,7 @@ use crate::{
     stored::Storer,
     structure::Base,
     throwable::Throwable,
+    transaction::Transaction,
 };
 
 pub use self::handshake::{Client, Settings};

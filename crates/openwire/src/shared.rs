@@ -7,14 +7,16 @@ use std::{
     task::Waker,
 };
 
-use broker::{Name, SessionId, broker::Caller};
+use broker::{Broker, Name, SessionId, broker::Caller};
 use parking_lot::Mutex;
 
-use crate::{ids::DestinationKind, outgoing::Outgoing, session::Client};
+use crate::{branches::Branches, ids::DestinationKind, outgoing::Outgoing, session::Client};
 
 /// What connections have in common.
 #[derive(Debug, Default)]
 pub struct Shared {
+    /// Branches of XA transactions.
+    pub branches: Branches,
     state: Mutex<State>,
     advisories: AtomicI64,
 }
@@ -60,6 +62,11 @@ pub enum Claim {
 }
 
 impl Shared {
+    /// What an earlier run of the broker left. It has to be here before the broker reads anything from the log.
+    pub fn restored(broker: &Broker) -> Self {
+        Self { branches: Branches::restored(broker), ..Self::default() }
+    }
+
     /// The number of the next advisory.
     pub fn next_advisory(&self) -> i64 {
         self.advisories.fetch_add(1, Ordering::Relaxed) + 1

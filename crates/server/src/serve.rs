@@ -108,7 +108,8 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
     let tls = tls::server_config(&config.tls)?;
     let clock = Clock::start();
     let spans = otlp::spans(&config);
-    let Opened { broker, sessions, store, pager, pager_tasks } = open(&config, spans.clone(), clock.now())?;
+    let Opened { broker, sessions, openwire_shared, store, pager, pager_tasks } =
+        open(&config, spans.clone(), clock.now())?;
     let authenticator = Arc::new(Authenticator::new(Arc::clone(&broker), &config, clock)?);
     let certificate_expires = config.tls.certificate.as_deref().and_then(tls::expires);
     let server = Arc::new_cyclic(|weak| {
@@ -128,7 +129,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
             mqtt: Arc::new(mqtt_settings(&config)),
             stomp: Arc::new(stomp_settings(&config)),
             openwire: Arc::new(openwire_settings(&config)),
-            openwire_shared: Arc::default(),
+            openwire_shared,
             sessions,
             clock,
             shutdown: Shutdown::new(),
@@ -236,6 +237,7 @@ fn openwire_settings(config: &Config) -> openwire::Settings {
 struct Opened {
     broker: Arc<Broker>,
     sessions: Arc<mqtt::Sessions>,
+    openwire_shared: Arc<openwire::Shared>,
     store: Arc<Store>,
     pager: Pager,
     pager_tasks: PagerTasks,
@@ -282,9 +284,14 @@ fn open(config: &Config, spans: Option<Arc<Spans>>, now: Millis) -> anyhow::Resu
     let broker = Arc::new(broker);
     // What they know of messages has to be told before the pager brings any.
     let sessions = Arc::new(mqtt::Sessions::new(&broker, config.mqtt.sys_interval_s.saturating_mul(1000)));
+    let openwire_shared = Arc::new(openwire::Shared::restored(&broker));
+    let prepared = openwire_shared.branches.prepared();
+    if prepared > 0 {
+        tracing::warn!(prepared, "prepared XA transactions wait for their transaction manager");
+    }
     let pager = queue.start(&store, &broker).context("cannot start a thread")?;
     declare(config, &broker)?;
-    Ok(Opened { broker, sessions, store, pager, pager_tasks })
+    Ok(Opened { broker, sessions, openwire_shared, store, pager, pager_tasks })
 }
 
 /// How the configuration wants the log to be opened.

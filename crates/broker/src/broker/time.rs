@@ -33,6 +33,14 @@ impl Broker {
         shard.with(queue, |queue| queue.restore_untimed(records));
     }
 
+    /// Takes a message of an earlier run of the broker for somebody who held it then and holds it still. Returns its place in its
+    /// queue, where it can be settled without a consumer; nothing if the queue does not have it any more. Only before anything is
+    /// read from the log.
+    pub fn restore_held(&self, queue: &QueueInfo, record: Position) -> Option<u64> {
+        let mut shard = self.shards[self.shard_index(queue.id)].lock();
+        shard.with(queue, |queue| queue.restore_held(record)).flatten()
+    }
+
     /// Does what is due in any queue. Returns when to come back; `waker` is woken if that becomes sooner.
     pub fn catch_up(&self, waker: &Waker) -> Millis {
         self.alarm.reset();

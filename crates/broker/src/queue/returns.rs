@@ -121,6 +121,12 @@ impl Queue {
         }
     }
 
+    /// After a restart: somebody still holds a message. Returns its slot, if it is there. Nothing may have been read from the log
+    /// yet.
+    pub fn restore_held(&mut self, record: Position) -> Option<u64> {
+        self.levels.iter_mut().find_map(|(_, backlog)| backlog.restore_held(record))
+    }
+
     /// Puts back how often a message came back before the broker stopped. Returns whether it can still be there.
     pub fn restore_attempts(&mut self, record: Position, attempts: Attempts) -> bool {
         let may_be_there = self.levels.iter().any(|(_, backlog)| backlog.may_hold(record));

@@ -7,8 +7,8 @@ use crate::{
     ids::MessageId,
     mapping::Exception,
     message::{MessageAck, ack_type},
-    outgoing::Settled,
     structure::Owned,
+    transaction::settle,
 };
 
 impl OpenWireSession {
@@ -39,7 +39,7 @@ impl OpenWireSession {
         if let (Some(transaction), true) = (ack.transaction_id.clone(), how == Settlement::Accept) {
             let (pending, counted) =
                 self.outgoing.lock().consumer(number).map(|out| out.pend(first, last)).unwrap_or_default();
-            self.acknowledge_in(&transaction.into_owned(), id, pending)?;
+            self.acknowledge_in(&transaction.into_owned(), (number, id), pending)?;
             self.give_credit(number, counted, batch);
             return done;
         }
@@ -85,13 +85,5 @@ impl OpenWireSession {
             // Somebody else may have made it, in another way, which will do as well.
             let _ = self.broker.declare_queue(&operator, name, declaration);
         }
-    }
-}
-
-/// Adds settlements to a batch.
-pub(super) fn settle(batch: &mut Batch<'_>, settled: &[Settled], how: Settlement) {
-    for one in settled {
-        let how = if one.revoked { Settlement::Late } else { how };
-        batch.settle(&one.queue, one.consumer, how, one.slot, one.record);
     }
 }

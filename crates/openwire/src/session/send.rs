@@ -18,6 +18,7 @@ use crate::{
     message::Message,
     stored::{self, Published},
     structure::Owned,
+    transaction::Ready,
 };
 
 /// The exchange of which topics are the routing keys.
@@ -25,9 +26,6 @@ pub(super) const TOPICS: &str = "amq.topic";
 
 /// Bytes that a client counts for a message besides its properties and content (ActiveMQ's `minimumMessageSize`).
 const MESSAGE_BYTES: u64 = 1024;
-
-/// A message as the broker keeps it, and its way there.
-pub(super) type Ready = (Arc<Route>, Arc<Kept>);
 
 /// A producer.
 #[derive(Debug)]

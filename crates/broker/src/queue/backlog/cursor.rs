@@ -339,6 +339,22 @@ impl Backlog {
         Some((number, Queued { message, record, redelivered }))
     }
 
+    /// After a restart: somebody still holds a message, to which no time to live applies any more. Should it come back, then to
+    /// the front. Returns its slot, if it is there. Nothing may have been read from the log yet.
+    pub fn restore_held(&mut self, record: Position) -> Option<u64> {
+        if !self.run.take(record.0, 0) {
+            return None;
+        }
+        self.ready -= 1;
+        self.held += 1;
+        let number = self.free_slot(self.run.slot);
+        self.untimed.remove(&record.0);
+        let (message, due, bytes) = (None, None, 0);
+        let (redelivered, held, readable, untimed) = (true, true, true, true);
+        self.insert(number, Slot { message, record, due, bytes, redelivered, held, readable, untimed });
+        Some(number)
+    }
+
     /// A slot of the run that no message has: this one, or the next, or the one before. There are as many as messages.
     fn free_slot(&self, near: u64) -> u64 {
         let (start, end) = (self.run.slot, self.run.end_slot);

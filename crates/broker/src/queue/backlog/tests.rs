@@ -457,8 +457,10 @@ impl Model {
         assert!(self.queue.log.keys().copied().eq(records.collect::<BTreeSet<_>>()));
     }
 
-    /// What consumers held, and what had no record, is ready again or gone.
+    /// What consumers held, and what had no record, is ready again or gone; but some still hold what they held.
     fn restart(&mut self, survey: bool) {
+        let mut still: Vec<_> = self.held.iter().filter(|(_, n, _)| n.is_multiple_of(3)).copied().collect();
+        still.sort_unstable_by_key(|(_, _, record)| *record);
         let mut queue = std::mem::replace(&mut self.queue, Paged::new(false));
         queue.release();
         let Paged { log, appended, now, timed, expired, untimed, .. } = queue;
@@ -472,6 +474,15 @@ impl Model {
             self.queue.backlog.restore(Position(first), Position(last), log.len() as u64);
             let untimed = log.iter().filter(|(_, n)| self.queue.untimed.contains(n));
             untimed.for_each(|(&record, _)| self.queue.backlog.restore_untimed(Position(record)));
+        }
+        for (_, n, record) in still {
+            let slot = self.queue.backlog.restore_held(Position(record));
+            assert_eq!(slot.is_some(), record != 0, "{n}");
+            if let Some(slot) = slot {
+                self.queue.untimed.insert(n);
+                self.ready.remove(&n);
+                self.held.push((slot, n, record));
+            }
         }
         if survey {
             self.queue.survey();

@@ -1,0 +1,256 @@
+//! Branches of XA transactions: they belong to no connection, and once prepared they outlive the broker.
+//!
+//! What a transaction manager calls a branch may gather by several connections. When it is prepared, it is written down as
+//! [`prepared`]; the messages that it has acknowledged stay in their queues, held by nobody else.
+
+mod prepared;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Weak,
+};
+
+use broker::{Broker, Name, Position, QueueId, SessionId, broker::Caller, publish::Batch};
+use parking_lot::Mutex;
+
+use self::prepared::Note;
+use crate::{
+    ORIGIN,
+    ids::{ConsumerId, XaTransactionId},
+    mapping::{Exception, xa},
+    outgoing::Settled,
+    transaction::{Acknowledged, Transaction},
+};
+
+/// Branches that there may be.
+const BRANCHES: usize = 100_000;
+
+/// The name of a branch.
+pub type Xid = XaTransactionId<'static>;
+
+/// A branch, in its vhost.
+type Key = (Name, Xid);
+
+/// The branches of all connections.
+#[derive(Debug, Default)]
+pub struct Branches(Mutex<HashMap<Key, Branch>>);
+
+#[derive(Debug)]
+struct Branch {
+    /// Whose it is.
+    user: Name,
+    /// The connection that began it, with which it ends if it is not prepared.
+    session: SessionId,
+    is_prepared: bool,
+    transaction: Transaction,
+}
+
+/// What comes of preparing a branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vote {
+    /// It can be committed, once this is safe.
+    Commit(Position),
+    /// Nothing has been done in it, and it is over.
+    ReadOnly,
+}
+
+fn key(caller: &Caller, xid: &Xid) -> Key {
+    (caller.vhost.name().clone(), xid.clone())
+}
+
+fn unknown(xid: &Xid) -> Exception {
+    Exception::xa(xa::NOT_A, format!("Transaction '{xid}' has not been started"))
+}
+
+impl Branches {
+    /// The branches that were prepared when the broker stopped. They have to be here before the broker reads anything from the
+    /// log, because they hold messages.
+    pub fn restored(broker: &Broker) -> Self {
+        let mut branches: HashMap<Key, Branch> = HashMap::new();
+        let (mut messages, mut orphans) = (BTreeMap::new(), Batch::default());
+        for (note_key, value) in broker.take_notes(ORIGIN) {
+            match prepared::read(&note_key, &value) {
+                Some(Note::Branch { vhost, xid, user, held }) => {
+                    let mut transaction = Transaction::default();
+                    transaction.acknowledged.extend(held_again(broker, &vhost, &held));
+                    let session = SessionId(0);
+                    branches.insert((vhost, xid), Branch { user, session, is_prepared: true, transaction });
+                }
+                Some(Note::Message { vhost, xid, index, message }) => {
+                    messages.insert(note_key, ((vhost, xid), index, message));
+                }
+                None => orphans.note(ORIGIN, &note_key, None),
+            }
+        }
+        let mut messages: Vec<_> = messages.into_iter().collect();
+        messages.sort_by_key(|(_, (_, index, _))| *index);
+        for (note_key, (key, _, message)) in messages {
+            match branches.get_mut(&key) {
+                Some(branch) => branch.transaction.sent.push((None, message)),
+                None => orphans.note(ORIGIN, &note_key, None),
+            }
+        }
+        broker.apply(&mut orphans);
+        Self(Mutex::new(branches))
+    }
+
+    /// How many are prepared, and wait for their transaction manager.
+    pub fn prepared(&self) -> usize {
+        self.0.lock().values().filter(|branch| branch.is_prepared).count()
+    }
+
+    /// Begins a branch; one that has begun goes on.
+    pub fn begin(&self, caller: &Caller, xid: &Xid) -> Result<(), Exception> {
+        let mut branches = self.0.lock();
+        if branches.get(&key(caller, xid)).is_some_and(|branch| branch.is_prepared) {
+            return Err(Exception::xa(xa::DUPLICATE, format!("Transaction '{xid}' is prepared")));
+        }
+        if branches.len() >= BRANCHES {
+            return Err(Exception::resource(format!("there may be {BRANCHES} XA transactions")));
+        }
+        branches.entry(key(caller, xid)).or_insert_with(|| Branch {
+            user: caller.user.clone(),
+            session: caller.session,
+            is_prepared: false,
+            transaction: Transaction::default(),
+        });
+        Ok(())
+    }
+
+    /// Adds to a branch.
+    pub fn gather<T>(
+        &self,
+        caller: &Caller,
+        xid: &Xid,
+        add: impl FnOnce(&mut Transaction) -> Result<T, Exception>,
+    ) -> Result<T, Exception> {
+        let mut branches = self.0.lock();
+        let branch = branches.get_mut(&key(caller, xid)).ok_or_else(|| unknown(xid))?;
+        if branch.is_prepared {
+            return Err(Exception::xa(xa::PROTOCOL, format!("Transaction '{xid}' is prepared")));
+        }
+        add(&mut branch.transaction)
+    }
+
+    /// Promises that a branch can be committed, whatever happens. One that cannot is rolled back.
+    pub fn prepare(&self, broker: &Broker, caller: &Caller, xid: &Xid) -> Result<Vote, Exception> {
+        let mut branches = self.0.lock();
+        let key = key(caller, xid);
+        let Some(branch) = branches.get_mut(&key).filter(|branch| branch.is_of(broker, caller)) else {
+            return Err(unknown(xid));
+        };
+        if branch.is_prepared {
+            return Ok(Vote::Commit(Position(0)));
+        }
+        let failure = branch.transaction.failure.clone();
+        if branch.transaction.is_empty() || failure.is_some() {
+            let ended = branches.remove(&key);
+            drop(branches);
+            ended.into_iter().for_each(|branch| {
+                branch.transaction.roll_back(broker, Batch::default());
+            });
+            return match failure {
+                Some(failure) => Err(Exception::xa(xa::ROLLED_BACK, failure.message)),
+                None => Ok(Vote::ReadOnly),
+            };
+        }
+        let mut batch = Batch::default();
+        prepared::put(&mut batch, &key, &branch.user, &branch.transaction);
+        branch.is_prepared = true;
+        Ok(Vote::Commit(broker.apply(&mut batch).position))
+    }
+
+    /// Does what a branch has gathered. Only one that is not prepared can be committed in one phase, and only then can it fail.
+    pub fn commit(
+        &self,
+        broker: &Broker,
+        caller: &Caller,
+        xid: &Xid,
+        in_one_phase: bool,
+    ) -> Result<Position, Exception> {
+        let branch = self.take(broker, caller, xid, |branch| {
+            if in_one_phase || branch.is_prepared {
+                return Ok(());
+            }
+            let problem = "Cannot do 2 phase commit if the transaction has not been prepared";
+            Err(Exception::xa(xa::PROTOCOL, problem))
+        })?;
+        let mut batch = Batch::transaction();
+        if branch.is_prepared {
+            prepared::remove(&mut batch, &key(caller, xid), &branch.transaction);
+        } else if let Some(failure) = branch.transaction.failure.clone() {
+            branch.transaction.roll_back(broker, Batch::default());
+            return Err(Exception::xa(xa::ROLLED_BACK, failure.message));
+        }
+        let (position, refused) = branch.transaction.commit(broker, caller.vhost.name(), batch)?;
+        if refused > 0 {
+            let problem = format!("{refused} messages of the transaction had no room in their queues");
+            return Err(Exception::xa(xa::HEURISTICALLY_MIXED, problem));
+        }
+        Ok(position)
+    }
+
+    /// Forgets what a branch has gathered.
+    pub fn roll_back(&self, broker: &Broker, caller: &Caller, xid: &Xid) -> Result<Position, Exception> {
+        let branch = self.take(broker, caller, xid, |_| Ok(()))?;
+        let mut batch = Batch::transaction();
+        if branch.is_prepared {
+            prepared::remove(&mut batch, &key(caller, xid), &branch.transaction);
+        }
+        Ok(branch.transaction.roll_back(broker, batch))
+    }
+
+    /// The branches that are prepared and that the caller may see to.
+    pub fn recover(&self, broker: &Broker, caller: &Caller) -> Vec<Xid> {
+        let branches = self.0.lock();
+        let of_vhost = branches.iter().filter(|((vhost, _), _)| vhost == caller.vhost.name());
+        let prepared = of_vhost.filter(|(_, branch)| branch.is_prepared && branch.is_of(broker, caller));
+        prepared.map(|((_, xid), _)| xid.clone()).collect()
+    }
+
+    /// A connection ends, and what it began with it, unless it is prepared.
+    pub fn leave(&self, broker: &Broker, session: SessionId) {
+        let ended: Vec<Branch> = {
+            let mut branches = self.0.lock();
+            let is_over = |_: &Key, branch: &mut Branch| branch.session == session && !branch.is_prepared;
+            branches.extract_if(is_over).map(|(_, branch)| branch).collect()
+        };
+        ended.into_iter().for_each(|branch| {
+            branch.transaction.roll_back(broker, Batch::default());
+        });
+    }
+
+    fn take(
+        &self,
+        broker: &Broker,
+        caller: &Caller,
+        xid: &Xid,
+        check: impl FnOnce(&Branch) -> Result<(), Exception>,
+    ) -> Result<Branch, Exception> {
+        let mut branches = self.0.lock();
+        let key = key(caller, xid);
+        let found = branches.get(&key).filter(|branch| branch.is_of(broker, caller)).ok_or_else(|| unknown(xid))?;
+        check(found)?;
+        branches.remove(&key).ok_or_else(|| unknown(xid))
+    }
+}
+
+impl Branch {
+    /// Whether a caller may see to it: its user, whose transaction manager may come by any connection, or an administrator.
+    fn is_of(&self, broker: &Broker, caller: &Caller) -> bool {
+        self.user == caller.user || broker.has_tag(caller, "administrator")
+    }
+}
+
+/// Holds messages again that a branch had acknowledged before the broker stopped: queues and records.
+fn held_again(broker: &Broker, vhost: &str, held: &[(u64, u64)]) -> Option<Acknowledged> {
+    let operator = broker.operator(vhost).ok()?;
+    let hold = |&(queue, record): &(u64, u64)| {
+        let queue = operator.vhost.read().queue_by_id(QueueId(queue)).cloned()?;
+        let record = Position(record);
+        let slot = broker.restore_held(&queue, record)?;
+        Some(Settled { queue, consumer: None, slot, record, revoked: false, number: 0 })
+    };
+    let settled = held.iter().filter_map(hold).collect();
+    Some(Acknowledged { by: Weak::new(), consumer: (0, ConsumerId::default()), settled })
+}
