@@ -43,7 +43,10 @@ pub use crate::{
     outlet::{Attempts, ConsumerKey, Delivery, Outlet, Output, Pressure},
     policy::{ApplyTo, Policies, Policy, PolicyKind},
     publish::{Batch, Published, Route},
-    queue::{Consumer, ConsumerId, Credit, Filter, RetainedPage, Settlement, Start},
+    queue::{
+        Consumer, ConsumerId, Credit, Filter, GROUP_ID, GROUP_SEQUENCE, Group, Grouping, RetainedPage, Settlement,
+        Start,
+    },
     refusal::{Refusal, Resource},
     selector::{Selector, SelectorError},
     session::{Credentials, Login, Millis, Peer, Reply, Request, SaslOutcome, SaslResponse, Session, SessionId},

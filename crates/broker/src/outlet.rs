@@ -29,6 +29,8 @@ pub struct Delivery<'a> {
     pub attempts: Attempts,
     /// Its number in the stream that it comes from.
     pub offset: Option<u64>,
+    /// Whether it is the first message of its group that the consumer gets.
+    pub is_first_of_group: bool,
     /// The message.
     pub message: &'a MessageView<'a>,
 }

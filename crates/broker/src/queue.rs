@@ -8,6 +8,7 @@ mod consumer;
 mod consumers;
 mod deadlines;
 mod departure;
+mod groups;
 mod paging;
 mod report;
 mod retained;
@@ -26,6 +27,7 @@ pub use self::{
     backlog::{Backlog, Purged, Queued, Wanted, priority_of},
     consumer::{Consumer, ConsumerId, Credit},
     departure::{Departure, Reason},
+    groups::{GROUP_ID, GROUP_SEQUENCE, Group, Grouping},
     paging::Near,
     report::{ConsumerReport, QueueNumbers, QueueReport},
     retained::RetainedPage,
@@ -33,7 +35,8 @@ pub use self::{
     stream::{Filter, Segment, SegmentChange, Start},
 };
 use self::{
-    consumer::Role, consumers::Consumers, deadlines::Overdue, departure::Departing, retained::Retained, stream::Stream,
+    consumer::Role, consumers::Consumers, deadlines::Overdue, departure::Departing, groups::Groups, retained::Retained,
+    stream::Stream,
 };
 use crate::{
     broker::{has_trace_context, may_be_traced},
@@ -144,6 +147,8 @@ pub struct Queue {
     /// The last message of each topic, if that is what the queue is for.
     retained: Option<Box<Retained>>,
     consumers: Consumers,
+    /// Who has which groups of messages, while somebody consumes who knows groups.
+    groups: Option<Box<Groups>>,
     /// Attempts to deliver messages that came back, by record: only durable queues count them.
     attempts: BTreeMap<u64, Attempts>,
     /// Messages that came back and wait for their next attempt.
@@ -183,6 +188,7 @@ impl Queue {
             stream,
             retained,
             consumers: Consumers::default(),
+            groups: None,
             attempts: BTreeMap::new(),
             resting: BTreeSet::new(),
             overdue: Overdue::default(),
@@ -282,11 +288,11 @@ impl Queue {
         }
         let (due, arrived, priority) = (draft.view().due, draft.view().arrived, draft.view().priority);
         let priority = self.rules.priority(priority);
-        if self.consumers.any_selecting() {
+        if self.meets_groups(draft.view()) || self.consumers.any_selecting() {
             return self.offer(draft, record, after);
         }
         if self.ready() == 0
-            && let Some((index, counted)) = self.consumers.reserve(self.rules.single_active)
+            && let Some((index, counted)) = self.consumers.reserve(self.is_single())
         {
             let queued = |draft: &mut Draft<'_>| Queued { message: draft.share(), record, redelivered: false };
             let slot = if self.settles_itself(index) {
@@ -297,7 +303,8 @@ impl Queue {
                 self.level(priority).push_held(queued)
             };
             let (redelivered, attempts) = (false, Attempts::default());
-            let handout = Handout { slot, record, redelivered, counted, attempts, offset: None };
+            let (offset, is_first_of_group) = (None, false);
+            let handout = Handout { slot, record, redelivered, counted, attempts, offset, is_first_of_group };
             self.deliver(index, handout, draft, after);
             return;
         }
@@ -349,7 +356,7 @@ impl Queue {
         if self.consumers.any_looking() {
             self.browse_on(after);
         }
-        if self.consumers.any_selecting() {
+        if self.consumers.any_selecting() || self.has_groups() {
             return self.pump_selecting(after);
         }
         loop {
@@ -358,7 +365,10 @@ impl Queue {
             if self.next_due <= after.now || !self.next_level().is_some_and(Backlog::has_next) {
                 break;
             }
-            let Some((index, counted)) = self.consumers.reserve(self.rules.single_active) else { break };
+            if self.next_meets_groups() {
+                return self.pump_selecting(after);
+            }
+            let Some((index, counted)) = self.consumers.reserve(self.is_single()) else { break };
             let settles_itself = self.settles_itself(index);
             let Some(backlog) = self.next_level() else { break };
             let (slot, queued) = if settles_itself {
@@ -383,7 +393,8 @@ impl Queue {
         if self.settles_itself(index) {
             self.forget_attempts(record, after);
         }
-        let handout = Handout { slot, record, redelivered, counted, attempts, offset: None };
+        let (offset, is_first_of_group) = (None, self.claim_group(index, &queued.message.view()));
+        let handout = Handout { slot, record, redelivered, counted, attempts, offset, is_first_of_group };
         self.deliver(index, handout, &Draft::owned(&queued.message), after);
     }
 
@@ -405,6 +416,7 @@ impl Queue {
             counted: handout.counted,
             attempts: handout.attempts,
             offset: handout.offset,
+            is_first_of_group: handout.is_first_of_group,
             message: draft.view(),
         };
         let is_followed = after.observed && has_trace_context(draft.view());
@@ -435,7 +447,7 @@ impl Queue {
 
     /// Adds a consumer, at rest: its session first has to say that it is there.
     fn attach(&mut self, consumer: Consumer, now: Millis) -> Result<ConsumerId, Refusal> {
-        let single = self.rules.single_active;
+        let single = self.rules.single_active || consumer.single_active;
         // Quorum queues and streams don't know exclusive consumers, and RabbitMQ says nothing about it.
         let mut consumer = consumer;
         let role = match &consumer {
@@ -452,6 +464,9 @@ impl Queue {
         }
         self.check_consumer_limit()?;
         let (start, filter) = (consumer.start, consumer.filter.clone());
+        if let Some(grouping) = &consumer.groups {
+            self.join_groups(grouping.clone());
+        }
         let id = self.consumers.add(consumer, role);
         self.place_reader(id.index, start, filter, now);
         if single {
@@ -467,22 +482,31 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether one consumer at a time gets messages: the queue has it so, or a consumer wants it so.
+    fn is_single(&self) -> bool {
+        self.rules.single_active || self.consumers.any_single_active()
+    }
+
     /// Whether a consumer of a higher priority takes over from the single active one.
     fn preempts(&self) -> bool {
-        self.info.queue_type == QueueType::Quorum
+        self.info.queue_type == QueueType::Quorum || self.consumers.any_single_active()
     }
 
     /// Removes a consumer. What it holds stays held until it is settled. Returns whether it was there, and took messages.
     fn detach(&mut self, id: ConsumerId, after: &mut Aftermath) -> bool {
-        let Some(role) = self.consumers.get(id).map(|attached| attached.role) else { return false };
+        let Some(attached) = self.consumers.get(id) else { return false };
+        let (role, held, knew_groups) = (attached.role, attached.held, attached.consumer.groups.is_some());
+        let was_single = self.is_single();
         self.consumers.remove(id);
         self.remove_reader(id.index);
         self.note_used(after.now);
-        if role != Role::Takes {
+        if role != Role::Takes || self.groups.is_some() {
             self.levels.iter_mut().for_each(|(_, backlog)| backlog.forget_reader(id.reader()));
             self.consumers.stir();
         }
-        if self.rules.single_active && self.consumers.elect(self.preempts()) {
+        let is_open = role != Role::Browses && self.leave_groups(id, knew_groups, held);
+        let has_changed = if self.is_single() { self.consumers.elect(self.preempts()) } else { was_single };
+        if is_open || has_changed {
             self.pump(after);
         }
         role != Role::Browses
@@ -529,9 +553,11 @@ impl Queue {
         {
             attached.held = attached.held.saturating_sub(settling.slots.len() as u32);
             self.consumers.rejoin(id);
-            if self.rules.single_active && (is_late || self.preempts()) {
+            if self.is_single() && (is_late || self.preempts()) {
                 self.consumers.elect(self.preempts());
             }
+        } else if let Some(id) = settling.consumer {
+            self.settled_in_groups(id, settling.slots.len());
         }
         self.shed_overflow(after);
         self.load_departing(after);
@@ -648,4 +674,5 @@ struct Handout {
     counted: bool,
     attempts: Attempts,
     offset: Option<u64>,
+    is_first_of_group: bool,
 }

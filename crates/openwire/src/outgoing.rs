@@ -308,6 +308,7 @@ impl Outlet for Outgoing {
             }
             return Pressure::Low;
         }
+        message.jmsx_group_first_for_consumer = delivery.is_first_of_group;
         if let Some(id) = &mut message.message_id {
             id.broker_sequence_id = sequence;
         }

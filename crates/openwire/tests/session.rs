@@ -7,7 +7,7 @@ mod common;
 use broker::{Alarms, MemoryLog, Session, session::Intake};
 use openwire::{
     Command,
-    connection::{ConsumerControl, DestinationInfo, RemoveInfo, TransactionInfo, transaction_type},
+    connection::{ConsumerControl, ConsumerInfo, DestinationInfo, RemoveInfo, TransactionInfo, transaction_type},
     ids::{Destination, DestinationKind, LocalTransactionId, ObjectId, TransactionId},
     message::{Message, MessagePull, ack_type},
 };
@@ -342,4 +342,52 @@ fn under_an_alarm_messages_wait_and_acknowledgements_do_not() {
     let told = answers(&client.take());
     assert_eq!(told, [held, more[0], more[1]].map(|number| format!("done {number}")));
     assert_eq!(client.session.intake(), Intake::Open);
+}
+
+#[test]
+fn the_messages_of_a_group_go_to_one_consumer() {
+    let world = World::new();
+    let mut one = world.connected("a");
+    let mut other = world.connected("b");
+    one.consume(1, queue("q"), 10);
+    other.consume(1, queue("q"), 10);
+    one.take();
+    other.take();
+    for (text, group, sequence) in [("x1", "x", 1), ("x2", "x", 2), ("y1", "y", 1), ("x3", "x", -1), ("x4", "x", 1)] {
+        let message = one.message(&queue("q"), text);
+        one.send(&Message { group_id: Some(group.into()), group_sequence: sequence, ..message });
+    }
+    let told = |commands| -> Vec<_> {
+        let told = |dispatch: openwire::message::MessageDispatch<'static>| {
+            let message = dispatch.message.unwrap();
+            let text = openwire::body::text(message.content.as_deref().unwrap()).unwrap().unwrap().to_string();
+            (text, message.group_id.unwrap().to_string(), message.jmsx_group_first_for_consumer)
+        };
+        dispatches(commands).into_iter().map(told).collect()
+    };
+    let of = |text: &str, group: &str, is_first| (text.to_owned(), group.to_owned(), is_first);
+    // The group was ended, and began again with whose turn it was.
+    assert_eq!(told(one.take()), [of("x1", "x", true), of("x2", "x", false), of("x3", "x", false)]);
+    assert_eq!(told(other.take()), [of("y1", "y", true), of("x4", "x", true)]);
+}
+
+#[test]
+fn an_exclusive_consumer_keeps_others_waiting() {
+    let world = World::new();
+    let mut one = world.connected("a");
+    let mut other = world.connected("b");
+    let mut third = world.connected("c");
+    one.consume(1, queue("q"), 10);
+    for client in [&mut other, &mut third] {
+        let info = client.consumer_info(1, queue("q"), 10);
+        client.send(&ConsumerInfo { exclusive: true, ..info });
+        client.take();
+    }
+    one.publish(&queue("q"), "one");
+    one.publish(&queue("q"), "two");
+    assert_eq!(other.texts(), ["one", "two"]);
+    other.session.disconnected(other.now);
+    assert_eq!(third.texts(), ["one!", "two!"]);
+    third.session.disconnected(third.now);
+    assert_eq!(one.texts(), ["one!", "two!"]);
 }

@@ -383,6 +383,7 @@ fn past_queues<'a>(consumer: ConsumerKey, message: &'a MessageView<'a>) -> Deliv
         counted: false,
         attempts: Attempts::default(),
         offset: None,
+        is_first_of_group: false,
         message,
     }
 }

@@ -213,6 +213,12 @@ impl Backlog {
         if self.run.is_empty() { u64::MAX } else { self.run.slot }
     }
 
+    /// The first ready message, if it is in memory.
+    pub fn next_message(&mut self) -> Option<&Arc<Message>> {
+        let number = self.next_ready()?;
+        self.slot(number)?.message.as_ref()
+    }
+
     /// Whether the first ready message is in memory.
     pub fn has_next(&mut self) -> bool {
         self.next_ready().is_some()

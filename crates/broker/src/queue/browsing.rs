@@ -74,6 +74,7 @@ impl Queue {
             counted,
             attempts: Attempts::default(),
             offset: None,
+            is_first_of_group: false,
             message: &queued.message.view(),
         };
         let pressure = attached.consumer.outlet.deliver(&delivery, &mut after.wakes);

@@ -131,8 +131,9 @@ impl Queue {
                 late = true;
             }
             self.give_back(slot, false, after);
+            self.lose_groups(holder.id);
         }
-        if late && self.rules.single_active {
+        if late && self.is_single() {
             self.consumers.elect(self.preempts());
         }
     }

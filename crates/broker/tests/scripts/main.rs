@@ -5,7 +5,7 @@
 //! `> no-exchange NAME`, `> join EXCHANGE QUEUE KEY [ARGUMENT=VALUE…]` and `> part …` (`-` is the empty key, `@NAME` an
 //! exchange instead of a queue), `> route EXCHANGE KEY[,KEY…] [HEADER=VALUE…]` (names the queues),
 //! `> bind QUEUE KEY [EXCHANGE] [ARGUMENT=VALUE…]` (to `amq.topic` if none is named), `> publish EXCHANGE KEY BODY
-//! [durable] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [prefetch=N]
+//! [durable] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [single] [groups] [prefetch=N]
 //! [x-priority=N] [x-consumer-timeout=MS] [selector=TEXT]` (the selector goes on to the end of the line), `> browse NAME
 //! QUEUE [settles] [prefetch=N] [selector=TEXT]`, `> settle NAME accept|reject|requeue|untimed|fail|late|poison N…` (by the count of its
 //! deliveries), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
@@ -89,7 +89,8 @@ impl Outlet for ScriptOutlet {
             if acquired + failed > 0 { format!(" after {acquired} attempts, {failed} failed") } else { String::new() };
         let told = told(delivery.message);
         let offset = delivery.offset.map_or_else(String::new, |offset| format!(" at {offset}"));
-        self.journal.lock().push(format!("{} gets {body:?}{offset}{again}{attempts}{told}", self.name));
+        let first = if delivery.is_first_of_group { " first" } else { "" };
+        self.journal.lock().push(format!("{} gets {body:?}{offset}{first}{again}{attempts}{told}", self.name));
         if self.full.load(Ordering::Relaxed) { Pressure::High } else { Pressure::Low }
     }
 
@@ -434,6 +435,8 @@ impl World {
             session: self.caller.session,
             settles_itself: words.contains(&"settles"),
             exclusive: words.contains(&"exclusive"),
+            single_active: words.contains(&"single"),
+            groups: words.contains(&"groups").then(|| self.broker.grouping()),
             priority: table(words, |key| key == "x-priority").0.first().map_or(0, |(_, n)| n.as_integer().unwrap()),
             timeout_ms: number(words, "x-consumer-timeout"),
             start,

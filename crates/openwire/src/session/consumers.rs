@@ -287,7 +287,8 @@ impl OpenWireSession {
         kind: DestinationKind,
     ) -> Result<(), Exception> {
         // What a subscription gets has been selected on its way there.
-        let filter = filter.filter(|_| matches!(place.address, Some(Address::Queue(_))));
+        let is_queue = matches!(place.address, Some(Address::Queue(_)));
+        let filter = filter.filter(|_| is_queue);
         let destination = place.address.map(|address| address.destination(kind));
         let (source, settles_itself, shared) = {
             let mut state = self.outgoing.lock();
@@ -301,6 +302,8 @@ impl OpenWireSession {
             session: self.id,
             settles_itself,
             exclusive: false,
+            single_active: info.exclusive,
+            groups: is_queue.then(|| self.broker.grouping()),
             priority: info.priority.into(),
             timeout_ms: None,
             start: Start::default(),

@@ -199,6 +199,17 @@ impl Client {
 
     /// A consumer.
     pub fn consume(&mut self, value: i64, destination: Destination<'static>, prefetch_size: i32) {
+        let info = self.consumer_info(value, destination, prefetch_size);
+        self.send(&info);
+    }
+
+    /// What a consumer asks for.
+    pub fn consumer_info(
+        &mut self,
+        value: i64,
+        destination: Destination<'static>,
+        prefetch_size: i32,
+    ) -> ConsumerInfo<'static> {
         let mut info = ConsumerInfo {
             consumer_id: Some(self.consumer_id(value)),
             destination: Some(destination),
@@ -207,7 +218,7 @@ impl Client {
         };
         info.base.command_id = self.next_number();
         info.base.response_required = true;
-        self.send(&info);
+        info
     }
 
     pub fn produce(&mut self, destination: Destination<'static>) {

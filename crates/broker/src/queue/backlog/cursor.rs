@@ -153,6 +153,11 @@ impl Backlog {
         self.cursors.remove(&reader);
     }
 
+    /// Every reader that takes messages begins again: what it has passed over may be for it after all.
+    pub fn restart_readers(&mut self) {
+        self.cursors.retain(|_, cursor| cursor.end.is_some());
+    }
+
     fn new_cursor(&self) -> Cursor {
         let slot = self.returned.first().map_or(self.cursor, |first| self.cursor.min(*first));
         let again = self.returned.range(self.run_slots()).copied().collect();
