@@ -23,6 +23,8 @@ pub struct Delivery<'a> {
     pub record: Position,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
+    /// Failed attempts to deliver it that the queue remembers, whether they count against a limit or not.
+    pub failures: u32,
     /// Whether it counts against the credit that the channel's consumers share.
     pub counted: bool,
     /// Attempts to deliver it before this one, as far as its queue tells.

@@ -24,7 +24,7 @@ use std::{
 };
 
 pub use self::{
-    backlog::{Backlog, Purged, Queued, Wanted, priority_of},
+    backlog::{Backlog, Purged, Queued, Returns, Wanted, priority_of},
     consumer::{Consumer, ConsumerId, Credit},
     departure::{Departure, Reason},
     groups::{GROUP_ID, GROUP_SEQUENCE, Group, Grouping},
@@ -35,7 +35,12 @@ pub use self::{
     stream::{Filter, Segment, SegmentChange, Start},
 };
 use self::{
-    consumer::Role, consumers::Consumers, deadlines::Overdue, departure::Departing, groups::Groups, retained::Retained,
+    consumer::Role,
+    consumers::Consumers,
+    deadlines::Overdue,
+    departure::{Departing, Why},
+    groups::Groups,
+    retained::Retained,
     stream::Stream,
 };
 use crate::{
@@ -62,6 +67,8 @@ pub enum Settlement {
     /// The same, but it is never discarded: without a rule of its own, the queue's dead letters go to
     /// [`crate::Settings::dead_letter_queue`].
     Poison,
+    /// Gives it back unseen, as if it had never been handed out.
+    Release,
     /// Gives it back, for anybody.
     Requeue,
     /// The same, and from now on no time to live applies to it: somebody has begun with it and will see it through. The
@@ -294,7 +301,7 @@ impl Queue {
         if self.ready() == 0
             && let Some((index, counted)) = self.consumers.reserve(self.is_single())
         {
-            let queued = |draft: &mut Draft<'_>| Queued { message: draft.share(), record, redelivered: false };
+            let queued = |draft: &mut Draft<'_>| Queued { message: draft.share(), record, returns: Returns::NEVER };
             let slot = if self.settles_itself(index) {
                 self.release(record, priority, after);
                 0
@@ -302,14 +309,14 @@ impl Queue {
                 let queued = queued(draft);
                 self.level(priority).push_held(queued)
             };
-            let (redelivered, attempts) = (false, Attempts::default());
+            let (returns, attempts) = (Returns::NEVER, Attempts::default());
             let (offset, is_first_of_group) = (None, false);
-            let handout = Handout { slot, record, redelivered, counted, attempts, offset, is_first_of_group };
+            let handout = Handout { slot, record, returns, counted, attempts, offset, is_first_of_group };
             self.deliver(index, handout, draft, after);
             return;
         }
         let late = self.is_late_record(record, priority, after);
-        let slot = self.level(priority).push_ready(Queued { message: draft.share(), record, redelivered: false });
+        let slot = self.level(priority).push_ready(Queued { message: draft.share(), record, returns: Returns::NEVER });
         if late {
             after.late.push((Arc::clone(&self.info), slot, draft.share()));
         }
@@ -343,7 +350,7 @@ impl Queue {
             let Some(backlog) = self.next_level() else { return };
             // What is not in memory leaves once it has been read.
             let Some((slot, queued)) = backlog.take_next() else { break };
-            self.depart(backlog::Expired::Message(queued), priority_of(slot), Reason::MaxLength, after);
+            self.depart(backlog::Expired::Message(queued), priority_of(slot), Reason::MaxLength.into(), after);
         }
         self.read_ahead(after);
     }
@@ -388,13 +395,13 @@ impl Queue {
 
     /// Delivers what has left the ready ones.
     fn hand_out(&mut self, index: u32, counted: bool, (slot, queued): (u64, &Queued), after: &mut Aftermath) {
-        let Queued { record, redelivered, .. } = *queued;
-        let attempts = self.attempts_of(record, redelivered);
+        let Queued { record, returns, .. } = *queued;
+        let attempts = self.attempts_of(record, returns.any());
         if self.settles_itself(index) {
             self.forget_attempts(record, after);
         }
         let (offset, is_first_of_group) = (None, self.claim_group(index, &queued.message.view()));
-        let handout = Handout { slot, record, redelivered, counted, attempts, offset, is_first_of_group };
+        let handout = Handout { slot, record, returns, counted, attempts, offset, is_first_of_group };
         self.deliver(index, handout, &Draft::owned(&queued.message), after);
     }
 
@@ -406,13 +413,14 @@ impl Queue {
         let Some(attached) = self.consumers.at(index) else { return };
         let event = if attached.consumer.settles_itself { Event::DeliverNoAck } else { Event::Deliver };
         self.traffic.add(event, 1);
-        self.traffic.add(Event::Redeliver, handout.redelivered.into());
+        self.traffic.add(Event::Redeliver, handout.returns.any().into());
         let delivery = Delivery {
             consumer: attached.consumer.key,
             queue: Some(&self.info),
             slot: handout.slot,
             record: handout.record,
-            redelivered: handout.redelivered,
+            redelivered: handout.returns.any(),
+            failures: handout.attempts.failed.max(handout.returns.failed().into()),
             counted: handout.counted,
             attempts: handout.attempts,
             offset: handout.offset,
@@ -422,7 +430,7 @@ impl Queue {
         let is_followed = after.observed && has_trace_context(draft.view());
         if is_followed || self.info.is_traced.load(Ordering::Relaxed) {
             let message = Arc::new(Message::copy_of(draft.view()));
-            let (queue, redelivered) = (Arc::clone(&self.info), handout.redelivered);
+            let (queue, redelivered) = (Arc::clone(&self.info), handout.returns.any());
             after.traces.extend(may_be_traced(&message).then_some(Traced::Delivered { queue, message, redelivered }));
         }
         let pressure = attached.consumer.outlet.deliver(&delivery, &mut after.wakes);
@@ -532,11 +540,15 @@ impl Queue {
                 self.overdue.settled(slot);
             }
             match how {
+                Settlement::Release => self.give_back_unseen(slot),
                 Settlement::Requeue => self.give_back(slot, false, after),
                 Settlement::RequeueUntimed => self.give_back_untimed(slot, after),
                 Settlement::Fail => self.give_back(slot, true, after),
-                Settlement::Poison => self.depart_held(slot, Reason::Poison, after),
-                Settlement::Reject if settling.dead_letters => self.depart_held(slot, Reason::Rejected, after),
+                Settlement::Poison => {
+                    let why = Why { reason: Reason::Poison, cause: settling.cause.cloned() };
+                    self.depart_held(slot, why, after);
+                }
+                Settlement::Reject if settling.dead_letters => self.depart_held(slot, Reason::Rejected.into(), after),
                 // It means nothing for the message, but the consumer can take another one.
                 Settlement::Late => {}
                 Settlement::Accept | Settlement::Reject => {
@@ -586,8 +598,8 @@ impl Queue {
         match (fetched, &self.unreadable) {
             (Some((slot, queued)), _) => {
                 self.traffic.add(if settled { Event::GetNoAck } else { Event::Get }, 1);
-                self.traffic.add(Event::Redeliver, queued.redelivered.into());
-                let attempts = self.attempts_of(queued.record, queued.redelivered);
+                self.traffic.add(Event::Redeliver, queued.returns.any().into());
+                let attempts = self.attempts_of(queued.record, queued.returns.any());
                 if settled {
                     self.forget_attempts(queued.record, after);
                 }
@@ -643,6 +655,8 @@ pub struct Settling<'a> {
     pub dead_letters: bool,
     /// The consumer that they went to.
     pub consumer: Option<ConsumerId>,
+    /// What it says of messages that it cannot digest.
+    pub cause: Option<&'a Arc<str>>,
 }
 
 /// One message taken without consuming.
@@ -670,7 +684,7 @@ pub enum Fetch {
 struct Handout {
     slot: u64,
     record: Position,
-    redelivered: bool,
+    returns: Returns,
     counted: bool,
     attempts: Attempts,
     offset: Option<u64>,

@@ -316,7 +316,7 @@ impl Outlet for Outgoing {
             consumer.dispatched.push_back(one);
         }
         consumer.is_pulling = false;
-        let failed = delivery.attempts.failed.max(delivery.redelivered.into());
+        let failed = delivery.failures.max(delivery.redelivered.into());
         let dispatch = MessageDispatch {
             consumer_id: Some(consumer.id.clone()),
             destination: from.destination.clone().or_else(|| message.destination.clone()),

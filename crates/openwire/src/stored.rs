@@ -131,7 +131,33 @@ fn moved<'a>(message: &mut Message<'a>, view: &MessageView<'a>) {
     }
     let place = Destination { kind: DestinationKind::Queue, physical_name: Some(view.routing_key.into()) };
     message.original_destination = message.destination.replace(place);
+    tell_death(message, &view.annotation_table());
     message.expiration = view.due.map_or(0, |due| due.0 as i64);
+}
+
+/// Adds to a dead letter's properties what became of it, by ActiveMQ's names (`RegionBroker.sendToDeadLetterQueue`).
+fn tell_death(message: &mut Message<'_>, annotations: &Table) {
+    let text = |name| annotations.get(name).and_then(Value::as_text);
+    let expired = || format!("java.lang.Throwable: Message Expired. Expiration:{}", message.expiration);
+    let cause = text("x-last-death-cause").map(str::to_owned);
+    let cause = cause.or_else(|| (text("x-last-death-reason") == Some("expired")).then(expired));
+    let mut told: Vec<(Text<'_>, Primitive<'_>)> = Vec::new();
+    if let Some(cause) = cause {
+        told.push(("dlqDeliveryFailureCause".into(), Primitive::Text(cause.into())));
+    }
+    if message.expiration > 0 {
+        told.push(("originalExpiration".into(), Primitive::Long(message.expiration)));
+    }
+    if told.is_empty() {
+        return;
+    }
+    let own = message.marshalled_properties.take();
+    let mut map: Vec<_> =
+        own.as_deref().and_then(|own| primitive::entries(own).ok()).into_iter().flatten().flatten().collect();
+    map.retain(|(name, _)| told.iter().all(|(other, _)| **other != **name));
+    map.extend(told);
+    let mut bytes = Vec::new();
+    message.marshalled_properties = primitive::put_map(&mut bytes, &map).is_ok().then(|| bytes.into());
 }
 
 /// A message of another protocol.

@@ -10,6 +10,8 @@ use openwire::{
     connection::{ConsumerControl, ConsumerInfo, DestinationInfo, RemoveInfo, TransactionInfo, transaction_type},
     ids::{Destination, DestinationKind, LocalTransactionId, ObjectId, TransactionId},
     message::{Message, MessagePull, ack_type},
+    primitive,
+    throwable::Throwable,
 };
 
 use self::common::{World, answers, dispatches, queue, topic};
@@ -39,7 +41,7 @@ fn a_consumer_is_answered_before_its_first_message() {
 }
 
 #[test]
-fn what_a_consumer_leaves_comes_again_and_is_marked() {
+fn what_a_consumer_leaves_comes_again_and_what_it_saw_is_marked() {
     let world = World::new();
     let mut client = world.connected("a");
     for text in ["one", "two", "three"] {
@@ -52,7 +54,11 @@ fn what_a_consumer_leaves_comes_again_and_is_marked() {
     let object_id = Some(ObjectId::Consumer(client.consumer_id(1)));
     client.send(&RemoveInfo { object_id, last_delivered_sequence_id: number, ..RemoveInfo::default() });
     client.consume(2, queue("q"), 10);
-    assert_eq!(client.texts(), ["one!", "two!", "three!"]);
+    assert_eq!(client.texts(), ["one!", "two", "three"]);
+    client.session.disconnected(client.now);
+    let mut other = world.connected("b");
+    other.consume(1, queue("q"), 10);
+    assert_eq!(other.texts(), ["one!!", "two!", "three!"]);
 }
 
 #[test]
@@ -63,7 +69,10 @@ fn a_dead_letter_tells_where_it_was() {
     client.send(&Message { expiration: 1_000_500, ..message });
     client.consume(1, queue("q"), 10);
     let got = dispatches(client.take());
-    client.acknowledge(ack_type::POISON, &got[0], &got[0]);
+    let mut ack = client.acknowledge(ack_type::REDELIVERED, &got[0], &got[0]);
+    ack.ack_type = ack_type::POISON;
+    ack.poison_cause = Some(Box::new(Throwable::new("java.lang.Throwable", "exceeds the policy")));
+    client.send(&ack);
     client.wait(1_000);
     client.consume(2, queue("ActiveMQ.DLQ"), 10);
     let letters = dispatches(client.take());
@@ -71,6 +80,13 @@ fn a_dead_letter_tells_where_it_was() {
     assert_eq!(letter.destination, Some(queue("ActiveMQ.DLQ")));
     assert_eq!(letter.original_destination, Some(queue("q")));
     assert_eq!(letter.expiration, 0);
+    let properties = letter.marshalled_properties.as_deref().unwrap();
+    let properties: Vec<_> = primitive::entries(properties).unwrap().map(Result::unwrap).collect();
+    let expected = [
+        ("dlqDeliveryFailureCause".into(), primitive::Value::Text("java.lang.Throwable: exceeds the policy".into())),
+        ("originalExpiration".into(), primitive::Value::Long(1_000_500)),
+    ];
+    assert_eq!(properties, expected);
 }
 
 #[test]
@@ -389,5 +405,5 @@ fn an_exclusive_consumer_keeps_others_waiting() {
     other.session.disconnected(other.now);
     assert_eq!(third.texts(), ["one!", "two!"]);
     third.session.disconnected(third.now);
-    assert_eq!(one.texts(), ["one!", "two!"]);
+    assert_eq!(one.texts(), ["one!!", "two!!"]);
 }

@@ -261,7 +261,7 @@ impl AmqpSession {
         let fetched = Fetched {
             queue: &info,
             held: (!no_ack).then_some((slot, queued.record)),
-            redelivered: queued.redelivered,
+            redelivered: queued.returns.any(),
             attempts,
             left: left as u32,
             message: &queued.message.view(),

@@ -19,6 +19,9 @@ use crate::{
 /// The header with a dead letter's history.
 pub(crate) const DEATHS: &str = "x-death";
 
+/// The header with what the last consumer said of a message that it could not digest.
+const LAST_CAUSE: &str = "x-last-death-cause";
+
 /// Annotation: the routing keys besides the first, where a dead letter no longer has those that its sender gave it.
 const FURTHER_KEYS: &str = "further-keys";
 
@@ -95,7 +98,7 @@ impl Broker {
         let codec = self.codec(view.origin)?;
         let own = codec.routing_key(view.routing_key);
         let key = target.routing_key.as_ref().map_or(&*own, Name::as_str);
-        if !view.annotations.is_empty() || codec.has_headers(view.properties) {
+        if departure.cause.is_some() || !view.annotations.is_empty() || codec.has_headers(view.properties) {
             return None;
         }
         let rejected = matches!(reason, Reason::Rejected | Reason::Poison);
@@ -235,6 +238,10 @@ impl Broker {
             }
             annotations.remove(&last);
             annotations.push(&last, value.into());
+        }
+        annotations.remove(LAST_CAUSE);
+        if let Some(cause) = &departure.cause {
+            annotations.push(LAST_CAUSE, (&**cause).into());
         }
     }
 }

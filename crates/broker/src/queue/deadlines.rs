@@ -161,7 +161,7 @@ impl Queue {
                     },
                     None => break,
                 };
-                self.depart(expired, priority, reason, after);
+                self.depart(expired, priority, reason.into(), after);
                 left -= 1;
             }
             self.levels[level].1.sweep_timetable();

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Aftermath, Backlog, ConsumerId, Filter, Queue, Queued, backlog::Seek, consumer::Role};
+use super::{Aftermath, Backlog, ConsumerId, Filter, Queue, Queued, Returns, backlog::Seek, consumer::Role};
 use crate::{
     log::{Load, Position, Purpose},
     message::{Draft, Message},
@@ -55,7 +55,7 @@ impl Queue {
         let (due, arrived, priority) = (draft.view().due, draft.view().arrived, draft.view().priority);
         let priority = self.rules.priority(priority);
         let late = self.is_late_record(record, priority, after);
-        let slot = self.level(priority).push_ready(Queued { message: draft.share(), record, redelivered: false });
+        let slot = self.level(priority).push_ready(Queued { message: draft.share(), record, returns: Returns::NEVER });
         self.consumers.stir();
         self.pump(after);
         if !self.level(priority).is_ready(slot) {

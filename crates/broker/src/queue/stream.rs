@@ -17,7 +17,7 @@ use std::{
 
 pub use self::reader::{Filter, Start};
 use self::reader::{Next, Reader};
-use super::{Aftermath, Attempts, Handout, Queue, Wanted};
+use super::{Aftermath, Attempts, Handout, Queue, Returns, Wanted};
 use crate::{
     limits,
     log::{Load, Position, Purpose},
@@ -338,7 +338,7 @@ impl Queue {
                     let handout = Handout {
                         slot: offset,
                         record: Position(0),
-                        redelivered: false,
+                        returns: Returns::NEVER,
                         counted,
                         attempts: Attempts::default(),
                         offset: Some(offset),

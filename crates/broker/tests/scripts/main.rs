@@ -7,8 +7,8 @@
 //! `> bind QUEUE KEY [EXCHANGE] [ARGUMENT=VALUE…]` (to `amq.topic` if none is named), `> publish EXCHANGE KEY BODY
 //! [durable] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [single] [groups] [prefetch=N]
 //! [x-priority=N] [x-consumer-timeout=MS] [selector=TEXT]` (the selector goes on to the end of the line), `> browse NAME
-//! QUEUE [settles] [prefetch=N] [selector=TEXT]`, `> settle NAME accept|reject|requeue|untimed|fail|late|poison N…` (by the count of its
-//! deliveries), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
+//! QUEUE [settles] [prefetch=N] [selector=TEXT]`, `> settle NAME accept|reject|requeue|release|untimed|fail|late|poison N…` (by the count
+//! of its deliveries; `poison=CAUSE` tells why), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
 //! `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
 //! `> no-policy NAME [operator]`, `> wait MS`, `> stall` and `> flow` (between them the log reads
 //! nothing), `> restart [NAME N…]` (only what is in the log is left; these deliveries of a
@@ -85,8 +85,14 @@ impl Outlet for ScriptOutlet {
         let body = String::from_utf8_lossy(delivery.message.payload).into_owned();
         let again = if delivery.redelivered { " again" } else { "" };
         let Attempts { acquired, failed } = delivery.attempts;
-        let attempts =
-            if acquired + failed > 0 { format!(" after {acquired} attempts, {failed} failed") } else { String::new() };
+        let failures = delivery.failures;
+        let attempts = if acquired + failed > 0 {
+            format!(" after {acquired} attempts, {failed} failed")
+        } else if failures > 0 {
+            format!(" after {failures} failures")
+        } else {
+            String::new()
+        };
         let told = told(delivery.message);
         let offset = delivery.offset.map_or_else(String::new, |offset| format!(" at {offset}"));
         let first = if delivery.is_first_of_group { " first" } else { "" };
@@ -455,10 +461,12 @@ impl World {
 
     fn settle(&self, name: &str, how: &str, deliveries: &[&str]) {
         let (outlet, attachment) = &self.consumers[name];
+        let cause = how.strip_prefix("poison=");
         let how = match how {
             "accept" => Settlement::Accept,
             "reject" => Settlement::Reject,
             "fail" => Settlement::Fail,
+            "release" => Settlement::Release,
             "late" => Settlement::Late,
             "poison" => Settlement::Poison,
             "untimed" => Settlement::RequeueUntimed,
@@ -467,6 +475,10 @@ impl World {
         let mut batch = Batch::default();
         for number in deliveries {
             let (slot, record) = outlet.delivery(number);
+            if let Some(cause) = cause {
+                batch.poison(&attachment.queue, Some(attachment.consumer), (slot, record), &cause.into());
+                continue;
+            }
             batch.settle(&attachment.queue, Some(attachment.consumer), how, slot, record);
         }
         self.broker.apply(&mut batch);

@@ -1,5 +1,7 @@
 //! What consumers say of messages.
 
+use std::sync::Arc;
+
 use broker::{Event, Position, Settlement, publish::Batch};
 
 use super::{OpenWireSession, Outcome};
@@ -9,6 +11,7 @@ use crate::{
     message::{MessageAck, ack_type},
     outgoing::Settled,
     structure::Owned,
+    throwable::Throwable,
 };
 
 impl OpenWireSession {
@@ -48,7 +51,10 @@ impl OpenWireSession {
         if how == Settlement::Poison {
             self.declare_dead_letter_queue();
         }
-        settle(batch, &settled, how);
+        match ack.poison_cause.as_ref().filter(|_| how == Settlement::Poison) {
+            Some(cause) => poison(batch, &settled, cause),
+            None => settle(batch, &settled, how),
+        }
         if let Some(connection) = self.connection.as_ref().filter(|_| how == Settlement::Accept) {
             connection.traffic.add(Event::Acknowledge, settled.len() as u64);
         }
@@ -84,6 +90,22 @@ impl OpenWireSession {
             let declaration = broker::QueueDeclaration { durable: true, ..broker::QueueDeclaration::default() };
             // Somebody else may have made it, in another way, which will do as well.
             let _ = self.broker.declare_queue(&operator, name, declaration);
+        }
+    }
+}
+
+/// Bytes that are kept of what a client says of a message that it cannot digest.
+const CAUSE_BYTES: usize = 1024;
+
+/// Adds to a batch that a consumer cannot digest messages, and why.
+fn poison(batch: &mut Batch<'_>, settled: &[Settled], cause: &Throwable<'_>) {
+    let cause = cause.to_string();
+    let cause: Arc<str> = cause[..cause.floor_char_boundary(CAUSE_BYTES)].into();
+    for one in settled {
+        if one.revoked {
+            batch.settle(&one.queue, one.consumer, Settlement::Late, one.slot, one.record);
+        } else {
+            batch.poison(&one.queue, one.consumer, (one.slot, one.record), &cause);
         }
     }
 }

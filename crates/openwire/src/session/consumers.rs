@@ -404,7 +404,7 @@ impl OpenWireSession {
             let how = match (one.revoked, is_seen(one)) {
                 (true, _) => Settlement::Late,
                 (false, true) => Settlement::Fail,
-                (false, false) => Settlement::Requeue,
+                (false, false) => Settlement::Release,
             };
             batch.settle(&one.queue, one.consumer, how, one.slot, one.record);
         }
