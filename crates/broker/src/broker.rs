@@ -11,6 +11,7 @@ mod delays;
 mod departures;
 mod events;
 mod exchanges;
+mod letters;
 mod paging;
 mod policies;
 mod queues;
@@ -24,6 +25,7 @@ mod tracing;
 mod vhosts;
 
 pub use self::bindings::{BindingRequest, End};
+pub use self::letters::{Kept, Letters};
 pub use self::tracing::{Observed, Observer};
 pub(crate) use self::tracing::{has_trace_context, may_be_traced};
 use self::{accounts::Accounts, connections::Connections};
@@ -73,8 +75,8 @@ pub struct Settings {
     pub node: String,
     /// Whether the history that a client gives a message (`x-death`) goes on when it dies, as in RabbitMQ 3.
     pub carries_deaths: bool,
-    /// Where goes what nobody could digest, from queues without a rule for it.
-    pub dead_letter_queue: Name,
+    /// What becomes of messages that nobody can digest, or that expired, in queues without a rule for them.
+    pub letters: Letters,
     /// Who is told of messages with the context of a trace.
     pub observer: Option<Arc<dyn Observer>>,
 }
@@ -84,8 +86,8 @@ impl Default for Settings {
         let message_bytes_max = limits::MESSAGE_BYTES;
         let unfinished_bytes_max = message_bytes_max * limits::UNFINISHED_MESSAGES;
         let (seed, node, carries_deaths, observer) = (0, "roadstead".into(), false, None);
-        let dead_letter_queue = "ActiveMQ.DLQ".into();
-        Self { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, dead_letter_queue, observer }
+        let letters = Letters::default();
+        Self { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, letters, observer }
     }
 }
 

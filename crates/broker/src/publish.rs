@@ -200,7 +200,7 @@ impl<'a> Batch<'a> {
         }
         let dead_letters = match how {
             Settlement::Reject => queue.rules().dead_letter.is_some(),
-            how => how == Settlement::Poison,
+            how => matches!(how, Settlement::Poison | Settlement::Expire),
         };
         let (slots, records) = (vec![slot], recorded.into_iter().collect());
         let queue = Arc::clone(queue);

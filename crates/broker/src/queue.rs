@@ -44,7 +44,7 @@ use self::{
     stream::Stream,
 };
 use crate::{
-    broker::{has_trace_context, may_be_traced},
+    broker::{Kept, has_trace_context, may_be_traced},
     limits,
     log::{Load, Position},
     message::{Draft, Message},
@@ -64,9 +64,11 @@ pub enum Settlement {
     Accept,
     /// Does not want it: it is discarded, or dead-lettered.
     Reject,
-    /// The same, but it is never discarded: without a rule of its own, the queue's dead letters go to
-    /// [`crate::Settings::dead_letter_queue`].
+    /// Cannot digest it, nor will anybody else. Without a rule of its own, the queue's letters go where
+    /// [`crate::Settings::letters`] says.
     Poison,
+    /// Its time was over when it got there.
+    Expire,
     /// Gives it back unseen, as if it had never been handed out.
     Release,
     /// Gives it back, for anybody.
@@ -109,6 +111,8 @@ pub struct Aftermath {
     pub traces: Vec<Traced>,
     /// Queues that nobody has used for as long as they may live without.
     pub unused: Vec<Arc<QueueInfo>>,
+    /// Which messages are kept that leave a queue without a rule for them.
+    pub kept: Kept,
     /// Whether memory is short, so that every queue is to be taken for a deep one.
     pub tight: bool,
     /// Connections that have something to write.
@@ -163,6 +167,8 @@ pub struct Queue {
     /// Deliveries that have to be settled in time.
     overdue: Overdue,
     departing: Departing,
+    /// Whether messages may have come that are kept when their time is over.
+    keeps_expired: bool,
     /// When somebody last used it.
     used: Millis,
     /// Nothing is due before.
@@ -200,6 +206,7 @@ impl Queue {
             resting: BTreeSet::new(),
             overdue: Overdue::default(),
             departing: Departing::default(),
+            keeps_expired: false,
             used: now,
             next_due: NEVER,
             scheduled: NEVER,
@@ -293,8 +300,7 @@ impl Queue {
         if self.retained.is_some() {
             return self.retain_last(draft, record, after);
         }
-        let (due, arrived, priority) = (draft.view().due, draft.view().arrived, draft.view().priority);
-        let priority = self.rules.priority(priority);
+        let priority = self.rules.priority(draft.view().priority);
         if self.meets_groups(draft.view()) || self.consumers.any_selecting() {
             return self.offer(draft, record, after);
         }
@@ -320,8 +326,7 @@ impl Queue {
         if late {
             after.late.push((Arc::clone(&self.info), slot, draft.share()));
         }
-        self.wait_for(due);
-        self.wait_for(self.rules.message_ttl_ms.map(|ttl| arrived.plus(ttl)));
+        self.note_times(draft.view(), after);
         self.grown(after);
     }
 
@@ -544,6 +549,7 @@ impl Queue {
                 Settlement::Requeue => self.give_back(slot, false, after),
                 Settlement::RequeueUntimed => self.give_back_untimed(slot, after),
                 Settlement::Fail => self.give_back(slot, true, after),
+                Settlement::Expire => self.depart_held(slot, Reason::Expired.into(), after),
                 Settlement::Poison => {
                     let why = Why { reason: Reason::Poison, cause: settling.cause.cloned() };
                     self.depart_held(slot, why, after);

@@ -407,3 +407,37 @@ fn an_exclusive_consumer_keeps_others_waiting() {
     third.session.disconnected(third.now);
     assert_eq!(one.texts(), ["one!!", "two!!"]);
 }
+
+#[test]
+fn persistent_messages_that_expire_are_dead_letters() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    let send = |client: &mut common::Client, text, persistent, expiration| {
+        let message = client.message(&queue("q"), text);
+        client.send(&Message { persistent, expiration, ..message });
+    };
+    send(&mut client, "waits", true, 1_000_500);
+    send(&mut client, "is transient", false, 1_000_500);
+    client.wait(1_000);
+    world.broker.set_time(client.now);
+    world.broker.catch_up(std::task::Waker::noop());
+    // The client's clock may be ahead of the broker's.
+    send(&mut client, "is old when it comes", true, 1_005_000);
+    client.consume(1, queue("q"), 10);
+    let got = dispatches(client.take());
+    client.acknowledge(ack_type::EXPIRED, &got[0], &got[0]);
+    client.consume(2, queue("ActiveMQ.DLQ"), 10);
+    let letters = dispatches(client.take());
+    let told = |dispatch: &openwire::message::MessageDispatch<'static>| {
+        let message = dispatch.message.as_ref().unwrap();
+        let properties = primitive::entries(message.marshalled_properties.as_deref().unwrap()).unwrap();
+        let (_, cause) = properties.map(Result::unwrap).next().unwrap();
+        (openwire::body::text(message.content.as_deref().unwrap()).unwrap().unwrap().to_string(), format!("{cause:?}"))
+    };
+    let expired = |at| {
+        let cause = format!("java.lang.Throwable: Message Expired. Expiration:{at}");
+        format!("{:?}", primitive::Value::Text(cause.as_str().into()))
+    };
+    let expected = [("waits".to_owned(), expired(1_000_500)), ("is old when it comes".to_owned(), expired(1_005_000))];
+    assert_eq!(letters.iter().map(told).collect::<Vec<_>>(), expected);
+}

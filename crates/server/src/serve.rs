@@ -224,8 +224,18 @@ fn openwire_settings(config: &Config) -> openwire::Settings {
         max_inactivity_ms: settings.inactivity_ms_max,
         handshake_ms: config.limits.handshake_ms,
         refusal_delay_ms: config.limits.refusal_delay_ms,
-        dead_letter_queue: settings.dead_letter_queue.as_str().into(),
         ..openwire::Settings::default()
+    }
+}
+
+/// What becomes of dead letters of queues without a rule for them.
+fn letters(config: &Config) -> broker::Letters {
+    let settings = &config.openwire;
+    let expired = settings.dead_letter_expired.then_some(openwire::ORIGIN);
+    broker::Letters {
+        queue: settings.dead_letter_queue.as_str().into(),
+        prefix: Some(settings.dead_letter_prefix.as_str().into()),
+        kept: broker::Kept { transient: settings.dead_letter_transient, expired },
     }
 }
 
@@ -254,17 +264,10 @@ fn open(config: &Config, spans: Option<Arc<Spans>>, now: Millis) -> anyhow::Resu
     let unfinished_bytes_max = unfinished.max(message_bytes_max);
     let carries_deaths = config.amqp.carry_client_deaths;
     let node = config.amqp.cluster_name.clone();
-    let dead_letter_queue = config.openwire.dead_letter_queue.as_str().into();
+    let letters = letters(config);
     let observer = spans.map(|spans| spans as Arc<dyn Observer>);
-    let settings = broker::Settings {
-        message_bytes_max,
-        unfinished_bytes_max,
-        seed,
-        node,
-        carries_deaths,
-        dead_letter_queue,
-        observer,
-    };
+    let settings =
+        broker::Settings { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, letters, observer };
     let recovered = durability::recovered(contents);
     let messages: u64 = recovered.held.iter().map(|held| held.count).sum();
     let broker = Broker::new(settings, Arc::new(queue.log(&store)), recovered, now)

@@ -56,21 +56,11 @@ impl Broker {
                     let (route, message) = self.after_delay(&departure, after);
                     (Arc::new(route), message)
                 }
-                (_, Some(target)) => {
-                    self.first_dead_letter(&departure, target, &mut last, after).unwrap_or_else(|| {
-                        let (route, message) = self.dead_letter(&departure, target, after);
-                        (Arc::new(route), message)
-                    })
-                }
-                // Only what nobody could digest leaves a queue that has no rule for it.
-                (Reason::Poison, None) => {
-                    let target = DeadLetterTarget {
-                        exchange: "".into(),
-                        routing_key: Some(self.settings.dead_letter_queue.clone()),
-                        at_least_once: false,
-                    };
-                    let (route, message) = self.dead_letter(&departure, &target, after);
-                    (Arc::new(route), message)
+                (_, Some(target)) => self.letter(&departure, target, &mut last, after),
+                // Nothing else leaves a queue that has no rule for it.
+                (Reason::Poison | Reason::Expired, None) => {
+                    let target = self.letter_target(&departure.queue, &rules);
+                    self.letter(&departure, &target, &mut last, after)
                 }
                 (_, None) => (Arc::new(Route::nowhere()), Arc::clone(&departure.message)),
             };
@@ -82,6 +72,20 @@ impl Broker {
                 shard.with(&queue, |queue| queue.keep_back(departure, after.now));
             }
         }
+    }
+
+    /// The way of a dead letter, and the message that it has become.
+    fn letter(
+        &self,
+        departure: &Departure,
+        target: &DeadLetterTarget,
+        last: &mut Option<Way>,
+        after: &Aftermath,
+    ) -> (Arc<Route>, Arc<Message>) {
+        self.first_dead_letter(departure, target, last, after).unwrap_or_else(|| {
+            let (route, message) = self.dead_letter(departure, target, after);
+            (Arc::new(route), message)
+        })
     }
 
     /// The same as [`Self::dead_letter`] for the most common letters, but quick: from a message that has not died before and
@@ -128,7 +132,7 @@ impl Broker {
         Some((route, Arc::new(Message::copy_of(&letter))))
     }
 
-    /// The way of a dead letter, and the message that it has become.
+    /// The way of any dead letter, and the message that it has become.
     fn dead_letter(
         &self,
         departure: &Departure,

@@ -369,7 +369,8 @@ impl Broker {
 impl Settle {
     /// Whether the queue lets go of the messages with this.
     fn is_final(&self) -> bool {
-        matches!(self.how, Settlement::Accept | Settlement::Reject | Settlement::Poison) && !self.dead_letters
+        matches!(self.how, Settlement::Accept | Settlement::Reject | Settlement::Poison | Settlement::Expire)
+            && !self.dead_letters
     }
 }
 

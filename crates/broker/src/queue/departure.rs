@@ -132,9 +132,24 @@ impl Queue {
         }
     }
 
-    /// Whether messages that leave have to go somewhere.
-    fn sends_on(&self, reason: Reason) -> bool {
-        self.rules.dead_letter.is_some() || reason == Reason::Poison || self.info.queue_type == QueueType::Delay
+    /// Whether messages that leave may have to go somewhere.
+    fn may_send_on(&self, reason: Reason) -> bool {
+        let is_kept = match reason {
+            Reason::Poison => true,
+            Reason::Expired => self.keeps_expired && self.info.durable,
+            _ => false,
+        };
+        is_kept || self.rules.dead_letter.is_some() || self.info.queue_type == QueueType::Delay
+    }
+
+    /// Whether a message that leaves has to go somewhere.
+    fn sends_on(&self, reason: Reason, message: &Message, after: &Aftermath) -> bool {
+        let is_kept = match reason {
+            Reason::Poison => message.traits().durable || after.kept.transient,
+            Reason::Expired => self.info.durable && after.kept.keeps_expired(message.traits()),
+            _ => false,
+        };
+        is_kept || self.rules.dead_letter.is_some() || self.info.queue_type == QueueType::Delay
     }
 
     /// A message has left the backlog of a priority.
@@ -144,7 +159,7 @@ impl Queue {
         self.forget_attempts(*record, after);
         match expired {
             Expired::Message(queued) => self.send_on(queued.message, queued.record, (priority, why), after),
-            Expired::Record(record) if self.sends_on(why.reason) => {
+            Expired::Record(record) if self.may_send_on(why.reason) => {
                 self.departing.waiting.insert(record.0, (priority, why));
             }
             Expired::Record(record) => self.release(record, priority, after),
@@ -153,7 +168,7 @@ impl Queue {
 
     fn send_on(&mut self, message: Arc<Message>, record: Position, (priority, why): (u8, Why), after: &mut Aftermath) {
         let Why { reason, cause } = why;
-        if self.sends_on(reason) {
+        if self.sends_on(reason, &message, after) {
             let queue = Arc::clone(&self.info);
             after.departures.push(Departure { queue, message, record, priority, reason, cause });
         } else {

@@ -52,8 +52,7 @@ fn seek(backlog: &mut Backlog, reader: u64, wants: &Wants, is_allowed: &dyn Fn(&
 impl Queue {
     /// Takes a message in that somebody may want at once, whatever waits before it.
     pub(super) fn offer(&mut self, draft: &mut Draft<'_>, record: Position, after: &mut Aftermath) {
-        let (due, arrived, priority) = (draft.view().due, draft.view().arrived, draft.view().priority);
-        let priority = self.rules.priority(priority);
+        let priority = self.rules.priority(draft.view().priority);
         let late = self.is_late_record(record, priority, after);
         let slot = self.level(priority).push_ready(Queued { message: draft.share(), record, returns: Returns::NEVER });
         self.consumers.stir();
@@ -64,8 +63,7 @@ impl Queue {
         if late {
             after.late.push((Arc::clone(&self.info), slot, draft.share()));
         }
-        self.wait_for(due);
-        self.wait_for(self.rules.message_ttl_ms.map(|ttl| arrived.plus(ttl)));
+        self.note_times(draft.view(), after);
         self.grown(after);
     }
 

@@ -5,7 +5,7 @@
 //! `> no-exchange NAME`, `> join EXCHANGE QUEUE KEY [ARGUMENT=VALUE…]` and `> part …` (`-` is the empty key, `@NAME` an
 //! exchange instead of a queue), `> route EXCHANGE KEY[,KEY…] [HEADER=VALUE…]` (names the queues),
 //! `> bind QUEUE KEY [EXCHANGE] [ARGUMENT=VALUE…]` (to `amq.topic` if none is named), `> publish EXCHANGE KEY BODY
-//! [durable] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [single] [groups] [prefetch=N]
+//! [durable] [lasting] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [single] [groups] [prefetch=N]
 //! [x-priority=N] [x-consumer-timeout=MS] [selector=TEXT]` (the selector goes on to the end of the line), `> browse NAME
 //! QUEUE [settles] [prefetch=N] [selector=TEXT]`, `> settle NAME accept|reject|requeue|release|untimed|fail|late|poison N…` (by the count
 //! of its deliveries; `poison=CAUSE` tells why), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
@@ -192,6 +192,9 @@ impl Codec for ScriptCodec {
     }
 }
 
+/// The protocol whose durable messages are kept when they expire: that of messages that are `lasting`.
+const LASTING: Origin = Origin(8);
+
 struct World {
     journal: Journal,
     log: Arc<ScriptLog>,
@@ -220,7 +223,10 @@ fn run(script: &str) -> String {
 }
 
 fn broker_of(log: &Arc<ScriptLog>, now: Millis) -> Broker {
-    let broker = Broker::new(Settings::default(), log.clone(), log.recovered(), now).unwrap();
+    let mut settings = Settings::default();
+    settings.letters.kept.expired = Some(LASTING);
+    let broker = Broker::new(settings, log.clone(), log.recovered(), now).unwrap();
+    broker.add_codec(LASTING, Arc::new(ScriptCodec));
     broker.add_codec(Origin(9), Arc::new(ScriptCodec));
     broker
 }
@@ -401,7 +407,7 @@ impl World {
         let properties = words.join(" ");
         let body = Body::Borrowed {
             routing_key: unless_empty(key),
-            origin: Origin(9),
+            origin: if words.contains(&"lasting") { LASTING } else { Origin(9) },
             durable: words.contains(&"durable"),
             priority: number(words, "priority").map(|priority| priority as u8),
             ttl_ms: number(words, "ttl"),

@@ -36,7 +36,8 @@ impl OpenWireSession {
             // The client gives them to the application once more, out of its own memory.
             ack_type::REDELIVERED => return done,
             ack_type::POISON => Settlement::Poison,
-            ack_type::STANDARD | ack_type::INDIVIDUAL | ack_type::UNMATCHED | ack_type::EXPIRED => Settlement::Accept,
+            ack_type::EXPIRED => Settlement::Expire,
+            ack_type::STANDARD | ack_type::INDIVIDUAL | ack_type::UNMATCHED => Settlement::Accept,
             other => return Err(Exception::jms(format!("Invalid acknowledgment type: {other}"))),
         };
         if let (Some(transaction), true) = (ack.transaction_id.clone(), how == Settlement::Accept) {
@@ -48,9 +49,6 @@ impl OpenWireSession {
         }
         let (settled, counted) =
             self.outgoing.lock().consumer(number).map(|out| out.take(first, last)).unwrap_or_default();
-        if how == Settlement::Poison {
-            self.declare_dead_letter_queue();
-        }
         match ack.poison_cause.as_ref().filter(|_| how == Settlement::Poison) {
             Some(cause) => poison(batch, &settled, cause),
             None => settle(batch, &settled, how),
@@ -78,19 +76,6 @@ impl OpenWireSession {
         };
         self.apply(batch);
         attachments.iter().for_each(|attachment| self.broker.resume(attachment));
-    }
-
-    /// Makes the queue for what nobody can digest, if it is not there.
-    fn declare_dead_letter_queue(&self) {
-        let Some(caller) = &self.caller else { return };
-        let name = &self.settings.dead_letter_queue;
-        if let Ok(operator) = self.broker.operator(caller.vhost.name())
-            && self.broker.queue(&operator, name).is_err()
-        {
-            let declaration = broker::QueueDeclaration { durable: true, ..broker::QueueDeclaration::default() };
-            // Somebody else may have made it, in another way, which will do as well.
-            let _ = self.broker.declare_queue(&operator, name, declaration);
-        }
     }
 }
 

@@ -43,8 +43,6 @@ pub struct Settings {
     pub handshake_ms: u64,
     /// Milliseconds that a connection is held after a refused login, against guessing.
     pub refusal_delay_ms: u64,
-    /// The queue for what no consumer can digest, if its own queue has no rule for that.
-    pub dead_letter_queue: Name,
 }
 
 impl Default for Settings {
@@ -58,7 +56,6 @@ impl Default for Settings {
             max_inactivity_ms: 30_000,
             handshake_ms: 10_000,
             refusal_delay_ms: 2_000,
-            dead_letter_queue: "ActiveMQ.DLQ".into(),
         }
     }
 }

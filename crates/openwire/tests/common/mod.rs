@@ -33,8 +33,9 @@ impl World {
 
     pub fn with(log: MemoryLog) -> Self {
         let (log, now) = (Arc::new(log), Millis(1_000_000));
-        let broker =
-            Arc::new(Broker::new(broker::Settings::default(), log.clone(), Recovered::default(), now).unwrap());
+        let mut settings = broker::Settings::default();
+        settings.letters.kept.expired = Some(openwire::ORIGIN);
+        let broker = Arc::new(Broker::new(settings, log.clone(), Recovered::default(), now).unwrap());
         broker.add_codec(openwire::ORIGIN, Arc::new(openwire::stored::MessageCodec));
         broker.add_vhost(&"/".into());
         let pattern = |text| Pattern::new(text).unwrap();

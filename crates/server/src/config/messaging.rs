@@ -80,6 +80,12 @@ pub struct OpenWire {
     pub inactivity_ms_max: u64,
     /// The queue for what no consumer can digest, from queues without a rule for it.
     pub dead_letter_queue: String,
+    /// Instead of that, each queue has one of its own, whose name begins so; empty for one that all share.
+    pub dead_letter_prefix: String,
+    /// Whether persistent messages of JMS clients go there when they expire.
+    pub dead_letter_expired: bool,
+    /// Whether messages that are not persistent go there.
+    pub dead_letter_transient: bool,
 }
 
 impl Default for OpenWire {
@@ -93,7 +99,10 @@ impl Default for OpenWire {
             broker_name: settings.broker_name,
             frame_bytes_max: settings.frame_max,
             inactivity_ms_max: settings.max_inactivity_ms,
-            dead_letter_queue: settings.dead_letter_queue.to_string(),
+            dead_letter_queue: broker::Letters::default().queue.to_string(),
+            dead_letter_prefix: String::new(),
+            dead_letter_expired: true,
+            dead_letter_transient: false,
         }
     }
 }
