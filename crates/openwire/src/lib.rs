@@ -14,6 +14,7 @@ mod cache;
 pub mod codec;
 pub mod command;
 pub mod connection;
+pub mod directory;
 pub mod error;
 pub mod ids;
 mod input;

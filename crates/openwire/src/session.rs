@@ -75,6 +75,7 @@ pub struct OpenWireSession {
     /// When the login ends, if it does.
     login_ends: Option<Millis>,
     producers: HashMap<ProducerId<'static>, Producer>,
+    announced: advisories::Announced,
     consumers: HashMap<ConsumerId<'static>, Consumer>,
     transactions: HashMap<TransactionId<'static>, Transaction>,
     /// Where messages go, by topic or queue and name.
@@ -139,6 +140,7 @@ impl OpenWireSession {
             client: Client::default(),
             login_ends: None,
             producers: HashMap::new(),
+            announced: HashMap::new(),
             consumers: HashMap::new(),
             transactions: HashMap::new(),
             routes: HashMap::new(),
@@ -349,6 +351,7 @@ impl OpenWireSession {
         }
         self.roll_back_all();
         self.producers.clear();
+        self.withdraw_all();
         self.answers.clear();
         self.held.clear();
         self.held_bytes = 0;

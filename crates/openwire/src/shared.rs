@@ -10,13 +10,15 @@ use std::{
 use broker::{Name, SessionId, broker::Caller};
 use parking_lot::Mutex;
 
-use crate::{ids::DestinationKind, outgoing::Outgoing, session::Client};
+use crate::{directory::Directory, ids::DestinationKind, outgoing::Outgoing, session::Client};
 
 /// What connections have in common.
 #[derive(Debug, Default)]
 pub struct Shared {
     state: Mutex<State>,
     advisories: AtomicI64,
+    /// What advisories tell of.
+    pub directory: Directory,
 }
 
 /// Something in a vhost, by its name.

@@ -28,6 +28,8 @@ pub(super) struct Consumer {
     /// Its number there.
     pub(super) number: u32,
     prefetch: u32,
+    /// Whether it listens to advisories that are made only while somebody does.
+    is_listener: bool,
 }
 
 /// What a consumer is put on.
@@ -58,8 +60,8 @@ impl OpenWireSession {
         let prefetch = u32::try_from(info.prefetch_size).unwrap_or(0);
         let consumer = ConsumerOut::new(id.clone(), no_local, settles_itself, prefetch == 0 && !settles_itself);
         let number = self.outgoing.lock().open(consumer);
-        let is_advisory = addresses.iter().any(super::advisories::is_advisory);
-        self.consumers.insert(id.clone(), Consumer { number, prefetch });
+        let is_listener = self.count_listener(&addresses, true);
+        self.consumers.insert(id.clone(), Consumer { number, prefetch, is_listener });
         let mut safe = Position(0);
         for address in &addresses {
             let attached = self.places(&caller, info, address, destination.kind).and_then(|places| {
@@ -75,9 +77,8 @@ impl OpenWireSession {
         }
         self.set_credit(number, prefetch);
         let attachments = self.attachments(number);
-        if is_advisory {
-            self.replay_temporaries(&addresses, number);
-        }
+        self.replay_advisories(&addresses, number);
+        self.announce_consumer(info, &id, &addresses);
         Ok(Outcome::Done(safe, attachments))
     }
 
@@ -151,6 +152,7 @@ impl OpenWireSession {
         self.broker.check_queue_name(caller, name)?;
         let declaration = QueueDeclaration { durable: true, ..QueueDeclaration::default() };
         let (queue, mut position) = self.broker.declare_queue(caller, name, declaration)?;
+        self.advise_queue(caller, name, true);
         if let Some(topic) = virtual_topic(name) {
             position = position.max(self.bind(caller, name, TOPICS, &binding_key(topic), Table::default())?);
         }
@@ -359,6 +361,7 @@ impl OpenWireSession {
             Some(ObjectId::Consumer(id)) => self.close_consumer(&id, Some(last)),
             Some(ObjectId::Producer(id)) => {
                 self.producers.remove(&id);
+                self.withdraw(&ObjectId::Producer(id));
             }
             Some(ObjectId::Session(id)) => {
                 let is_of = |connection: &Option<crate::lent::Text<'_>>, session: i64| {
@@ -367,13 +370,19 @@ impl OpenWireSession {
                 let consumers: Vec<_> =
                     self.consumers.keys().filter(|one| is_of(&one.connection_id, one.session_id)).cloned().collect();
                 consumers.iter().for_each(|id| self.close_consumer(id, Some(last)));
-                self.producers.retain(|one, _| !is_of(&one.connection_id, one.session_id));
+                let producers: Vec<_> =
+                    self.producers.keys().filter(|one| is_of(&one.connection_id, one.session_id)).cloned().collect();
+                for producer in producers {
+                    self.producers.remove(&producer);
+                    self.withdraw(&ObjectId::Producer(producer));
+                }
             }
             Some(ObjectId::Connection(_)) => {
                 let consumers: Vec<_> = self.consumers.keys().cloned().collect();
                 consumers.iter().for_each(|id| self.close_consumer(id, None));
                 self.roll_back_all();
                 self.producers.clear();
+                self.withdraw_all();
                 if let Some(caller) = self.caller.clone() {
                     self.forget_temporaries(&caller);
                 }
@@ -387,6 +396,10 @@ impl OpenWireSession {
     /// attempt.
     pub(super) fn close_consumer(&mut self, id: &ConsumerId<'static>, last_seen: Option<i64>) {
         let Some(consumer) = self.consumers.remove(id) else { return };
+        if consumer.is_listener {
+            self.shared.directory.count_listener(false);
+        }
+        self.withdraw(&ObjectId::Consumer(id.clone()));
         self.pulls.retain(|(_, waiting)| *waiting != consumer.number);
         let (attachments, left) = {
             let mut state = self.outgoing.lock();

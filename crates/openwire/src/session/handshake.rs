@@ -266,6 +266,7 @@ impl OpenWireSession {
         let message_max = usize::try_from(self.broker.settings.message_bytes_max).unwrap_or(usize::MAX);
         self.decoder.set_frame_max(self.settings.frame_max.min(message_max.saturating_add(FRAME_BYTES)));
         self.introduce();
+        self.announce_connection();
         self.answer(Position(0), Told::Done(command_id, Vec::new()));
         if is_manageable {
             let (connected_brokers, reconnect_to) = (Some("".into()), Some("".into()));

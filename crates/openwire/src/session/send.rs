@@ -45,15 +45,18 @@ impl OpenWireSession {
             return Ok(Position(0));
         }
         let mut position = Position(0);
+        let mut to = Vec::new();
         if let Some(destination) = &info.destination {
-            for address in addresses(destination)? {
-                if let Address::Queue(name) = &address
+            to = addresses(destination)?;
+            for address in &to {
+                if let Address::Queue(name) = address
                     && !address.is_pattern()
                 {
                     position = position.max(self.queue_to_write(&caller, name, destination.kind)?);
                 }
             }
         }
+        self.announce_producer(info, &id, &to);
         self.producers.insert(id, Producer { window: info.window_size });
         Ok(position)
     }
