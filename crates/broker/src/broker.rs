@@ -15,6 +15,7 @@ mod letters;
 mod paging;
 mod policies;
 mod queues;
+mod recall;
 mod reports;
 mod retained;
 mod routing;
@@ -26,6 +27,7 @@ mod vhosts;
 
 pub use self::bindings::{BindingRequest, End};
 pub use self::letters::{Kept, Letters};
+pub use self::recall::{RecalledTo, Remembered};
 pub use self::tracing::{Observed, Observer};
 pub(crate) use self::tracing::{has_trace_context, may_be_traced};
 use self::{accounts::Accounts, connections::Connections};
@@ -79,6 +81,8 @@ pub struct Settings {
     pub letters: Letters,
     /// Who is told of messages with the context of a trace.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Which topics remember what was published.
+    pub remembered: Vec<Remembered>,
 }
 
 impl Default for Settings {
@@ -87,7 +91,8 @@ impl Default for Settings {
         let unfinished_bytes_max = message_bytes_max * limits::UNFINISHED_MESSAGES;
         let (seed, node, carries_deaths, observer) = (0, "roadstead".into(), false, None);
         let letters = Letters::default();
-        Self { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, letters, observer }
+        let remembered = Vec::new();
+        Self { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, letters, observer, remembered }
     }
 }
 
@@ -97,6 +102,8 @@ pub struct Broker {
     pub identity: Identity,
     /// What the operator set.
     pub settings: Settings,
+    /// What topics remember.
+    memories: Vec<recall::Memory>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) shards: Vec<Mutex<Shard>>,
     vhosts: RwLock<BTreeMap<Name, Arc<Vhost>>>,
@@ -294,6 +301,7 @@ impl Broker {
         let shard = || Mutex::new(Shard::new(Arc::clone(&alarm)));
         let broker = Self {
             identity: Identity::default(),
+            memories: settings.remembered.iter().cloned().map(recall::Memory::new).collect(),
             settings,
             log,
             shards: (0..limits::SHARDS).map(|_| shard()).collect(),

@@ -34,7 +34,7 @@ pub use crate::{
     authorization::{Authorization, Principal},
     broker::{
         Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, Kept, Letters, Observed, Observer, QueueCounts,
-        QueueDeclaration, Settings,
+        QueueDeclaration, RecalledTo, Remembered, Settings,
     },
     connection::{Channel, Connection, Terms},
     identity::{Access, Identity, Permissions, TopicPermissions, User},
@@ -51,8 +51,8 @@ pub use crate::{
     selector::{Selector, SelectorError},
     session::{Credentials, Login, Millis, Peer, Reply, Request, SaslOutcome, SaslResponse, Session, SessionId},
     topology::{
-        Binding, DURABLE_ONLY, Destination, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo,
-        QueueKind, QueueType, Vhost,
+        Binding, DURABLE_ONLY, Destination, ExchangeDeclaration, ExchangeKind, Facts, History, Keep, QueueId,
+        QueueInfo, QueueKind, QueueType, Vhost,
     },
     traffic::{Counts, Event, Traffic},
     value::{Name, Table, Value},

@@ -40,6 +40,9 @@ mod writer;
 /// The number by which the broker knows this protocol's messages.
 pub const ORIGIN: broker::Origin = broker::Origin(4);
 
+/// The exchange of which topics are the routing keys.
+pub const TOPICS: &str = "amq.topic";
+
 pub use crate::{
     codec::{Decoder, Encoder},
     command::Command,

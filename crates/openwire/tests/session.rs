@@ -502,3 +502,33 @@ fn who_listens_is_told_of_connections_consumers_producers_and_queues() {
     listener.session.disconnected(listener.now);
     assert!(!world.shared.directory.has_listeners());
 }
+
+#[test]
+fn a_retroactive_consumer_gets_what_its_topics_remember() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    for (name, text) in [("prices.a", "one"), ("prices.b", "two"), ("prices.a", "three"), ("other", "four")] {
+        client.publish(&topic(name), text);
+    }
+    client.take();
+    client.consume(1, topic("prices.*"), 10);
+    assert_eq!(client.texts(), Vec::<String>::new());
+    let mut retroactive = |value, selector: Option<&'static str>, name: Option<&'static str>| {
+        let info = client.consumer_info(value, topic("prices.>"), 10);
+        let (selector, subscription_name) = (selector.map(Into::into), name.map(Into::into));
+        client.send(&ConsumerInfo { retroactive: true, selector, subscription_name, ..info });
+        client.texts()
+    };
+    assert_eq!(retroactive(2, None, None), ["two", "three"]);
+    assert_eq!(retroactive(3, Some("JMSPriority = 9"), None), Vec::<String>::new());
+    assert_eq!(retroactive(4, Some("JMSPriority = 0"), Some("durable")), ["two", "three"]);
+    let gone = Some(ObjectId::Consumer(client.consumer_id(4)));
+    client.send(&RemoveInfo { object_id: gone, last_delivered_sequence_id: -1, ..RemoveInfo::default() });
+    client.publish(&topic("prices.c"), "five");
+    // A durable subscription that is there is given nothing but what waits for it.
+    let info = client.consumer_info(5, topic("prices.>"), 10);
+    let (selector, subscription_name) = (Some("JMSPriority = 0".into()), Some("durable".into()));
+    client.take();
+    client.send(&ConsumerInfo { retroactive: true, selector, subscription_name, ..info });
+    assert_eq!(client.texts(), ["two", "three", "five"]);
+}

@@ -228,6 +228,19 @@ fn openwire_settings(config: &Config) -> openwire::Settings {
     }
 }
 
+/// Which topics remember what was published.
+fn remembered(config: &Config) -> anyhow::Result<Vec<broker::Remembered>> {
+    let remembered = |recovery: &config::Recovery| {
+        Ok(broker::Remembered {
+            vhost: config.openwire.vhost.as_str().into(),
+            exchange: openwire::TOPICS.into(),
+            key: openwire::mapping::binding_key(&recovery.topics).into(),
+            keep: recovery.keep()?,
+        })
+    };
+    config.openwire.recovery.iter().map(remembered).collect()
+}
+
 /// What becomes of dead letters of queues without a rule for them.
 fn letters(config: &Config) -> broker::Letters {
     let settings = &config.openwire;
@@ -266,8 +279,16 @@ fn open(config: &Config, spans: Option<Arc<Spans>>, now: Millis) -> anyhow::Resu
     let node = config.amqp.cluster_name.clone();
     let letters = letters(config);
     let observer = spans.map(|spans| spans as Arc<dyn Observer>);
-    let settings =
-        broker::Settings { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, letters, observer };
+    let settings = broker::Settings {
+        message_bytes_max,
+        unfinished_bytes_max,
+        seed,
+        node,
+        carries_deaths,
+        letters,
+        observer,
+        remembered: remembered(config)?,
+    };
     let recovered = durability::recovered(contents);
     let messages: u64 = recovered.held.iter().map(|held| held.count).sum();
     let broker = Broker::new(settings, Arc::new(queue.log(&store)), recovered, now)

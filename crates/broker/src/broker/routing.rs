@@ -47,6 +47,9 @@ impl Broker {
         let reusable = routed.reusable && keys.len() == 1 && !caller.may_change();
         let mut route = Route::new(exchange.into(), version, reusable, routed.queues);
         (route.histories, route.traffic) = (routed.histories, traffic);
+        if !self.memories.is_empty() {
+            route.histories.extend(self.memories(vhost.name(), exchange, key));
+        }
         if state.is_traced || self.settings.observer.is_some() {
             let (vhost, user) = (vhost.name().clone(), caller.user.clone());
             route.traced = Some(Followed { vhost, user, copied: state.is_traced });

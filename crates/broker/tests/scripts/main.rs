@@ -9,6 +9,7 @@
 //! [x-priority=N] [x-consumer-timeout=MS] [selector=TEXT]` (the selector goes on to the end of the line), `> browse NAME
 //! QUEUE [settles] [prefetch=N] [selector=TEXT]`, `> settle NAME accept|reject|requeue|release|untimed|fail|late|poison N…` (by the count
 //! of its deliveries; `poison=CAUSE` tells why), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
+//! `> recall QUEUE KEY` (of `amq.topic`, which remembers the last of each topic of `last.#` and ten milliseconds of `recent.*`),
 //! `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
 //! `> no-policy NAME [operator]`, `> wait MS`, `> stall` and `> flow` (between them the log reads
 //! nothing), `> restart [NAME N…]` (only what is in the log is left; these deliveries of a
@@ -34,8 +35,8 @@ use std::{
 use parking_lot::Mutex;
 use roadstead_broker::{
     ApplyTo, Attachment, BindingRequest, Broker, Codec, Consumer, ConsumerKey, Credit, DeleteRule, Delivery, End,
-    ExchangeDeclaration, ExchangeKind, MessageView, Millis, Origin, Outlet, Permissions, Policy, PolicyKind, Position,
-    Pressure, QueueDeclaration, Refusal, Settings, Settlement, Table, User, Value,
+    ExchangeDeclaration, ExchangeKind, Keep, MessageView, Millis, Origin, Outlet, Permissions, Policy, PolicyKind,
+    Position, Pressure, QueueDeclaration, RecalledTo, Refusal, Remembered, Settings, Settlement, Table, User, Value,
     broker::{Caller, Fetch},
     identity::Pattern,
     outlet::{Attempts, Chunks},
@@ -225,6 +226,9 @@ fn run(script: &str) -> String {
 fn broker_of(log: &Arc<ScriptLog>, now: Millis) -> Broker {
     let mut settings = Settings::default();
     settings.letters.kept.expired = Some(LASTING);
+    let remembered =
+        |key: &str, keep| Remembered { vhost: "/".into(), exchange: "amq.topic".into(), key: key.into(), keep };
+    settings.remembered = vec![remembered("last.#", Keep::Messages(1)), remembered("recent.*", Keep::Ms(10))];
     let broker = Broker::new(settings, log.clone(), log.recovered(), now).unwrap();
     broker.add_codec(LASTING, Arc::new(ScriptCodec));
     broker.add_codec(Origin(9), Arc::new(ScriptCodec));
@@ -266,6 +270,10 @@ impl World {
                 let (destination, arguments) = (End::Queue(queue), table(rest, |_| true));
                 let request = BindingRequest { source, destination, key, arguments };
                 self.broker.bind(&self.caller, request).unwrap();
+            }
+            ["recall", queue, key] => {
+                let queue = self.broker.queue(&self.caller, queue).unwrap();
+                self.broker.recall(&queue, ("amq.topic", key), None, &mut RecalledTo::default());
             }
             ["policy", name, pattern, ..] => self.policy(name, pattern, words),
             ["trace", state] => {

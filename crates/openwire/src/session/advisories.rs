@@ -9,9 +9,9 @@ use broker::{
     publish::{Batch, Body},
 };
 
-use super::{OpenWireSession, Told, send::TOPICS};
+use super::{OpenWireSession, Told};
 use crate::{
-    ORIGIN,
+    ORIGIN, TOPICS,
     command::Command,
     connection::{ConnectionInfo, ConsumerInfo, DestinationInfo, ProducerInfo, RemoveInfo},
     ids::{ConnectionId, ConsumerId, Destination, DestinationKind, MessageId, ObjectId, ProducerId},

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use broker::{
     Attachment, BindingRequest, Consumer as Attaching, DeleteRule, End, ExchangeDeclaration, ExchangeKind, Filter,
-    Outlet, Position, QueueDeclaration, QueueInfo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
+    Outlet, Position, QueueDeclaration, QueueInfo, RecalledTo, Refusal, Settlement, Start, Table, broker::Caller,
+    publish::Batch,
 };
 
-use super::{OpenWireSession, Outcome, send::TOPICS};
+use super::{OpenWireSession, Outcome};
 use crate::{
+    TOPICS,
     connection::{ConsumerControl, ConsumerInfo, RemoveInfo, RemoveSubscriptionInfo},
     ids::{ConsumerId, DestinationKind, ObjectId},
     mapping::{Address, Exception, addresses, binding_key, matches},
@@ -187,6 +189,7 @@ impl OpenWireSession {
             self.drop_subscription(caller, &name)?;
         }
         let is_durable = durable.is_some();
+        let is_new = self.broker.queue(caller, &name).is_err();
         let declaration = QueueDeclaration {
             durable: is_durable,
             exclusive: !is_durable,
@@ -200,11 +203,44 @@ impl OpenWireSession {
             let text = format!("Durable consumer is in use for client: {client} and subscriptionName: {subscription}");
             return Err(Exception::jms(text));
         }
+        // What comes in between is recalled when the subscription is bound.
+        let mut recalled = None;
+        if info.retroactive && is_new {
+            let mut to = RecalledTo::default();
+            self.recall(info, pattern, &queue, &mut to)?;
+            recalled = Some(to);
+        }
+        position = position.max(self.bind_subscription(caller, &name, pattern, selector, is_durable)?);
+        if let Some(mut to) = recalled {
+            self.recall(info, pattern, &queue, &mut to)?;
+        }
+        Ok((queue, position))
+    }
+
+    /// Gives a new subscription what its topics remember.
+    fn recall(
+        &self,
+        info: &ConsumerInfo<'_>,
+        pattern: &str,
+        queue: &Arc<QueueInfo>,
+        to: &mut RecalledTo,
+    ) -> Result<(), Exception> {
+        let filter = self.filter(info)?;
+        self.broker.recall(queue, (TOPICS, &binding_key(pattern)), filter.as_ref(), to);
+        Ok(())
+    }
+
+    /// Has a subscription get messages of its topics.
+    fn bind_subscription(
+        &self,
+        caller: &Caller,
+        name: &str,
+        pattern: &str,
+        selector: Option<&str>,
+        is_durable: bool,
+    ) -> Result<Position, Refusal> {
         let key = binding_key(pattern);
-        let Some(selector) = selector else {
-            position = position.max(self.bind(caller, &name, TOPICS, &key, Table::default())?);
-            return Ok((queue, position));
-        };
+        let Some(selector) = selector else { return self.bind(caller, name, TOPICS, &key, Table::default()) };
         // An exchange of the same name looks at the messages of the topics.
         let exchange = ExchangeDeclaration {
             kind: ExchangeKind::JmsTopic,
@@ -213,18 +249,13 @@ impl OpenWireSession {
             internal: false,
             arguments: Table::default(),
         };
-        self.broker.declare_exchange(caller, &name, exchange)?;
+        self.broker.declare_exchange(caller, name, exchange)?;
         let mut arguments = Table::default();
         arguments.push("x-jms-selector", selector.into());
-        position = position.max(self.bind(caller, &name, &name, &key, arguments)?);
-        let to_exchange = BindingRequest {
-            source: TOPICS,
-            destination: End::Exchange(&name),
-            key: &key,
-            arguments: Table::default(),
-        };
-        position = position.max(self.broker.bind(caller, to_exchange)?);
-        Ok((queue, position))
+        let position = self.bind(caller, name, name, &key, arguments)?;
+        let to_exchange =
+            BindingRequest { source: TOPICS, destination: End::Exchange(name), key: &key, arguments: Table::default() };
+        Ok(position.max(self.broker.bind(caller, to_exchange)?))
     }
 
     /// The queue of a durable subscription of this client.

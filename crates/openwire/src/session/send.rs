@@ -11,7 +11,7 @@ use broker::{
 
 use super::{OpenWireSession, Outcome};
 use crate::{
-    ORIGIN,
+    ORIGIN, TOPICS,
     connection::ProducerInfo,
     ids::{Destination, DestinationKind, ProducerId},
     mapping::{Address, Exception, addresses, matches},
@@ -19,9 +19,6 @@ use crate::{
     stored::{self, Published},
     structure::Owned,
 };
-
-/// The exchange of which topics are the routing keys.
-pub(super) const TOPICS: &str = "amq.topic";
 
 /// Bytes that a client counts for a message besides its properties and content (ActiveMQ's `minimumMessageSize`).
 const MESSAGE_BYTES: u64 = 1024;

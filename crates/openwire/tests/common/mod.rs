@@ -6,8 +6,8 @@
 use std::{sync::Arc, task::Waker};
 
 use broker::{
-    Broker, Login, MemoryLog, Millis, Peer, Permissions, Principal, Recovered, Reply, Request, Session, User,
-    identity::Pattern, outlet::Chunks, session::Intake,
+    Broker, Keep, Login, MemoryLog, Millis, Peer, Permissions, Principal, Recovered, Remembered, Reply, Request,
+    Session, User, identity::Pattern, outlet::Chunks, session::Intake,
 };
 use openwire::{
     Command, Decoder, Encoder, Offer, OpenWireSession, Settings, Shared, Structure, WireFormat,
@@ -35,6 +35,9 @@ impl World {
         let (log, now) = (Arc::new(log), Millis(1_000_000));
         let mut settings = broker::Settings::default();
         settings.letters.kept.expired = Some(openwire::ORIGIN);
+        let (vhost, exchange) = ("/".into(), openwire::TOPICS.into());
+        let remembered = Remembered { vhost, exchange, key: "prices.#".into(), keep: Keep::Messages(1) };
+        settings.remembered.push(remembered);
         let broker = Arc::new(Broker::new(settings, log.clone(), Recovered::default(), now).unwrap());
         broker.add_codec(openwire::ORIGIN, Arc::new(openwire::stored::MessageCodec));
         broker.add_vhost(&"/".into());

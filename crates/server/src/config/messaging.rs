@@ -1,5 +1,7 @@
 //! The sections of the protocols that came after AMQP.
 
+use anyhow::bail;
+use broker::Keep;
 use serde::Deserialize;
 
 /// The MQTT listeners.
@@ -86,6 +88,37 @@ pub struct OpenWire {
     pub dead_letter_expired: bool,
     /// Whether messages that are not persistent go there.
     pub dead_letter_transient: bool,
+    /// Which topics remember what was published, for consumers that are retroactive.
+    pub recovery: Vec<Recovery>,
+}
+
+/// What topics remember: one of the three.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recovery {
+    /// The topics, as a pattern of ActiveMQ's.
+    pub topics: String,
+    /// The last so many messages of each.
+    pub messages: Option<usize>,
+    /// The last messages of each, of so many bytes together.
+    pub bytes: Option<usize>,
+    /// The messages of the last so many milliseconds.
+    pub ms: Option<u64>,
+}
+
+impl Recovery {
+    /// How much is kept of each topic.
+    ///
+    /// # Errors
+    /// If none of the three is set, or more than one.
+    pub fn keep(&self) -> anyhow::Result<Keep> {
+        Ok(match (self.messages, self.bytes, self.ms) {
+            (Some(messages @ 1..), None, None) => Keep::Messages(messages),
+            (None, Some(bytes @ 1..), None) => Keep::Bytes(bytes),
+            (None, None, Some(ms @ 1..)) => Keep::Ms(ms),
+            _ => bail!("openwire.recovery of '{}' needs one of messages, bytes and ms, above 0", self.topics),
+        })
+    }
 }
 
 impl Default for OpenWire {
@@ -103,6 +136,7 @@ impl Default for OpenWire {
             dead_letter_prefix: String::new(),
             dead_letter_expired: true,
             dead_letter_transient: false,
+            recovery: Vec::new(),
         }
     }
 }

@@ -230,7 +230,7 @@ impl StompConnection {
 
 /// What ActiveMQ's clients can ask for, and what is not here yet.
 fn refuse_unsupported(frame: &Frame<'_>) -> Result<(), Problem> {
-    for header in ["activemq.noLocal", "no-local", "activemq.retroactive"] {
+    for header in ["activemq.noLocal", "no-local"] {
         if frame.header(header).is_some_and(|value| !value.is_empty() && value != "false") {
             return Err(Problem::unsupported(&format!("'{header}' on SUBSCRIBE")));
         }
