@@ -28,6 +28,7 @@ mod vhosts;
 pub use self::bindings::{BindingRequest, End};
 pub use self::letters::{Kept, Letters};
 pub use self::recall::{RecalledTo, Remembered};
+pub use self::routing::Mirror;
 pub use self::tracing::{Observed, Observer};
 pub(crate) use self::tracing::{has_trace_context, may_be_traced};
 use self::{accounts::Accounts, connections::Connections};
@@ -83,6 +84,8 @@ pub struct Settings {
     pub observer: Option<Arc<dyn Observer>>,
     /// Which topics remember what was published.
     pub remembered: Vec<Remembered>,
+    /// Topics that get what is published to queues.
+    pub mirror: Option<Mirror>,
 }
 
 impl Default for Settings {
@@ -91,8 +94,18 @@ impl Default for Settings {
         let unfinished_bytes_max = message_bytes_max * limits::UNFINISHED_MESSAGES;
         let (seed, node, carries_deaths, observer) = (0, "roadstead".into(), false, None);
         let letters = Letters::default();
-        let remembered = Vec::new();
-        Self { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, letters, observer, remembered }
+        let (remembered, mirror) = (Vec::new(), None);
+        Self {
+            message_bytes_max,
+            unfinished_bytes_max,
+            seed,
+            node,
+            carries_deaths,
+            letters,
+            observer,
+            remembered,
+            mirror,
+        }
     }
 }
 

@@ -33,8 +33,8 @@ pub mod value;
 pub use crate::{
     authorization::{Authorization, Principal},
     broker::{
-        Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, Kept, Letters, Observed, Observer, QueueCounts,
-        QueueDeclaration, RecalledTo, Remembered, Settings,
+        Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, Kept, Letters, Mirror, Observed, Observer,
+        QueueCounts, QueueDeclaration, RecalledTo, Remembered, Settings,
     },
     connection::{Channel, Connection, Terms},
     identity::{Access, Identity, Permissions, TopicPermissions, User},

@@ -12,6 +12,7 @@ mod destinations;
 mod handshake;
 mod pulls;
 mod send;
+mod statistics;
 mod transactions;
 
 use std::{

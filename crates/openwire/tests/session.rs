@@ -532,3 +532,38 @@ fn a_retroactive_consumer_gets_what_its_topics_remember() {
     client.send(&ConsumerInfo { retroactive: true, selector, subscription_name, ..info });
     assert_eq!(client.texts(), ["two", "three", "five"]);
 }
+
+#[test]
+fn numbers_are_told_to_who_asks_by_a_message() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    client.publish(&queue("q"), "one");
+    client.publish(&queue("p.a"), "two");
+    client.publish(&queue("p.b"), "three");
+    client.consume(1, queue("replies"), 10);
+    client.take();
+    let mut ask = |name: &str| {
+        let question = client.message(&queue(name), "");
+        let correlation_id = Some("7".into());
+        client.send(&Message { reply_to: Some(queue("replies")), correlation_id, ..question });
+        let numbers = |dispatch: openwire::message::MessageDispatch<'static>| {
+            let message = dispatch.message.unwrap();
+            assert_eq!(message.correlation_id.as_deref(), Some("7"));
+            let entries: Vec<_> =
+                primitive::entries(message.content.as_deref().unwrap()).unwrap().map(Result::unwrap).collect();
+            let find =
+                |name: &str| entries.iter().find(|(key, _)| **key == *name).map(|(_, value)| format!("{value:?}"));
+            (find("destinationName").or_else(|| find("brokerName")).unwrap(), find("size").unwrap())
+        };
+        let mut told: Vec<_> = dispatches(client.take()).into_iter().map(numbers).collect();
+        told.sort();
+        told
+    };
+    let of = |name: &str, size: i64| {
+        (format!("{:?}", primitive::Value::Text(name.into())), format!("{:?}", primitive::Value::Long(size)))
+    };
+    assert_eq!(ask("ActiveMQ.Statistics.Destination.q"), [of("queue://q", 1)]);
+    assert_eq!(ask("ActiveMQ.Statistics.Destination.p.*"), [of("queue://p.a", 1), of("queue://p.b", 1)]);
+    // The replies are still with the client.
+    assert_eq!(ask("ActiveMQ.Statistics.Broker"), [of("roadstead", 6)]);
+}

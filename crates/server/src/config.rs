@@ -502,6 +502,7 @@ const KEYS: [(&str, &[&str]); 18] = [
             "dead_letter_prefix",
             "dead_letter_expired",
             "dead_letter_transient",
+            "mirror_prefix",
             "recovery",
         ],
     ),

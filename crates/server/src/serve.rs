@@ -241,6 +241,13 @@ fn remembered(config: &Config) -> anyhow::Result<Vec<broker::Remembered>> {
     config.openwire.recovery.iter().map(remembered).collect()
 }
 
+/// Topics that get what is sent to queues.
+fn mirror(config: &Config) -> Option<broker::Mirror> {
+    let prefix = Name::from(config.openwire.mirror_prefix.as_str());
+    let (vhost, exchange) = (config.openwire.vhost.as_str().into(), openwire::TOPICS.into());
+    (!prefix.is_empty()).then_some(broker::Mirror { vhost, exchange, prefix })
+}
+
 /// What becomes of dead letters of queues without a rule for them.
 fn letters(config: &Config) -> broker::Letters {
     let settings = &config.openwire;
@@ -288,6 +295,7 @@ fn open(config: &Config, spans: Option<Arc<Spans>>, now: Millis) -> anyhow::Resu
         letters,
         observer,
         remembered: remembered(config)?,
+        mirror: mirror(config),
     };
     let recovered = durability::recovered(contents);
     let messages: u64 = recovered.held.iter().map(|held| held.count).sum();

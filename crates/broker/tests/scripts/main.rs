@@ -35,8 +35,9 @@ use std::{
 use parking_lot::Mutex;
 use roadstead_broker::{
     ApplyTo, Attachment, BindingRequest, Broker, Codec, Consumer, ConsumerKey, Credit, DeleteRule, Delivery, End,
-    ExchangeDeclaration, ExchangeKind, Keep, MessageView, Millis, Origin, Outlet, Permissions, Policy, PolicyKind,
-    Position, Pressure, QueueDeclaration, RecalledTo, Refusal, Remembered, Settings, Settlement, Table, User, Value,
+    ExchangeDeclaration, ExchangeKind, Keep, MessageView, Millis, Mirror, Origin, Outlet, Permissions, Policy,
+    PolicyKind, Position, Pressure, QueueDeclaration, RecalledTo, Refusal, Remembered, Settings, Settlement, Table,
+    User, Value,
     broker::{Caller, Fetch},
     identity::Pattern,
     outlet::{Attempts, Chunks},
@@ -226,6 +227,7 @@ fn run(script: &str) -> String {
 fn broker_of(log: &Arc<ScriptLog>, now: Millis) -> Broker {
     let mut settings = Settings::default();
     settings.letters.kept.expired = Some(LASTING);
+    settings.mirror = Some(Mirror { vhost: "/".into(), exchange: "amq.topic".into(), prefix: "mirror.".into() });
     let remembered =
         |key: &str, keep| Remembered { vhost: "/".into(), exchange: "amq.topic".into(), key: key.into(), keep };
     settings.remembered = vec![remembered("last.#", Keep::Messages(1)), remembered("recent.*", Keep::Ms(10))];

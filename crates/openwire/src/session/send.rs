@@ -99,8 +99,12 @@ impl OpenWireSession {
         let window = message.producer_id.as_ref().and_then(|id| self.window_of(id));
         let producer = message.producer_id.clone().map(Owned::into_owned);
         let transaction = message.transaction_id.take().map(Owned::into_owned);
-        let addresses = self.targets(&caller, &destination)?;
-        let messages = self.copies(&caller, &mut message, &destination, &addresses, batch)?;
+        let messages = if self.answers_statistics(&caller, &message, batch)? {
+            Vec::new()
+        } else {
+            let addresses = self.targets(&caller, &destination)?;
+            self.copies(&caller, &mut message, &destination, &addresses, batch)?
+        };
         let outcome = if let Some(id) = transaction {
             self.send_in(&id, messages)?;
             Outcome::done(Position(0))

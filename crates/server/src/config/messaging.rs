@@ -88,6 +88,9 @@ pub struct OpenWire {
     pub dead_letter_expired: bool,
     /// Whether messages that are not persistent go there.
     pub dead_letter_transient: bool,
+    /// What the names of topics begin with that get a copy of what is sent to a queue, and end with its name; empty for
+    /// none.
+    pub mirror_prefix: String,
     /// Which topics remember what was published, for consumers that are retroactive.
     pub recovery: Vec<Recovery>,
 }
@@ -136,6 +139,7 @@ impl Default for OpenWire {
             dead_letter_prefix: String::new(),
             dead_letter_expired: true,
             dead_letter_transient: false,
+            mirror_prefix: String::new(),
             recovery: Vec::new(),
         }
     }

@@ -30,6 +30,7 @@ final class JmsAdvisories {
         suite.add("producers-are-told-of", session -> producers());
         suite.add("connections-are-told-of", session -> connections());
         suite.add("queues-are-told-of", session -> queues());
+        suite.add("numbers-of-a-queue", session -> numbers());
     }
 
     private static <T> T next(BlockingQueue<T> events) throws Exception {
@@ -113,6 +114,32 @@ final class JmsAdvisories {
                 }
                 equal(told != null, true, "whether its end was told");
             }
+        }
+    }
+
+    private static void numbers() throws Exception {
+        try (Jms jms = Jms.open()) {
+            Queue queue = jms.queue("numbers");
+            jms.send(queue, "a", "b", "c");
+            MessageConsumer consumer = jms.consumer(queue);
+            equal(Jms.text(consumer), "a", "what came");
+            jakarta.jms.TemporaryQueue replyTo = jms.session.createTemporaryQueue();
+            MessageConsumer answers = jms.consumer(replyTo);
+            for (String about : new String[] {"Destination." + queue.getQueueName(), "Broker"}) {
+                jakarta.jms.Message question = jms.session.createMessage();
+                question.setJMSReplyTo(replyTo);
+                jms.session.createProducer(null).send(jms.session.createQueue("ActiveMQ.Statistics." + about), question);
+                jakarta.jms.MapMessage answer = (jakarta.jms.MapMessage) answers.receive(PATIENCE);
+                equal(answer != null, true, "whether there is an answer about " + about);
+                if (about.equals("Broker")) {
+                    equal(answer.getString("brokerName") != null, true, "whether it tells the broker");
+                } else {
+                    equal(answer.getLong("enqueueCount"), 3L, "what was sent");
+                    equal(answer.getLong("dequeueCount"), 1L, "what was acknowledged");
+                    equal(answer.getLong("consumerCount"), 1L, "the consumers");
+                }
+            }
+            consumer.close();
         }
     }
 
