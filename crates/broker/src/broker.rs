@@ -24,6 +24,7 @@ mod streams;
 mod time;
 mod tracing;
 mod vhosts;
+mod watches;
 
 pub use self::bindings::{BindingRequest, End};
 pub use self::letters::{Kept, Letters};
@@ -31,13 +32,14 @@ pub use self::recall::{RecalledTo, Remembered};
 pub use self::routing::Mirror;
 pub use self::tracing::{Observed, Observer};
 pub(crate) use self::tracing::{has_trace_context, may_be_traced};
+pub use self::watches::Watch;
 use self::{accounts::Accounts, connections::Connections};
 
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::Waker,
@@ -117,6 +119,8 @@ pub struct Broker {
     pub settings: Settings,
     /// What topics remember.
     memories: Vec<recall::Memory>,
+    /// Who wants to know of queues that are made.
+    watches: RwLock<Vec<Weak<Watch>>>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) shards: Vec<Mutex<Shard>>,
     vhosts: RwLock<BTreeMap<Name, Arc<Vhost>>>,
@@ -314,6 +318,7 @@ impl Broker {
         let shard = || Mutex::new(Shard::new(Arc::clone(&alarm)));
         let broker = Self {
             identity: Identity::default(),
+            watches: RwLock::default(),
             memories: settings.remembered.iter().cloned().map(recall::Memory::new).collect(),
             settings,
             log,

@@ -34,7 +34,7 @@ pub use crate::{
     authorization::{Authorization, Principal},
     broker::{
         Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, Kept, Letters, Mirror, Observed, Observer,
-        QueueCounts, QueueDeclaration, RecalledTo, Remembered, Settings,
+        QueueCounts, QueueDeclaration, RecalledTo, Remembered, Settings, Watch,
     },
     connection::{Channel, Connection, Terms},
     identity::{Access, Identity, Permissions, TopicPermissions, User},

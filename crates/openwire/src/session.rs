@@ -10,6 +10,7 @@ mod alarm;
 mod consumers;
 mod destinations;
 mod handshake;
+mod patterns;
 mod pulls;
 mod send;
 mod statistics;
@@ -77,6 +78,8 @@ pub struct OpenWireSession {
     login_ends: Option<Millis>,
     producers: HashMap<ProducerId<'static>, Producer>,
     announced: advisories::Announced,
+    /// Whether some consumer is, or was, one of a pattern of queues.
+    has_patterns: bool,
     consumers: HashMap<ConsumerId<'static>, Consumer>,
     transactions: HashMap<TransactionId<'static>, Transaction>,
     /// Where messages go, by topic or queue and name.
@@ -142,6 +145,7 @@ impl OpenWireSession {
             login_ends: None,
             producers: HashMap::new(),
             announced: HashMap::new(),
+            has_patterns: false,
             consumers: HashMap::new(),
             transactions: HashMap::new(),
             routes: HashMap::new(),
@@ -369,9 +373,16 @@ impl OpenWireSession {
     fn forget_cancelled(&mut self) {
         let cancelled = std::mem::take(&mut self.outgoing.lock().cancelled);
         for key in cancelled {
-            let (number, _) = split_key(key);
+            let (number, source) = split_key(key);
             let found = self.consumers.iter().find(|(_, consumer)| consumer.number == number);
             let Some(id) = found.map(|(id, _)| id.clone()) else { continue };
+            // Others of its pattern are left, or may come.
+            if self.consumers.get(&id).is_some_and(|consumer| consumer.pattern.is_some()) {
+                if let Some(out) = self.outgoing.lock().consumer(number) {
+                    out.leave(source);
+                }
+                continue;
+            }
             self.outgoing.lock().tell_cancelled(number);
             self.close_consumer(&id, None);
         }
@@ -454,6 +465,7 @@ impl Session for OpenWireSession {
         self.poll_claim(now, waker);
         self.forget_cancelled();
         self.settle_unwanted();
+        self.poll_patterns(waker);
         self.poll_alarm(now, waker);
         self.tell_answers();
     }

@@ -567,3 +567,33 @@ fn numbers_are_told_to_who_asks_by_a_message() {
     // The replies are still with the client.
     assert_eq!(ask("ActiveMQ.Statistics.Broker"), [of("roadstead", 6)]);
 }
+
+#[test]
+fn a_consumer_of_a_pattern_gets_queues_that_are_made_later() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    let mut other = world.connected("b");
+    other.publish(&queue("orders.a"), "one");
+    client.consume(1, queue("orders.>"), 10);
+    assert_eq!(client.texts(), ["one"]);
+    other.publish(&queue("orders.b.c"), "two");
+    other.publish(&queue("other"), "three");
+    assert_eq!(client.texts(), ["two"]);
+    other.publish(&queue("orders.b.c"), "four");
+    let got = dispatches(client.take());
+    assert_eq!(got[0].destination, Some(queue("orders.b.c")));
+    client.acknowledge(ack_type::STANDARD, &got[0], &got[0]);
+    // One goes, and comes again.
+    world
+        .broker
+        .delete_queue(&world.broker.operator("/").unwrap(), "orders.b.c", broker::DeleteRule::default())
+        .unwrap();
+    assert_eq!(client.take().len(), 0);
+    other.publish(&queue("orders.a"), "five");
+    other.publish(&queue("orders.b.c"), "six");
+    assert_eq!(client.texts(), ["five", "six"]);
+    // Those of one connection alone, and of subscriptions, are no part of it.
+    other.consume(7, topic("t"), 10);
+    client.consume(2, queue(">"), 10);
+    assert!(answers(&client.take()).iter().all(|answer| answer.starts_with("done")));
+}

@@ -8,12 +8,15 @@ use broker::{
     publish::Batch,
 };
 
-use super::{OpenWireSession, Outcome};
+use super::{
+    OpenWireSession, Outcome,
+    patterns::{Pattern, is_of_pattern},
+};
 use crate::{
     TOPICS,
     connection::{ConsumerControl, ConsumerInfo, RemoveInfo, RemoveSubscriptionInfo},
     ids::{ConsumerId, DestinationKind, ObjectId},
-    mapping::{Address, Exception, addresses, binding_key, matches},
+    mapping::{Address, Exception, addresses, binding_key},
     outgoing::{ConsumerOut, Settled, key_of},
     structure::Owned,
 };
@@ -32,14 +35,16 @@ pub(super) struct Consumer {
     prefetch: u32,
     /// Whether it listens to advisories that are made only while somebody does.
     is_listener: bool,
+    /// What it takes to put it on queues that are made later.
+    pub(super) pattern: Option<Box<Pattern>>,
 }
 
 /// What a consumer is put on.
-struct Place {
-    queue: Arc<QueueInfo>,
+pub(super) struct Place {
+    pub(super) queue: Arc<QueueInfo>,
     /// What its messages come from, if they do not tell.
-    address: Option<Address>,
-    position: Position,
+    pub(super) address: Option<Address>,
+    pub(super) position: Position,
 }
 
 impl OpenWireSession {
@@ -63,13 +68,14 @@ impl OpenWireSession {
         let consumer = ConsumerOut::new(id.clone(), no_local, settles_itself, prefetch == 0 && !settles_itself);
         let number = self.outgoing.lock().open(consumer);
         let is_listener = self.count_listener(&addresses, true);
-        self.consumers.insert(id.clone(), Consumer { number, prefetch, is_listener });
+        let pattern = self.watch_patterns(&caller, info, filter.as_ref(), (&addresses, destination.kind));
+        self.consumers.insert(id.clone(), Consumer { number, prefetch, is_listener, pattern });
         let mut safe = Position(0);
         for address in &addresses {
             let attached = self.places(&caller, info, address, destination.kind).and_then(|places| {
                 places.into_iter().try_for_each(|place| {
                     safe = safe.max(place.position);
-                    self.attach(&caller, (number, filter.clone()), info, place, destination.kind)
+                    self.attach(&caller, (number, filter.clone()), info, place, destination.kind).map(|_| ())
                 })
             });
             if let Err(exception) = attached {
@@ -118,8 +124,12 @@ impl OpenWireSession {
     ) -> Result<Vec<Place>, Exception> {
         match address {
             Address::Queue(pattern) if address.is_pattern() => {
-                let names: Vec<_> = caller.vhost.read().queues().map(|queue| queue.name.clone()).collect();
-                let names = names.into_iter().filter(|name| matches(pattern, name));
+                let shared: Vec<_> = {
+                    let state = caller.vhost.read();
+                    let shared = state.queues().filter(|queue| queue.owner.is_none());
+                    shared.map(|queue| queue.name.clone()).collect()
+                };
+                let names = shared.into_iter().filter(|name| is_of_pattern(pattern, name));
                 let place = |name: broker::Name| {
                     let queue = self.broker.queue(caller, &name)?;
                     let address = Some(Address::Queue(name.to_string()));
@@ -311,21 +321,21 @@ impl OpenWireSession {
     }
 
     /// Puts a consumer on a queue. It gets its first message once it is resumed.
-    fn attach(
+    pub(super) fn attach(
         &mut self,
         caller: &Caller,
         (number, filter): (u32, Option<Filter>),
         info: &ConsumerInfo<'_>,
         place: Place,
         kind: DestinationKind,
-    ) -> Result<(), Exception> {
+    ) -> Result<Option<Attachment>, Exception> {
         // What a subscription gets has been selected on its way there.
         let is_queue = matches!(place.address, Some(Address::Queue(_)));
         let filter = filter.filter(|_| is_queue);
         let destination = place.address.map(|address| address.destination(kind));
         let (source, settles_itself, shared) = {
             let mut state = self.outgoing.lock();
-            let Some(out) = state.consumer(number) else { return Ok(()) };
+            let Some(out) = state.consumer(number) else { return Ok(None) };
             let source = out.add_source(Arc::clone(&place.queue), destination);
             (source, out.settles_itself(), Arc::clone(&out.credit))
         };
@@ -349,7 +359,7 @@ impl OpenWireSession {
         if let Some(out) = self.outgoing.lock().consumer(number) {
             out.attached(source, attachment.consumer);
         }
-        Ok(())
+        Ok(Some(attachment))
     }
 
     /// How many dispatches a consumer may have and not have told of. One that asks for each may have none before.
