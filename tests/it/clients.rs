@@ -25,11 +25,7 @@ const STDERR_LINES_SHOWN: usize = 150;
 
 /// Checks that fail because the broker lacks a feature, and the feature that each waits for. Once a check passes in every
 /// suite that has it, the tests fail until it is off the list.
-const NOT_YET: [(&str, &str); 3] = [
-    ("a-closed-connection-returns-what-it-had", "counts of attempts in classic queues"),
-    ("what-nobody-saw-did-not-come-before", "counts of attempts in classic queues"),
-    ("a-dead-letter-tells-why-it-is-one", "causes of dead letters"),
-];
+const NOT_YET: [(&str, &str); 0] = [];
 
 /// The tests below that run a suite.
 const SUITES: usize = 29;

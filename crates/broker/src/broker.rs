@@ -11,9 +11,11 @@ mod delays;
 mod departures;
 mod events;
 mod exchanges;
+mod letters;
 mod paging;
 mod policies;
 mod queues;
+mod recall;
 mod reports;
 mod retained;
 mod routing;
@@ -22,17 +24,22 @@ mod streams;
 mod time;
 mod tracing;
 mod vhosts;
+mod watches;
 
 pub use self::bindings::{BindingRequest, End};
+pub use self::letters::{Kept, Letters};
+pub use self::recall::{RecalledTo, Remembered};
+pub use self::routing::Mirror;
 pub use self::tracing::{Observed, Observer};
 pub(crate) use self::tracing::{has_trace_context, may_be_traced};
+pub use self::watches::Watch;
 use self::{accounts::Accounts, connections::Connections};
 
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::Waker,
@@ -73,10 +80,14 @@ pub struct Settings {
     pub node: String,
     /// Whether the history that a client gives a message (`x-death`) goes on when it dies, as in RabbitMQ 3.
     pub carries_deaths: bool,
-    /// Where goes what nobody could digest, from queues without a rule for it.
-    pub dead_letter_queue: Name,
+    /// What becomes of messages that nobody can digest, or that expired, in queues without a rule for them.
+    pub letters: Letters,
     /// Who is told of messages with the context of a trace.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Which topics remember what was published.
+    pub remembered: Vec<Remembered>,
+    /// Topics that get what is published to queues.
+    pub mirror: Option<Mirror>,
 }
 
 impl Default for Settings {
@@ -84,8 +95,19 @@ impl Default for Settings {
         let message_bytes_max = limits::MESSAGE_BYTES;
         let unfinished_bytes_max = message_bytes_max * limits::UNFINISHED_MESSAGES;
         let (seed, node, carries_deaths, observer) = (0, "roadstead".into(), false, None);
-        let dead_letter_queue = "ActiveMQ.DLQ".into();
-        Self { message_bytes_max, unfinished_bytes_max, seed, node, carries_deaths, dead_letter_queue, observer }
+        let letters = Letters::default();
+        let (remembered, mirror) = (Vec::new(), None);
+        Self {
+            message_bytes_max,
+            unfinished_bytes_max,
+            seed,
+            node,
+            carries_deaths,
+            letters,
+            observer,
+            remembered,
+            mirror,
+        }
     }
 }
 
@@ -95,6 +117,10 @@ pub struct Broker {
     pub identity: Identity,
     /// What the operator set.
     pub settings: Settings,
+    /// What topics remember.
+    memories: Vec<recall::Memory>,
+    /// Who wants to know of queues that are made.
+    watches: RwLock<Vec<Weak<Watch>>>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) shards: Vec<Mutex<Shard>>,
     vhosts: RwLock<BTreeMap<Name, Arc<Vhost>>>,
@@ -292,6 +318,8 @@ impl Broker {
         let shard = || Mutex::new(Shard::new(Arc::clone(&alarm)));
         let broker = Self {
             identity: Identity::default(),
+            watches: RwLock::default(),
+            memories: settings.remembered.iter().cloned().map(recall::Memory::new).collect(),
             settings,
             log,
             shards: (0..limits::SHARDS).map(|_| shard()).collect(),

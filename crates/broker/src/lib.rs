@@ -33,8 +33,8 @@ pub mod value;
 pub use crate::{
     authorization::{Authorization, Principal},
     broker::{
-        Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, Observed, Observer, QueueCounts, QueueDeclaration,
-        Settings,
+        Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, Kept, Letters, Mirror, Observed, Observer,
+        QueueCounts, QueueDeclaration, RecalledTo, Remembered, Settings, Watch,
     },
     connection::{Channel, Connection, Terms},
     identity::{Access, Identity, Permissions, TopicPermissions, User},
@@ -43,13 +43,16 @@ pub use crate::{
     outlet::{Attempts, ConsumerKey, Delivery, Outlet, Output, Pressure},
     policy::{ApplyTo, Policies, Policy, PolicyKind},
     publish::{Batch, Published, Route},
-    queue::{Consumer, ConsumerId, Credit, Filter, RetainedPage, Settlement, Start},
+    queue::{
+        Consumer, ConsumerId, Credit, Filter, GROUP_ID, GROUP_SEQUENCE, Group, Grouping, RetainedPage, Settlement,
+        Start,
+    },
     refusal::{Refusal, Resource},
     selector::{Selector, SelectorError},
     session::{Credentials, Login, Millis, Peer, Reply, Request, SaslOutcome, SaslResponse, Session, SessionId},
     topology::{
-        Binding, DURABLE_ONLY, Destination, ExchangeDeclaration, ExchangeKind, Facts, History, QueueId, QueueInfo,
-        QueueKind, QueueType, Vhost,
+        Binding, DURABLE_ONLY, Destination, ExchangeDeclaration, ExchangeKind, Facts, History, Keep, QueueId,
+        QueueInfo, QueueKind, QueueType, Vhost,
     },
     traffic::{Counts, Event, Traffic},
     value::{Name, Table, Value},

@@ -73,6 +73,9 @@ pub const SELECTOR_BYTES: usize = 64 * 1024;
 /// How deep a selector may nest.
 pub const SELECTOR_DEPTH: usize = 100;
 
+/// Groups that a queue tells from each other. Of more than that, several go together.
+pub const GROUPS: u32 = 16 * 1024;
+
 /// Characters of a pattern in a selector.
 pub const LIKE_CHARS: usize = 1024;
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use crate::{
+    queue::{GROUP_ID, Group, Grouping},
     record,
     session::Millis,
     topology::Facts,
@@ -222,6 +223,14 @@ pub trait Codec: Send + Sync + std::fmt::Debug {
     /// The publisher's time to live, as he wrote it.
     fn expiration(&self, properties: &[u8]) -> Option<String>;
 
+    /// The group that a message belongs to. Whoever looks knows in a moment that there is none, as it mostly is.
+    fn group(&self, properties: &[u8]) -> Option<Group> {
+        let name = GROUP_ID.as_bytes();
+        // Looking for one byte is several times as quick as looking for a word.
+        let may_have = properties.contains(&name[0]) && properties.windows(name.len()).any(|bytes| bytes == name);
+        Group::of_headers(&may_have.then(|| self.headers(properties))?)
+    }
+
     /// The routing key that a message is known by outside of its protocol.
     fn routing_key<'a>(&self, key: &'a str) -> Cow<'a, str> {
         key.into()
@@ -243,6 +252,11 @@ impl Codecs {
     /// That of a protocol.
     pub fn of(&self, origin: Origin) -> Option<Arc<dyn Codec>> {
         self.0.read().iter().find(|(of, _)| *of == origin).map(|(_, codec)| Arc::clone(codec))
+    }
+
+    /// How to tell groups of messages.
+    pub(crate) fn grouping(&self) -> Grouping {
+        Grouping::new(self.0.read().clone())
     }
 
     /// The routing key that a message is known by outside of its protocol.

@@ -23,12 +23,16 @@ pub struct Delivery<'a> {
     pub record: Position,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
+    /// Failed attempts to deliver it that the queue remembers, whether they count against a limit or not.
+    pub failures: u32,
     /// Whether it counts against the credit that the channel's consumers share.
     pub counted: bool,
     /// Attempts to deliver it before this one, as far as its queue tells.
     pub attempts: Attempts,
     /// Its number in the stream that it comes from.
     pub offset: Option<u64>,
+    /// Whether it is the first message of its group that the consumer gets.
+    pub is_first_of_group: bool,
     /// The message.
     pub message: &'a MessageView<'a>,
 }

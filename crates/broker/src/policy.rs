@@ -144,11 +144,12 @@ const NOT_FOR_QUORUM: [&str; 7] = [
     "ha-promote-on-shutdown",
     "queue-master-locator",
 ];
-const NOT_FOR_STREAMS: [&str; 15] = [
+const NOT_FOR_STREAMS: [&str; 16] = [
     "expires",
     "message-ttl",
     "dead-letter-exchange",
     "dead-letter-routing-key",
+    "dead-letter-queue-prefix",
     "dead-letter-strategy",
     "max-length",
     "max-in-memory-length",
@@ -223,6 +224,7 @@ fn check_key(key: &str, value: &Value) -> Result<(), String> {
         "alternate-exchange" => (value.as_text().is_some(), "alternate exchange name"),
         "dead-letter-exchange" => (value.as_text().is_some(), "dead letter exchange name"),
         "dead-letter-routing-key" => (value.as_text().is_some(), "dead letter routing key"),
+        "dead-letter-queue-prefix" => (value.as_text().is_some(), "beginning of the names of dead letter queues"),
         "dead-letter-strategy" => {
             (matches!(value.as_text(), Some("at-most-once" | "at-least-once")), "dead letter strategy")
         }

@@ -120,6 +120,8 @@ struct Settle {
     holder: u64,
     records: Vec<u64>,
     dead_letters: bool,
+    /// Why nobody can digest them.
+    cause: Option<Arc<str>>,
 }
 
 /// What became of a publish.
@@ -190,6 +192,7 @@ impl<'a> Batch<'a> {
         let holder = queue.holder_of(slot);
         if let Some(Operation::Settle(last)) = self.operations.last_mut()
             && (last.holder, last.how, last.consumer) == (holder, how, consumer)
+            && last.cause.is_none()
         {
             last.slots.push(slot);
             last.records.extend(recorded);
@@ -197,11 +200,27 @@ impl<'a> Batch<'a> {
         }
         let dead_letters = match how {
             Settlement::Reject => queue.rules().dead_letter.is_some(),
-            how => how == Settlement::Poison,
+            how => matches!(how, Settlement::Poison | Settlement::Expire),
         };
         let (slots, records) = (vec![slot], recorded.into_iter().collect());
         let queue = Arc::clone(queue);
-        let settle = Settle { queue, how, consumer, slots, holder, records, dead_letters };
+        let cause = None;
+        let settle = Settle { queue, how, consumer, slots, holder, records, dead_letters, cause };
+        self.operations.push(Operation::Settle(settle));
+    }
+
+    /// Adds that a consumer cannot digest a message, for a reason that its dead letter tells as `x-last-death-cause`.
+    pub fn poison(
+        &mut self,
+        queue: &Arc<QueueInfo>,
+        consumer: Option<ConsumerId>,
+        (slot, record): (u64, Position),
+        cause: &Arc<str>,
+    ) {
+        let records = Some(record.0).filter(|record| *record != 0).into_iter().collect();
+        let (holder, queue) = (queue.holder_of(slot), Arc::clone(queue));
+        let (how, slots, dead_letters, cause) = (Settlement::Poison, vec![slot], true, Some(Arc::clone(cause)));
+        let settle = Settle { queue, how, consumer, slots, holder, records, dead_letters, cause };
         self.operations.push(Operation::Settle(settle));
     }
 

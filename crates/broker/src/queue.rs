@@ -8,6 +8,7 @@ mod consumer;
 mod consumers;
 mod deadlines;
 mod departure;
+mod groups;
 mod paging;
 mod report;
 mod retained;
@@ -23,9 +24,10 @@ use std::{
 };
 
 pub use self::{
-    backlog::{Backlog, Purged, Queued, Wanted, priority_of},
+    backlog::{Backlog, Purged, Queued, Returns, Wanted, priority_of},
     consumer::{Consumer, ConsumerId, Credit},
     departure::{Departure, Reason},
+    groups::{GROUP_ID, GROUP_SEQUENCE, Group, Grouping},
     paging::Near,
     report::{ConsumerReport, QueueNumbers, QueueReport},
     retained::RetainedPage,
@@ -33,10 +35,16 @@ pub use self::{
     stream::{Filter, Segment, SegmentChange, Start},
 };
 use self::{
-    consumer::Role, consumers::Consumers, deadlines::Overdue, departure::Departing, retained::Retained, stream::Stream,
+    consumer::Role,
+    consumers::Consumers,
+    deadlines::Overdue,
+    departure::{Departing, Why},
+    groups::Groups,
+    retained::Retained,
+    stream::Stream,
 };
 use crate::{
-    broker::{has_trace_context, may_be_traced},
+    broker::{Kept, has_trace_context, may_be_traced},
     limits,
     log::{Load, Position},
     message::{Draft, Message},
@@ -56,9 +64,13 @@ pub enum Settlement {
     Accept,
     /// Does not want it: it is discarded, or dead-lettered.
     Reject,
-    /// The same, but it is never discarded: without a rule of its own, the queue's dead letters go to
-    /// [`crate::Settings::dead_letter_queue`].
+    /// Cannot digest it, nor will anybody else. Without a rule of its own, the queue's letters go where
+    /// [`crate::Settings::letters`] says.
     Poison,
+    /// Its time was over when it got there.
+    Expire,
+    /// Gives it back unseen, as if it had never been handed out.
+    Release,
     /// Gives it back, for anybody.
     Requeue,
     /// The same, and from now on no time to live applies to it: somebody has begun with it and will see it through. The
@@ -99,6 +111,8 @@ pub struct Aftermath {
     pub traces: Vec<Traced>,
     /// Queues that nobody has used for as long as they may live without.
     pub unused: Vec<Arc<QueueInfo>>,
+    /// Which messages are kept that leave a queue without a rule for them.
+    pub kept: Kept,
     /// Whether memory is short, so that every queue is to be taken for a deep one.
     pub tight: bool,
     /// Connections that have something to write.
@@ -144,6 +158,8 @@ pub struct Queue {
     /// The last message of each topic, if that is what the queue is for.
     retained: Option<Box<Retained>>,
     consumers: Consumers,
+    /// Who has which groups of messages, while somebody consumes who knows groups.
+    groups: Option<Box<Groups>>,
     /// Attempts to deliver messages that came back, by record: only durable queues count them.
     attempts: BTreeMap<u64, Attempts>,
     /// Messages that came back and wait for their next attempt.
@@ -151,6 +167,8 @@ pub struct Queue {
     /// Deliveries that have to be settled in time.
     overdue: Overdue,
     departing: Departing,
+    /// Whether messages may have come that are kept when their time is over.
+    keeps_expired: bool,
     /// When somebody last used it.
     used: Millis,
     /// Nothing is due before.
@@ -183,10 +201,12 @@ impl Queue {
             stream,
             retained,
             consumers: Consumers::default(),
+            groups: None,
             attempts: BTreeMap::new(),
             resting: BTreeSet::new(),
             overdue: Overdue::default(),
             departing: Departing::default(),
+            keeps_expired: false,
             used: now,
             next_due: NEVER,
             scheduled: NEVER,
@@ -280,15 +300,14 @@ impl Queue {
         if self.retained.is_some() {
             return self.retain_last(draft, record, after);
         }
-        let (due, arrived, priority) = (draft.view().due, draft.view().arrived, draft.view().priority);
-        let priority = self.rules.priority(priority);
-        if self.consumers.any_selecting() {
+        let priority = self.rules.priority(draft.view().priority);
+        if self.meets_groups(draft.view()) || self.consumers.any_selecting() {
             return self.offer(draft, record, after);
         }
         if self.ready() == 0
-            && let Some((index, counted)) = self.consumers.reserve(self.rules.single_active)
+            && let Some((index, counted)) = self.consumers.reserve(self.is_single())
         {
-            let queued = |draft: &mut Draft<'_>| Queued { message: draft.share(), record, redelivered: false };
+            let queued = |draft: &mut Draft<'_>| Queued { message: draft.share(), record, returns: Returns::NEVER };
             let slot = if self.settles_itself(index) {
                 self.release(record, priority, after);
                 0
@@ -296,18 +315,18 @@ impl Queue {
                 let queued = queued(draft);
                 self.level(priority).push_held(queued)
             };
-            let (redelivered, attempts) = (false, Attempts::default());
-            let handout = Handout { slot, record, redelivered, counted, attempts, offset: None };
+            let (returns, attempts) = (Returns::NEVER, Attempts::default());
+            let (offset, is_first_of_group) = (None, false);
+            let handout = Handout { slot, record, returns, counted, attempts, offset, is_first_of_group };
             self.deliver(index, handout, draft, after);
             return;
         }
         let late = self.is_late_record(record, priority, after);
-        let slot = self.level(priority).push_ready(Queued { message: draft.share(), record, redelivered: false });
+        let slot = self.level(priority).push_ready(Queued { message: draft.share(), record, returns: Returns::NEVER });
         if late {
             after.late.push((Arc::clone(&self.info), slot, draft.share()));
         }
-        self.wait_for(due);
-        self.wait_for(self.rules.message_ttl_ms.map(|ttl| arrived.plus(ttl)));
+        self.note_times(draft.view(), after);
         self.grown(after);
     }
 
@@ -336,7 +355,7 @@ impl Queue {
             let Some(backlog) = self.next_level() else { return };
             // What is not in memory leaves once it has been read.
             let Some((slot, queued)) = backlog.take_next() else { break };
-            self.depart(backlog::Expired::Message(queued), priority_of(slot), Reason::MaxLength, after);
+            self.depart(backlog::Expired::Message(queued), priority_of(slot), Reason::MaxLength.into(), after);
         }
         self.read_ahead(after);
     }
@@ -349,7 +368,7 @@ impl Queue {
         if self.consumers.any_looking() {
             self.browse_on(after);
         }
-        if self.consumers.any_selecting() {
+        if self.consumers.any_selecting() || self.has_groups() {
             return self.pump_selecting(after);
         }
         loop {
@@ -358,7 +377,10 @@ impl Queue {
             if self.next_due <= after.now || !self.next_level().is_some_and(Backlog::has_next) {
                 break;
             }
-            let Some((index, counted)) = self.consumers.reserve(self.rules.single_active) else { break };
+            if self.next_meets_groups() {
+                return self.pump_selecting(after);
+            }
+            let Some((index, counted)) = self.consumers.reserve(self.is_single()) else { break };
             let settles_itself = self.settles_itself(index);
             let Some(backlog) = self.next_level() else { break };
             let (slot, queued) = if settles_itself {
@@ -378,12 +400,13 @@ impl Queue {
 
     /// Delivers what has left the ready ones.
     fn hand_out(&mut self, index: u32, counted: bool, (slot, queued): (u64, &Queued), after: &mut Aftermath) {
-        let Queued { record, redelivered, .. } = *queued;
-        let attempts = self.attempts_of(record, redelivered);
+        let Queued { record, returns, .. } = *queued;
+        let attempts = self.attempts_of(record, returns.any());
         if self.settles_itself(index) {
             self.forget_attempts(record, after);
         }
-        let handout = Handout { slot, record, redelivered, counted, attempts, offset: None };
+        let (offset, is_first_of_group) = (None, self.claim_group(index, &queued.message.view()));
+        let handout = Handout { slot, record, returns, counted, attempts, offset, is_first_of_group };
         self.deliver(index, handout, &Draft::owned(&queued.message), after);
     }
 
@@ -395,22 +418,24 @@ impl Queue {
         let Some(attached) = self.consumers.at(index) else { return };
         let event = if attached.consumer.settles_itself { Event::DeliverNoAck } else { Event::Deliver };
         self.traffic.add(event, 1);
-        self.traffic.add(Event::Redeliver, handout.redelivered.into());
+        self.traffic.add(Event::Redeliver, handout.returns.any().into());
         let delivery = Delivery {
             consumer: attached.consumer.key,
             queue: Some(&self.info),
             slot: handout.slot,
             record: handout.record,
-            redelivered: handout.redelivered,
+            redelivered: handout.returns.any(),
+            failures: handout.attempts.failed.max(handout.returns.failed().into()),
             counted: handout.counted,
             attempts: handout.attempts,
             offset: handout.offset,
+            is_first_of_group: handout.is_first_of_group,
             message: draft.view(),
         };
         let is_followed = after.observed && has_trace_context(draft.view());
         if is_followed || self.info.is_traced.load(Ordering::Relaxed) {
             let message = Arc::new(Message::copy_of(draft.view()));
-            let (queue, redelivered) = (Arc::clone(&self.info), handout.redelivered);
+            let (queue, redelivered) = (Arc::clone(&self.info), handout.returns.any());
             after.traces.extend(may_be_traced(&message).then_some(Traced::Delivered { queue, message, redelivered }));
         }
         let pressure = attached.consumer.outlet.deliver(&delivery, &mut after.wakes);
@@ -435,7 +460,7 @@ impl Queue {
 
     /// Adds a consumer, at rest: its session first has to say that it is there.
     fn attach(&mut self, consumer: Consumer, now: Millis) -> Result<ConsumerId, Refusal> {
-        let single = self.rules.single_active;
+        let single = self.rules.single_active || consumer.single_active;
         // Quorum queues and streams don't know exclusive consumers, and RabbitMQ says nothing about it.
         let mut consumer = consumer;
         let role = match &consumer {
@@ -452,6 +477,9 @@ impl Queue {
         }
         self.check_consumer_limit()?;
         let (start, filter) = (consumer.start, consumer.filter.clone());
+        if let Some(grouping) = &consumer.groups {
+            self.join_groups(grouping.clone());
+        }
         let id = self.consumers.add(consumer, role);
         self.place_reader(id.index, start, filter, now);
         if single {
@@ -467,22 +495,31 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether one consumer at a time gets messages: the queue has it so, or a consumer wants it so.
+    fn is_single(&self) -> bool {
+        self.rules.single_active || self.consumers.any_single_active()
+    }
+
     /// Whether a consumer of a higher priority takes over from the single active one.
     fn preempts(&self) -> bool {
-        self.info.queue_type == QueueType::Quorum
+        self.info.queue_type == QueueType::Quorum || self.consumers.any_single_active()
     }
 
     /// Removes a consumer. What it holds stays held until it is settled. Returns whether it was there, and took messages.
     fn detach(&mut self, id: ConsumerId, after: &mut Aftermath) -> bool {
-        let Some(role) = self.consumers.get(id).map(|attached| attached.role) else { return false };
+        let Some(attached) = self.consumers.get(id) else { return false };
+        let (role, held, knew_groups) = (attached.role, attached.held, attached.consumer.groups.is_some());
+        let was_single = self.is_single();
         self.consumers.remove(id);
         self.remove_reader(id.index);
         self.note_used(after.now);
-        if role != Role::Takes {
+        if role != Role::Takes || self.groups.is_some() {
             self.levels.iter_mut().for_each(|(_, backlog)| backlog.forget_reader(id.reader()));
             self.consumers.stir();
         }
-        if self.rules.single_active && self.consumers.elect(self.preempts()) {
+        let is_open = role != Role::Browses && self.leave_groups(id, knew_groups, held);
+        let has_changed = if self.is_single() { self.consumers.elect(self.preempts()) } else { was_single };
+        if is_open || has_changed {
             self.pump(after);
         }
         role != Role::Browses
@@ -508,11 +545,16 @@ impl Queue {
                 self.overdue.settled(slot);
             }
             match how {
+                Settlement::Release => self.give_back_unseen(slot),
                 Settlement::Requeue => self.give_back(slot, false, after),
                 Settlement::RequeueUntimed => self.give_back_untimed(slot, after),
                 Settlement::Fail => self.give_back(slot, true, after),
-                Settlement::Poison => self.depart_held(slot, Reason::Poison, after),
-                Settlement::Reject if settling.dead_letters => self.depart_held(slot, Reason::Rejected, after),
+                Settlement::Expire => self.depart_held(slot, Reason::Expired.into(), after),
+                Settlement::Poison => {
+                    let why = Why { reason: Reason::Poison, cause: settling.cause.cloned() };
+                    self.depart_held(slot, why, after);
+                }
+                Settlement::Reject if settling.dead_letters => self.depart_held(slot, Reason::Rejected.into(), after),
                 // It means nothing for the message, but the consumer can take another one.
                 Settlement::Late => {}
                 Settlement::Accept | Settlement::Reject => {
@@ -529,9 +571,11 @@ impl Queue {
         {
             attached.held = attached.held.saturating_sub(settling.slots.len() as u32);
             self.consumers.rejoin(id);
-            if self.rules.single_active && (is_late || self.preempts()) {
+            if self.is_single() && (is_late || self.preempts()) {
                 self.consumers.elect(self.preempts());
             }
+        } else if let Some(id) = settling.consumer {
+            self.settled_in_groups(id, settling.slots.len());
         }
         self.shed_overflow(after);
         self.load_departing(after);
@@ -560,8 +604,8 @@ impl Queue {
         match (fetched, &self.unreadable) {
             (Some((slot, queued)), _) => {
                 self.traffic.add(if settled { Event::GetNoAck } else { Event::Get }, 1);
-                self.traffic.add(Event::Redeliver, queued.redelivered.into());
-                let attempts = self.attempts_of(queued.record, queued.redelivered);
+                self.traffic.add(Event::Redeliver, queued.returns.any().into());
+                let attempts = self.attempts_of(queued.record, queued.returns.any());
                 if settled {
                     self.forget_attempts(queued.record, after);
                 }
@@ -617,6 +661,8 @@ pub struct Settling<'a> {
     pub dead_letters: bool,
     /// The consumer that they went to.
     pub consumer: Option<ConsumerId>,
+    /// What it says of messages that it cannot digest.
+    pub cause: Option<&'a Arc<str>>,
 }
 
 /// One message taken without consuming.
@@ -644,8 +690,9 @@ pub enum Fetch {
 struct Handout {
     slot: u64,
     record: Position,
-    redelivered: bool,
+    returns: Returns,
     counted: bool,
     attempts: Attempts,
     offset: Option<u64>,
+    is_first_of_group: bool,
 }

@@ -85,6 +85,8 @@ pub struct Rules {
     pub message_ttl_ms: Option<u64>,
     /// Where dead letters go.
     pub dead_letter: Option<DeadLetterTarget>,
+    /// What the queue for dead letters begins with that no rule of the queue's own is for; see [`crate::Letters`].
+    pub dead_letter_prefix: Option<Name>,
     /// Most messages that wait.
     pub max_length: Option<u64>,
     /// Most bytes of bodies that wait.
@@ -196,6 +198,7 @@ impl Rules {
             expires_ms: sources.smallest("expires"),
             message_ttl_ms: sources.smallest("message-ttl"),
             dead_letter: sources.dead_letter(),
+            dead_letter_prefix: sources.text("dead-letter-queue-prefix").map(Name::from),
             max_length: sources.smallest("max-length"),
             max_length_bytes: sources.smallest("max-length-bytes"),
             overflow: sources.overflow(),

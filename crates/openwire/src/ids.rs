@@ -282,6 +282,17 @@ displayed! {
     BrokerId: value;
 }
 
+impl fmt::Display for ObjectId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connection(id) => id.fmt(f),
+            Self::Session(id) => id.fmt(f),
+            Self::Consumer(id) => id.fmt(f),
+            Self::Producer(id) => id.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for MessageId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.text_view, &self.producer_id) {

@@ -15,6 +15,7 @@ mod cache;
 pub mod codec;
 pub mod command;
 pub mod connection;
+pub mod directory;
 pub mod error;
 pub mod ids;
 mod input;
@@ -40,6 +41,9 @@ mod writer;
 
 /// The number by which the broker knows this protocol's messages.
 pub const ORIGIN: broker::Origin = broker::Origin(4);
+
+/// The exchange of which topics are the routing keys.
+pub const TOPICS: &str = "amq.topic";
 
 pub use crate::{
     codec::{Decoder, Encoder},

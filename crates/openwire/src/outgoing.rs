@@ -75,6 +75,8 @@ struct Source {
     /// As the client knows it, if that does not depend on the message.
     destination: Option<Destination<'static>>,
     attached: Option<AttachedId>,
+    /// Whether the queue is gone.
+    is_gone: bool,
 }
 
 /// A message that a client has and has not acknowledged.
@@ -207,8 +209,31 @@ impl ConsumerOut {
 
     /// Adds a queue, which the consumer is not on yet. Returns its number.
     pub fn add_source(&mut self, queue: Arc<QueueInfo>, destination: Option<Destination<'static>>) -> u32 {
-        self.sources.push(Source { queue, destination, attached: None });
-        self.sources.len() as u32 - 1
+        let source = Source { queue, destination, attached: None, is_gone: false };
+        let is_free =
+            |at: &usize| self.sources[*at].is_gone && self.dispatched.iter().all(|one| one.source != *at as u32);
+        match (0..self.sources.len()).find(is_free) {
+            Some(place) => {
+                self.sources[place] = source;
+                place as u32
+            }
+            None => {
+                self.sources.push(source);
+                self.sources.len() as u32 - 1
+            }
+        }
+    }
+
+    /// Whether it is on a queue.
+    pub fn is_on(&self, queue: &QueueInfo) -> bool {
+        self.sources.iter().any(|source| !source.is_gone && source.queue.id == queue.id)
+    }
+
+    /// A queue is gone, and others are left.
+    pub fn leave(&mut self, source: u32) {
+        if let Some(source) = self.sources.get_mut(source as usize) {
+            (source.attached, source.is_gone) = (None, true);
+        }
     }
 
     /// The consumer is on the queue.
@@ -308,6 +333,7 @@ impl Outlet for Outgoing {
             }
             return Pressure::Low;
         }
+        message.jmsx_group_first_for_consumer = delivery.is_first_of_group;
         if let Some(id) = &mut message.message_id {
             id.broker_sequence_id = sequence;
         }
@@ -315,7 +341,7 @@ impl Outlet for Outgoing {
             consumer.dispatched.push_back(one);
         }
         consumer.is_pulling = false;
-        let failed = delivery.attempts.failed.max(delivery.redelivered.into());
+        let failed = delivery.failures.max(delivery.redelivered.into());
         let dispatch = MessageDispatch {
             consumer_id: Some(consumer.id.clone()),
             destination: from.destination.clone().or_else(|| message.destination.clone()),

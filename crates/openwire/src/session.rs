@@ -10,8 +10,10 @@ mod alarm;
 mod consumers;
 mod destinations;
 mod handshake;
+mod patterns;
 mod pulls;
 mod send;
+mod statistics;
 mod transactions;
 
 use std::{
@@ -76,6 +78,9 @@ pub struct OpenWireSession {
     /// When the login ends, if it does.
     login_ends: Option<Millis>,
     producers: HashMap<ProducerId<'static>, Producer>,
+    announced: advisories::Announced,
+    /// Whether some consumer is, or was, one of a pattern of queues.
+    has_patterns: bool,
     consumers: HashMap<ConsumerId<'static>, Consumer>,
     transactions: HashMap<TransactionId<'static>, Transaction>,
     /// Where messages go, by topic or queue and name.
@@ -140,6 +145,8 @@ impl OpenWireSession {
             client: Client::default(),
             login_ends: None,
             producers: HashMap::new(),
+            announced: HashMap::new(),
+            has_patterns: false,
             consumers: HashMap::new(),
             transactions: HashMap::new(),
             routes: HashMap::new(),
@@ -350,6 +357,7 @@ impl OpenWireSession {
         }
         self.roll_back_all();
         self.producers.clear();
+        self.withdraw_all();
         self.answers.clear();
         self.held.clear();
         self.held_bytes = 0;
@@ -366,9 +374,16 @@ impl OpenWireSession {
     fn forget_cancelled(&mut self) {
         let cancelled = std::mem::take(&mut self.outgoing.lock().cancelled);
         for key in cancelled {
-            let (number, _) = split_key(key);
+            let (number, source) = split_key(key);
             let found = self.consumers.iter().find(|(_, consumer)| consumer.number == number);
             let Some(id) = found.map(|(id, _)| id.clone()) else { continue };
+            // Others of its pattern are left, or may come.
+            if self.consumers.get(&id).is_some_and(|consumer| consumer.pattern.is_some()) {
+                if let Some(out) = self.outgoing.lock().consumer(number) {
+                    out.leave(source);
+                }
+                continue;
+            }
             self.outgoing.lock().tell_cancelled(number);
             self.close_consumer(&id, None);
         }
@@ -451,6 +466,7 @@ impl Session for OpenWireSession {
         self.poll_claim(now, waker);
         self.forget_cancelled();
         self.settle_unwanted();
+        self.poll_patterns(waker);
         self.poll_alarm(now, waker);
         self.tell_answers();
     }

@@ -10,7 +10,7 @@ use std::{
 use broker::{Broker, Name, SessionId, broker::Caller};
 use parking_lot::Mutex;
 
-use crate::{branches::Branches, ids::DestinationKind, outgoing::Outgoing, session::Client};
+use crate::{branches::Branches, directory::Directory, ids::DestinationKind, outgoing::Outgoing, session::Client};
 
 /// What connections have in common.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Shared {
     pub branches: Branches,
     state: Mutex<State>,
     advisories: AtomicI64,
+    /// What advisories tell of.
+    pub directory: Directory,
 }
 
 /// Something in a vhost, by its name.

@@ -1,12 +1,12 @@
 //! Messages as the broker keeps them, and what they are to other protocols.
 //!
 //! The payload is what a client of any protocol expects: the text of a text message in UTF-8, the bytes of a bytes message, and
-//! the content of others as it is. The property bytes are one byte that says which, and the message without its content, as
-//! a loose frame of version 12.
+//! the content of others as it is. The property bytes are one byte that says which, and whether the message is of a group;
+//! and the message without its content, as a loose frame of version 12.
 
 use std::borrow::Cow;
 
-use broker::{Codec, Facts, MessageView, Millis, Table, Value, message::OWN};
+use broker::{Codec, Facts, GROUP_ID, GROUP_SEQUENCE, Group, MessageView, Millis, Table, Value, message::OWN};
 
 use crate::{
     ORIGIN, body,
@@ -35,6 +35,8 @@ const NOTHING: u8 = 0;
 const CONTENT: u8 = 1;
 /// The payload is the text that the content holds.
 const TEXT: u8 = 2;
+/// Is set as well if the message is of a group.
+const GROUPED: u8 = 0x80;
 
 /// Writes the property bytes of messages.
 #[derive(Debug)]
@@ -58,7 +60,8 @@ impl Storer {
                 None => (CONTENT, content),
             },
         };
-        let mut properties = vec![form];
+        let grouped = if message.group_id.is_some() { GROUPED } else { 0 };
+        let mut properties = vec![form | grouped];
         // What could be read can be written, but for a form that only other versions have.
         if self.0.encode(message, &mut properties).is_err() {
             properties.truncate(1);
@@ -87,7 +90,7 @@ fn read(properties: &[u8]) -> Option<(u8, Box<Message<'_>>)> {
     let mut decoder = Decoder::new(usize::MAX);
     decoder.switch(FORMAT);
     match decoder.decode(frame) {
-        Ok(Some((_, Command::Message(message)))) => Some((*form, message)),
+        Ok(Some((_, Command::Message(message)))) => Some((*form & !GROUPED, message)),
         _ => None,
     }
 }
@@ -128,7 +131,33 @@ fn moved<'a>(message: &mut Message<'a>, view: &MessageView<'a>) {
     }
     let place = Destination { kind: DestinationKind::Queue, physical_name: Some(view.routing_key.into()) };
     message.original_destination = message.destination.replace(place);
+    tell_death(message, &view.annotation_table());
     message.expiration = view.due.map_or(0, |due| due.0 as i64);
+}
+
+/// Adds to a dead letter's properties what became of it, by ActiveMQ's names (`RegionBroker.sendToDeadLetterQueue`).
+fn tell_death(message: &mut Message<'_>, annotations: &Table) {
+    let text = |name| annotations.get(name).and_then(Value::as_text);
+    let expired = || format!("java.lang.Throwable: Message Expired. Expiration:{}", message.expiration);
+    let cause = text("x-last-death-cause").map(str::to_owned);
+    let cause = cause.or_else(|| (text("x-last-death-reason") == Some("expired")).then(expired));
+    let mut told: Vec<(Text<'_>, Primitive<'_>)> = Vec::new();
+    if let Some(cause) = cause {
+        told.push(("dlqDeliveryFailureCause".into(), Primitive::Text(cause.into())));
+    }
+    if message.expiration > 0 {
+        told.push(("originalExpiration".into(), Primitive::Long(message.expiration)));
+    }
+    if told.is_empty() {
+        return;
+    }
+    let own = message.marshalled_properties.take();
+    let mut map: Vec<_> =
+        own.as_deref().and_then(|own| primitive::entries(own).ok()).into_iter().flatten().flatten().collect();
+    map.retain(|(name, _)| told.iter().all(|(other, _)| **other != **name));
+    map.extend(told);
+    let mut bytes = Vec::new();
+    message.marshalled_properties = primitive::put_map(&mut bytes, &map).is_ok().then(|| bytes.into());
 }
 
 /// A message of another protocol.
@@ -173,9 +202,15 @@ fn translated<'a>(view: &MessageView<'a>, table: &Table, routing_key: String, nu
         message_type: text("type"),
         content: content(form, view.payload),
         marshalled_properties: properties_of(headers).map(Bytes::from),
-        group_id: headers.get("JMSXGroupID").and_then(Value::as_text).map(|group| Text::from(group.to_owned())),
+        group_id: headers.get(GROUP_ID).and_then(Value::as_text).map(|group| Text::from(group.to_owned())),
+        group_sequence: headers.get(GROUP_SEQUENCE).and_then(number_of).unwrap_or(0),
         ..Message::default()
     }
+}
+
+/// A number, or a text of one: some protocols have no other values.
+fn number_of(value: &Value) -> Option<i32> {
+    value.as_integer().and_then(|number| number.try_into().ok()).or_else(|| value.as_text()?.trim().parse().ok())
 }
 
 /// Whether a content type is one of text.
@@ -189,7 +224,7 @@ const REPLY_TO: &str = "x-reply-to-topic";
 
 /// Headers as a primitive map; nothing if there are none.
 fn properties_of(headers: &Table) -> Option<Vec<u8>> {
-    let entries = headers.0.iter().filter(|(name, _)| !["JMSXGroupID", REPLY_TO].contains(&name.as_str()));
+    let entries = headers.0.iter().filter(|(name, _)| ![GROUP_ID, GROUP_SEQUENCE, REPLY_TO].contains(&name.as_str()));
     let map: Vec<_> = entries.map(|(name, value)| (Text::from(name.as_str()), primitive_of(value))).collect();
     if map.is_empty() {
         return None;
@@ -257,8 +292,8 @@ fn headers_of(message: &Message<'_>) -> Table {
         headers.push(&name, value_of(value));
     }
     if let Some(group) = &message.group_id {
-        headers.push("JMSXGroupID", (&**group).into());
-        headers.push("JMSXGroupSeq", Value::I32(message.group_sequence));
+        headers.push(GROUP_ID, (&**group).into());
+        headers.push(GROUP_SEQUENCE, Value::I32(message.group_sequence));
     }
     match &message.reply_to {
         Some(reply_to) if reply_to.kind.is_topic() => {
@@ -325,6 +360,13 @@ impl Codec for MessageCodec {
     fn expiration(&self, properties: &[u8]) -> Option<String> {
         let (_, message) = read(properties)?;
         (message.expiration > 0).then(|| message.expiration.saturating_sub(message.timestamp).max(0).to_string())
+    }
+
+    fn group(&self, properties: &[u8]) -> Option<Group> {
+        properties.first().filter(|form| **form & GROUPED != 0)?;
+        let (_, message) = read(properties)?;
+        let name = message.group_id.as_deref().filter(|name| !name.is_empty())?;
+        Some(Group::new(name, message.group_sequence.into()))
     }
 
     fn routing_key<'a>(&self, key: &'a str) -> Cow<'a, str> {

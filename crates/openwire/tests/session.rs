@@ -7,9 +7,11 @@ mod common;
 use broker::{Alarms, MemoryLog, Session, session::Intake};
 use openwire::{
     Command,
-    connection::{ConsumerControl, DestinationInfo, RemoveInfo, TransactionInfo, transaction_type},
+    connection::{ConsumerControl, ConsumerInfo, DestinationInfo, RemoveInfo, TransactionInfo, transaction_type},
     ids::{Destination, DestinationKind, LocalTransactionId, ObjectId, TransactionId},
     message::{Message, MessagePull, ack_type},
+    primitive,
+    throwable::Throwable,
 };
 
 use self::common::{World, answers, dispatches, queue, topic};
@@ -39,7 +41,7 @@ fn a_consumer_is_answered_before_its_first_message() {
 }
 
 #[test]
-fn what_a_consumer_leaves_comes_again_and_is_marked() {
+fn what_a_consumer_leaves_comes_again_and_what_it_saw_is_marked() {
     let world = World::new();
     let mut client = world.connected("a");
     for text in ["one", "two", "three"] {
@@ -52,7 +54,11 @@ fn what_a_consumer_leaves_comes_again_and_is_marked() {
     let object_id = Some(ObjectId::Consumer(client.consumer_id(1)));
     client.send(&RemoveInfo { object_id, last_delivered_sequence_id: number, ..RemoveInfo::default() });
     client.consume(2, queue("q"), 10);
-    assert_eq!(client.texts(), ["one!", "two!", "three!"]);
+    assert_eq!(client.texts(), ["one!", "two", "three"]);
+    client.session.disconnected(client.now);
+    let mut other = world.connected("b");
+    other.consume(1, queue("q"), 10);
+    assert_eq!(other.texts(), ["one!!", "two!", "three!"]);
 }
 
 #[test]
@@ -63,7 +69,10 @@ fn a_dead_letter_tells_where_it_was() {
     client.send(&Message { expiration: 1_000_500, ..message });
     client.consume(1, queue("q"), 10);
     let got = dispatches(client.take());
-    client.acknowledge(ack_type::POISON, &got[0], &got[0]);
+    let mut ack = client.acknowledge(ack_type::REDELIVERED, &got[0], &got[0]);
+    ack.ack_type = ack_type::POISON;
+    ack.poison_cause = Some(Box::new(Throwable::new("java.lang.Throwable", "exceeds the policy")));
+    client.send(&ack);
     client.wait(1_000);
     client.consume(2, queue("ActiveMQ.DLQ"), 10);
     let letters = dispatches(client.take());
@@ -71,6 +80,13 @@ fn a_dead_letter_tells_where_it_was() {
     assert_eq!(letter.destination, Some(queue("ActiveMQ.DLQ")));
     assert_eq!(letter.original_destination, Some(queue("q")));
     assert_eq!(letter.expiration, 0);
+    let properties = letter.marshalled_properties.as_deref().unwrap();
+    let properties: Vec<_> = primitive::entries(properties).unwrap().map(Result::unwrap).collect();
+    let expected = [
+        ("dlqDeliveryFailureCause".into(), primitive::Value::Text("java.lang.Throwable: exceeds the policy".into())),
+        ("originalExpiration".into(), primitive::Value::Long(1_000_500)),
+    ];
+    assert_eq!(properties, expected);
 }
 
 #[test]
@@ -342,4 +358,242 @@ fn under_an_alarm_messages_wait_and_acknowledgements_do_not() {
     let told = answers(&client.take());
     assert_eq!(told, [held, more[0], more[1]].map(|number| format!("done {number}")));
     assert_eq!(client.session.intake(), Intake::Open);
+}
+
+#[test]
+fn the_messages_of_a_group_go_to_one_consumer() {
+    let world = World::new();
+    let mut one = world.connected("a");
+    let mut other = world.connected("b");
+    one.consume(1, queue("q"), 10);
+    other.consume(1, queue("q"), 10);
+    one.take();
+    other.take();
+    for (text, group, sequence) in [("x1", "x", 1), ("x2", "x", 2), ("y1", "y", 1), ("x3", "x", -1), ("x4", "x", 1)] {
+        let message = one.message(&queue("q"), text);
+        one.send(&Message { group_id: Some(group.into()), group_sequence: sequence, ..message });
+    }
+    let told = |commands| -> Vec<_> {
+        let told = |dispatch: openwire::message::MessageDispatch<'static>| {
+            let message = dispatch.message.unwrap();
+            let text = openwire::body::text(message.content.as_deref().unwrap()).unwrap().unwrap().to_string();
+            (text, message.group_id.unwrap().to_string(), message.jmsx_group_first_for_consumer)
+        };
+        dispatches(commands).into_iter().map(told).collect()
+    };
+    let of = |text: &str, group: &str, is_first| (text.to_owned(), group.to_owned(), is_first);
+    // The group was ended, and began again with whose turn it was.
+    assert_eq!(told(one.take()), [of("x1", "x", true), of("x2", "x", false), of("x3", "x", false)]);
+    assert_eq!(told(other.take()), [of("y1", "y", true), of("x4", "x", true)]);
+}
+
+#[test]
+fn an_exclusive_consumer_keeps_others_waiting() {
+    let world = World::new();
+    let mut one = world.connected("a");
+    let mut other = world.connected("b");
+    let mut third = world.connected("c");
+    one.consume(1, queue("q"), 10);
+    for client in [&mut other, &mut third] {
+        let info = client.consumer_info(1, queue("q"), 10);
+        client.send(&ConsumerInfo { exclusive: true, ..info });
+        client.take();
+    }
+    one.publish(&queue("q"), "one");
+    one.publish(&queue("q"), "two");
+    assert_eq!(other.texts(), ["one", "two"]);
+    other.session.disconnected(other.now);
+    assert_eq!(third.texts(), ["one!", "two!"]);
+    third.session.disconnected(third.now);
+    assert_eq!(one.texts(), ["one!!", "two!!"]);
+}
+
+#[test]
+fn persistent_messages_that_expire_are_dead_letters() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    let send = |client: &mut common::Client, text, persistent, expiration| {
+        let message = client.message(&queue("q"), text);
+        client.send(&Message { persistent, expiration, ..message });
+    };
+    send(&mut client, "waits", true, 1_000_500);
+    send(&mut client, "is transient", false, 1_000_500);
+    client.wait(1_000);
+    world.broker.set_time(client.now);
+    world.broker.catch_up(std::task::Waker::noop());
+    // The client's clock may be ahead of the broker's.
+    send(&mut client, "is old when it comes", true, 1_005_000);
+    client.consume(1, queue("q"), 10);
+    let got = dispatches(client.take());
+    client.acknowledge(ack_type::EXPIRED, &got[0], &got[0]);
+    client.consume(2, queue("ActiveMQ.DLQ"), 10);
+    let letters = dispatches(client.take());
+    let told = |dispatch: &openwire::message::MessageDispatch<'static>| {
+        let message = dispatch.message.as_ref().unwrap();
+        let properties = primitive::entries(message.marshalled_properties.as_deref().unwrap()).unwrap();
+        let (_, cause) = properties.map(Result::unwrap).next().unwrap();
+        (openwire::body::text(message.content.as_deref().unwrap()).unwrap().unwrap().to_string(), format!("{cause:?}"))
+    };
+    let expired = |at| {
+        let cause = format!("java.lang.Throwable: Message Expired. Expiration:{at}");
+        format!("{:?}", primitive::Value::Text(cause.as_str().into()))
+    };
+    let expected = [("waits".to_owned(), expired(1_000_500)), ("is old when it comes".to_owned(), expired(1_005_000))];
+    assert_eq!(letters.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+/// What advisories tell, in short: the topic, the command and the count.
+fn advisories(commands: Vec<Command<'static>>) -> Vec<String> {
+    let told = |dispatch: openwire::message::MessageDispatch<'static>| {
+        let message = dispatch.message?;
+        let properties = primitive::entries(message.marshalled_properties.as_deref()?).ok()?;
+        let count = properties.map_while(Result::ok).find(|(name, _)| name.ends_with("Count"));
+        let count = count.map_or_else(String::new, |(_, count)| format!(" {count:?}"));
+        let about = match *message.data_structure? {
+            Command::ConnectionInfo(_) => "connection",
+            Command::ConsumerInfo(_) => "consumer",
+            Command::ProducerInfo(_) => "producer",
+            Command::DestinationInfo(info) if info.operation_type == 0 => "destination",
+            Command::DestinationInfo(_) => "no destination",
+            Command::RemoveInfo(_) => "gone",
+            _ => "?",
+        };
+        let topic = message.destination?.physical_name?;
+        let to = if message.target_consumer_id.is_some() { " before" } else { "" };
+        Some(format!("{} {about}{count}{to}", topic.trim_start_matches("ActiveMQ.Advisory.")))
+    };
+    dispatches(commands).into_iter().filter_map(told).collect()
+}
+
+#[test]
+fn who_listens_is_told_of_connections_consumers_producers_and_queues() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    client.consume(1, queue("q"), 10);
+    let mut listener = world.connected("b");
+    listener.consume(1, topic("ActiveMQ.Advisory.Consumer.Queue.q,ActiveMQ.Advisory.Queue"), 1000);
+    assert_eq!(advisories(listener.take()), ["Consumer.Queue.q consumer Int(1) before", "Queue destination before"]);
+    listener.consume(2, topic("ActiveMQ.Advisory.>"), 1000);
+    let before = advisories(listener.take());
+    let expected =
+        ["Queue destination", "Connection connection", "Connection connection", "Consumer.Queue.q consumer Int(1)"];
+    assert_eq!(before, expected.map(|told| format!("{told} before")));
+    // What the listener consumes itself is none of it.
+    client.produce(queue("p"));
+    client.consume(2, queue("q"), 10);
+    let mut other = world.connected("c");
+    other.session.disconnected(other.now);
+    let twice = |told: Vec<String>, what: &str| told.iter().filter(|one| *one == what).count();
+    let told = advisories(listener.take());
+    assert_eq!(twice(told.clone(), "Queue destination"), 2, "{told:?}");
+    assert_eq!(twice(told.clone(), "Consumer.Queue.q consumer Int(2)"), 2, "{told:?}");
+    assert_eq!(twice(told.clone(), "Producer.Queue.p producer Int(1)"), 1, "{told:?}");
+    assert_eq!(
+        told.iter().filter(|one| one.starts_with("Connection")).collect::<Vec<_>>(),
+        ["Connection connection", "Connection gone"]
+    );
+    client.session.disconnected(client.now);
+    let told = advisories(listener.take());
+    assert_eq!(told.last().unwrap(), "Connection gone");
+    for gone in ["Consumer.Queue.q gone Int(0)", "Producer.Queue.p gone Int(0)"] {
+        assert!(told.iter().any(|one| one == gone), "{gone} in {told:?}");
+    }
+    assert!(world.shared.directory.has_listeners());
+    listener.session.disconnected(listener.now);
+    assert!(!world.shared.directory.has_listeners());
+}
+
+#[test]
+fn a_retroactive_consumer_gets_what_its_topics_remember() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    for (name, text) in [("prices.a", "one"), ("prices.b", "two"), ("prices.a", "three"), ("other", "four")] {
+        client.publish(&topic(name), text);
+    }
+    client.take();
+    client.consume(1, topic("prices.*"), 10);
+    assert_eq!(client.texts(), Vec::<String>::new());
+    let mut retroactive = |value, selector: Option<&'static str>, name: Option<&'static str>| {
+        let info = client.consumer_info(value, topic("prices.>"), 10);
+        let (selector, subscription_name) = (selector.map(Into::into), name.map(Into::into));
+        client.send(&ConsumerInfo { retroactive: true, selector, subscription_name, ..info });
+        client.texts()
+    };
+    assert_eq!(retroactive(2, None, None), ["two", "three"]);
+    assert_eq!(retroactive(3, Some("JMSPriority = 9"), None), Vec::<String>::new());
+    assert_eq!(retroactive(4, Some("JMSPriority = 0"), Some("durable")), ["two", "three"]);
+    let gone = Some(ObjectId::Consumer(client.consumer_id(4)));
+    client.send(&RemoveInfo { object_id: gone, last_delivered_sequence_id: -1, ..RemoveInfo::default() });
+    client.publish(&topic("prices.c"), "five");
+    // A durable subscription that is there is given nothing but what waits for it.
+    let info = client.consumer_info(5, topic("prices.>"), 10);
+    let (selector, subscription_name) = (Some("JMSPriority = 0".into()), Some("durable".into()));
+    client.take();
+    client.send(&ConsumerInfo { retroactive: true, selector, subscription_name, ..info });
+    assert_eq!(client.texts(), ["two", "three", "five"]);
+}
+
+#[test]
+fn numbers_are_told_to_who_asks_by_a_message() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    client.publish(&queue("q"), "one");
+    client.publish(&queue("p.a"), "two");
+    client.publish(&queue("p.b"), "three");
+    client.consume(1, queue("replies"), 10);
+    client.take();
+    let mut ask = |name: &str| {
+        let question = client.message(&queue(name), "");
+        let correlation_id = Some("7".into());
+        client.send(&Message { reply_to: Some(queue("replies")), correlation_id, ..question });
+        let numbers = |dispatch: openwire::message::MessageDispatch<'static>| {
+            let message = dispatch.message.unwrap();
+            assert_eq!(message.correlation_id.as_deref(), Some("7"));
+            let entries: Vec<_> =
+                primitive::entries(message.content.as_deref().unwrap()).unwrap().map(Result::unwrap).collect();
+            let find =
+                |name: &str| entries.iter().find(|(key, _)| **key == *name).map(|(_, value)| format!("{value:?}"));
+            (find("destinationName").or_else(|| find("brokerName")).unwrap(), find("size").unwrap())
+        };
+        let mut told: Vec<_> = dispatches(client.take()).into_iter().map(numbers).collect();
+        told.sort();
+        told
+    };
+    let of = |name: &str, size: i64| {
+        (format!("{:?}", primitive::Value::Text(name.into())), format!("{:?}", primitive::Value::Long(size)))
+    };
+    assert_eq!(ask("ActiveMQ.Statistics.Destination.q"), [of("queue://q", 1)]);
+    assert_eq!(ask("ActiveMQ.Statistics.Destination.p.*"), [of("queue://p.a", 1), of("queue://p.b", 1)]);
+    // The replies are still with the client.
+    assert_eq!(ask("ActiveMQ.Statistics.Broker"), [of("roadstead", 6)]);
+}
+
+#[test]
+fn a_consumer_of_a_pattern_gets_queues_that_are_made_later() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    let mut other = world.connected("b");
+    other.publish(&queue("orders.a"), "one");
+    client.consume(1, queue("orders.>"), 10);
+    assert_eq!(client.texts(), ["one"]);
+    other.publish(&queue("orders.b.c"), "two");
+    other.publish(&queue("other"), "three");
+    assert_eq!(client.texts(), ["two"]);
+    other.publish(&queue("orders.b.c"), "four");
+    let got = dispatches(client.take());
+    assert_eq!(got[0].destination, Some(queue("orders.b.c")));
+    client.acknowledge(ack_type::STANDARD, &got[0], &got[0]);
+    // One goes, and comes again.
+    world
+        .broker
+        .delete_queue(&world.broker.operator("/").unwrap(), "orders.b.c", broker::DeleteRule::default())
+        .unwrap();
+    assert_eq!(client.take().len(), 0);
+    other.publish(&queue("orders.a"), "five");
+    other.publish(&queue("orders.b.c"), "six");
+    assert_eq!(client.texts(), ["five", "six"]);
+    // Those of one connection alone, and of subscriptions, are no part of it.
+    other.consume(7, topic("t"), 10);
+    client.consume(2, queue(">"), 10);
+    assert!(answers(&client.take()).iter().all(|answer| answer.starts_with("done")));
 }

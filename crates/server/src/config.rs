@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 pub use self::{
     auth::{Auth, Condition, Encryption, Http, Kind, Ldap, Method, OAuth2, Rule, Step},
-    messaging::{Mqtt, OpenWire, Stomp},
+    messaging::{Mqtt, OpenWire, Recovery, Stomp},
 };
 use crate::{ServeOptions, auth::access::Access};
 
@@ -503,6 +503,11 @@ const KEYS: [(&str, &[&str]); 18] = [
             "frame_bytes_max",
             "inactivity_ms_max",
             "dead_letter_queue",
+            "dead_letter_prefix",
+            "dead_letter_expired",
+            "dead_letter_transient",
+            "mirror_prefix",
+            "recovery",
         ],
     ),
     ("websocket", &["tls_port", "origins"]),
@@ -593,6 +598,9 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         if self.amqp.frame_max < 4096 {
             bail!("amqp.frame_max is {}; it must be at least 4096", self.amqp.frame_max);
+        }
+        for recovery in &self.openwire.recovery {
+            recovery.keep()?;
         }
         if self.management.sample_interval_ms < 100 {
             bail!("management.sample_interval_ms is {}; it must be at least 100", self.management.sample_interval_ms);
@@ -716,6 +724,15 @@ mod tests {
         let environment: &[(&str, &str)] = &[("ROADSTEAD_LIMITS_CONECTIONS", "1")];
         let text = error("", environment);
         assert!(text.contains("ROADSTEAD_LIMITS_CONECTIONS") && text.contains("'limits.connections'"), "{text}");
+    }
+
+    #[test]
+    fn topics_remember_by_one_measure() {
+        let config = load("[[openwire.recovery]]\ntopics = 'a.>'\nms = 10\n", &[]).unwrap();
+        assert_eq!(config.openwire.recovery[0].keep().unwrap(), broker::Keep::Ms(10));
+        for bad in ["", "ms = 0", "ms = 1\nmessages = 2", "seconds = 1"] {
+            assert!(load(&format!("[[openwire.recovery]]\ntopics = 'a'\n{bad}\n"), &[]).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -228,8 +228,38 @@ fn openwire_settings(config: &Config) -> openwire::Settings {
         max_inactivity_ms: settings.inactivity_ms_max,
         handshake_ms: config.limits.handshake_ms,
         refusal_delay_ms: config.limits.refusal_delay_ms,
-        dead_letter_queue: settings.dead_letter_queue.as_str().into(),
         ..openwire::Settings::default()
+    }
+}
+
+/// Which topics remember what was published.
+fn remembered(config: &Config) -> anyhow::Result<Vec<broker::Remembered>> {
+    let remembered = |recovery: &config::Recovery| {
+        Ok(broker::Remembered {
+            vhost: config.openwire.vhost.as_str().into(),
+            exchange: openwire::TOPICS.into(),
+            key: openwire::mapping::binding_key(&recovery.topics).into(),
+            keep: recovery.keep()?,
+        })
+    };
+    config.openwire.recovery.iter().map(remembered).collect()
+}
+
+/// Topics that get what is sent to queues.
+fn mirror(config: &Config) -> Option<broker::Mirror> {
+    let prefix = Name::from(config.openwire.mirror_prefix.as_str());
+    let (vhost, exchange) = (config.openwire.vhost.as_str().into(), openwire::TOPICS.into());
+    (!prefix.is_empty()).then_some(broker::Mirror { vhost, exchange, prefix })
+}
+
+/// What becomes of dead letters of queues without a rule for them.
+fn letters(config: &Config) -> broker::Letters {
+    let settings = &config.openwire;
+    let expired = settings.dead_letter_expired.then_some(openwire::ORIGIN);
+    broker::Letters {
+        queue: settings.dead_letter_queue.as_str().into(),
+        prefix: Some(settings.dead_letter_prefix.as_str().into()),
+        kept: broker::Kept { transient: settings.dead_letter_transient, expired },
     }
 }
 
@@ -259,7 +289,7 @@ fn open(config: &Config, spans: Option<Arc<Spans>>, now: Millis) -> anyhow::Resu
     let unfinished_bytes_max = unfinished.max(message_bytes_max);
     let carries_deaths = config.amqp.carry_client_deaths;
     let node = config.amqp.cluster_name.clone();
-    let dead_letter_queue = config.openwire.dead_letter_queue.as_str().into();
+    let letters = letters(config);
     let observer = spans.map(|spans| spans as Arc<dyn Observer>);
     let settings = broker::Settings {
         message_bytes_max,
@@ -267,8 +297,10 @@ fn open(config: &Config, spans: Option<Arc<Spans>>, now: Millis) -> anyhow::Resu
         seed,
         node,
         carries_deaths,
-        dead_letter_queue,
+        letters,
         observer,
+        remembered: remembered(config)?,
+        mirror: mirror(config),
     };
     let recovered = durability::recovered(contents);
     let messages: u64 = recovered.held.iter().map(|held| held.count).sum();

@@ -241,7 +241,7 @@ fn show(admin: &Admin, fetched: &Fetched, encoding: &str, truncate: Option<usize
         "payload": payload,
         "payload_bytes": view.payload.len(),
         "payload_encoding": encoding,
-        "redelivered": fetched.queued.redelivered,
+        "redelivered": fetched.queued.returns.any(),
         "exchange": view.exchange.as_str(),
         "routing_key": codecs.routing_key(&view),
         "message_count": fetched.left,

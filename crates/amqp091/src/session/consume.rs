@@ -101,6 +101,8 @@ impl AmqpSession {
             session: id,
             settles_itself: no_ack,
             exclusive,
+            single_active: false,
+            groups: None,
             priority: arguments.get("x-priority").and_then(Value::as_integer).unwrap_or(0),
             timeout_ms: arguments.get("x-consumer-timeout").and_then(Value::as_integer).map(|ms| ms as u64),
             start,
@@ -259,7 +261,7 @@ impl AmqpSession {
         let fetched = Fetched {
             queue: &info,
             held: (!no_ack).then_some((slot, queued.record)),
-            redelivered: queued.redelivered,
+            redelivered: queued.returns.any(),
             attempts,
             left: left as u32,
             message: &queued.message.view(),

@@ -19,6 +19,9 @@ use crate::{
 /// The header with a dead letter's history.
 pub(crate) const DEATHS: &str = "x-death";
 
+/// The header with what the last consumer said of a message that it could not digest.
+const LAST_CAUSE: &str = "x-last-death-cause";
+
 /// Annotation: the routing keys besides the first, where a dead letter no longer has those that its sender gave it.
 const FURTHER_KEYS: &str = "further-keys";
 
@@ -53,21 +56,11 @@ impl Broker {
                     let (route, message) = self.after_delay(&departure, after);
                     (Arc::new(route), message)
                 }
-                (_, Some(target)) => {
-                    self.first_dead_letter(&departure, target, &mut last, after).unwrap_or_else(|| {
-                        let (route, message) = self.dead_letter(&departure, target, after);
-                        (Arc::new(route), message)
-                    })
-                }
-                // Only what nobody could digest leaves a queue that has no rule for it.
-                (Reason::Poison, None) => {
-                    let target = DeadLetterTarget {
-                        exchange: "".into(),
-                        routing_key: Some(self.settings.dead_letter_queue.clone()),
-                        at_least_once: false,
-                    };
-                    let (route, message) = self.dead_letter(&departure, &target, after);
-                    (Arc::new(route), message)
+                (_, Some(target)) => self.letter(&departure, target, &mut last, after),
+                // Nothing else leaves a queue that has no rule for it.
+                (Reason::Poison | Reason::Expired, None) => {
+                    let target = self.letter_target(&departure.queue, &rules);
+                    self.letter(&departure, &target, &mut last, after)
                 }
                 (_, None) => (Arc::new(Route::nowhere()), Arc::clone(&departure.message)),
             };
@@ -79,6 +72,20 @@ impl Broker {
                 shard.with(&queue, |queue| queue.keep_back(departure, after.now));
             }
         }
+    }
+
+    /// The way of a dead letter, and the message that it has become.
+    fn letter(
+        &self,
+        departure: &Departure,
+        target: &DeadLetterTarget,
+        last: &mut Option<Way>,
+        after: &Aftermath,
+    ) -> (Arc<Route>, Arc<Message>) {
+        self.first_dead_letter(departure, target, last, after).unwrap_or_else(|| {
+            let (route, message) = self.dead_letter(departure, target, after);
+            (Arc::new(route), message)
+        })
     }
 
     /// The same as [`Self::dead_letter`] for the most common letters, but quick: from a message that has not died before and
@@ -95,7 +102,7 @@ impl Broker {
         let codec = self.codec(view.origin)?;
         let own = codec.routing_key(view.routing_key);
         let key = target.routing_key.as_ref().map_or(&*own, Name::as_str);
-        if !view.annotations.is_empty() || codec.has_headers(view.properties) {
+        if departure.cause.is_some() || !view.annotations.is_empty() || codec.has_headers(view.properties) {
             return None;
         }
         let rejected = matches!(reason, Reason::Rejected | Reason::Poison);
@@ -125,7 +132,7 @@ impl Broker {
         Some((route, Arc::new(Message::copy_of(&letter))))
     }
 
-    /// The way of a dead letter, and the message that it has become.
+    /// The way of any dead letter, and the message that it has become.
     fn dead_letter(
         &self,
         departure: &Departure,
@@ -235,6 +242,10 @@ impl Broker {
             }
             annotations.remove(&last);
             annotations.push(&last, value.into());
+        }
+        annotations.remove(LAST_CAUSE);
+        if let Some(cause) = &departure.cause {
+            annotations.push(LAST_CAUSE, (&**cause).into());
         }
     }
 }

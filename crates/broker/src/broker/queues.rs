@@ -100,6 +100,7 @@ impl Broker {
         drop(state);
         self.alarm.ring();
         self.churn.count(Change::QueueCreated);
+        self.note_made(&info);
         self.tell("queue.created", || events::of_queue(&info));
         Ok((info, position))
     }

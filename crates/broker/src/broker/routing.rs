@@ -8,9 +8,20 @@ use crate::{
     message::{MessageView, Stored},
     publish::{Followed, Route},
     refusal::Refusal,
-    topology::{ExchangeKind, Facts, QueueInfo, mix},
+    topology::{ExchangeKind, Facts, QueueInfo, Routed, VhostState, mix},
     value::{Name, Table},
 };
+
+/// Topics that get a copy of what is published to queues by their names.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// The vhost.
+    pub vhost: Name,
+    /// The topics' exchange.
+    pub exchange: Name,
+    /// A queue's topic is this and its name.
+    pub prefix: Name,
+}
 
 impl Broker {
     /// Finds where messages go, and whether the caller may send them there. `keys` holds the routing key, and further
@@ -43,10 +54,16 @@ impl Broker {
             route.traffic = traffic;
             return Ok(route);
         }
-        let routed = state.route(exchange, keys, facts, self.chance());
+        let mut routed = state.route(exchange, keys, facts, self.chance());
+        if let Some(mirror) = self.settings.mirror.as_ref().filter(|mirror| mirror.vhost == *vhost.name()) {
+            mirror.extend(&mut routed, &state, (exchange, keys), facts);
+        }
         let reusable = routed.reusable && keys.len() == 1 && !caller.may_change();
         let mut route = Route::new(exchange.into(), version, reusable, routed.queues);
         (route.histories, route.traffic) = (routed.histories, traffic);
+        if !self.memories.is_empty() {
+            route.histories.extend(self.memories(vhost.name(), exchange, key));
+        }
         if state.is_traced || self.settings.observer.is_some() {
             let (vhost, user) = (vhost.name().clone(), caller.user.clone());
             route.traced = Some(Followed { vhost, user, copied: state.is_traced });
@@ -100,5 +117,20 @@ impl Broker {
         let queue = self.delay_queue(caller.vhost.name(), exchange)?;
         let delay = delay_of(&facts.headers())?;
         Some(Route::new(exchange.into(), version, false, vec![queue]).delayed(delay))
+    }
+}
+
+impl Mirror {
+    /// Has what goes to a queue by its name go to who listens to its topic, too.
+    fn extend(&self, routed: &mut Routed, state: &VhostState, (exchange, keys): (&str, &[&str]), facts: &dyn Facts) {
+        if !exchange.is_empty() || routed.queues.is_empty() {
+            return;
+        }
+        let topics: Vec<String> = keys.iter().map(|key| format!("{}{key}", self.prefix)).collect();
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let Routed { queues, reusable, histories } = state.route(&self.exchange, &topics, facts, 0);
+        routed.queues.extend(queues);
+        routed.histories.extend(histories);
+        routed.reusable &= reusable;
     }
 }

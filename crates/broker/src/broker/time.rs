@@ -9,6 +9,7 @@ use super::{Broker, DeleteRule};
 use crate::{
     log::Position,
     message::{Codec, Codecs, Origin},
+    queue::Grouping,
     session::Millis,
     topology::QueueInfo,
 };
@@ -78,6 +79,11 @@ impl Broker {
     /// Who knows the properties of messages, by origin.
     pub fn codecs(&self) -> Codecs {
         self.codecs.clone()
+    }
+
+    /// How consumers that know groups of messages tell them; see [`crate::Consumer::groups`].
+    pub fn grouping(&self) -> Grouping {
+        self.codecs.grouping()
     }
 
     pub(crate) fn codec(&self, origin: Origin) -> Option<Arc<dyn Codec>> {

@@ -118,9 +118,10 @@ impl Broker {
                     self.enqueue(publish, &mut held, after);
                 }
                 Operation::Settle(settle) => {
-                    let Settle { queue, how, consumer, slots, dead_letters, .. } = settle;
+                    let Settle { queue, how, consumer, slots, dead_letters, cause, .. } = settle;
                     let (how, dead_letters, consumer) = (*how, *dead_letters, *consumer);
-                    let settling = Settling { slots, how, dead_letters, consumer };
+                    let cause = cause.as_ref();
+                    let settling = Settling { slots, how, dead_letters, consumer, cause };
                     held.shard(queue.id).settle(queue, &settling, after);
                 }
                 Operation::Note(..) => {}
@@ -160,7 +161,7 @@ impl Broker {
             if queue.rules().overflow == Overflow::RejectPublishDeadLetter {
                 let message = publish.draft(after.now).share();
                 let (queue, record, reason) = (Arc::clone(queue), Position(0), Reason::MaxLength);
-                after.departures.push(Departure { queue, message, record, priority: 0, reason });
+                after.departures.push(Departure { queue, message, record, priority: 0, reason, cause: None });
             }
         }
         if !refusing.is_empty() {
@@ -368,7 +369,8 @@ impl Broker {
 impl Settle {
     /// Whether the queue lets go of the messages with this.
     fn is_final(&self) -> bool {
-        matches!(self.how, Settlement::Accept | Settlement::Reject | Settlement::Poison) && !self.dead_letters
+        matches!(self.how, Settlement::Accept | Settlement::Reject | Settlement::Poison | Settlement::Expire)
+            && !self.dead_letters
     }
 }
 
@@ -380,9 +382,11 @@ fn past_queues<'a>(consumer: ConsumerKey, message: &'a MessageView<'a>) -> Deliv
         slot: 0,
         record: Position(0),
         redelivered: false,
+        failures: 0,
         counted: false,
         attempts: Attempts::default(),
         offset: None,
+        is_first_of_group: false,
         message,
     }
 }

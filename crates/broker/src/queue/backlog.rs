@@ -38,8 +38,37 @@ pub struct Queued {
     pub message: Arc<Message>,
     /// Its record in the log; position 0 if it has none.
     pub record: Position,
-    /// Whether it has been handed out before.
-    pub redelivered: bool,
+    /// How often it came back.
+    pub returns: Returns,
+}
+
+/// How often a message came back from consumers, as far as the queue's memory goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Returns(u8);
+
+impl Returns {
+    /// It has not been handed out, as far as anybody knows.
+    pub const NEVER: Self = Self(0);
+    /// It may have been handed out.
+    pub const ONCE: Self = Self(1);
+
+    /// Whether it may have been delivered before.
+    pub fn any(self) -> bool {
+        self.0 > 0
+    }
+
+    /// How often that failed. No more than so many are counted.
+    pub fn failed(self) -> u8 {
+        self.0.saturating_sub(1)
+    }
+
+    fn again(self) -> Self {
+        Self(self.0.max(1))
+    }
+
+    fn failed_again(self) -> Self {
+        Self(self.again().0.saturating_add(1))
+    }
 }
 
 #[derive(Debug)]
@@ -51,7 +80,7 @@ struct Slot {
     due: Option<Millis>,
     /// Bytes of its body.
     bytes: u32,
-    redelivered: bool,
+    returns: Returns,
     held: bool,
     /// Whether the log can give it again.
     readable: bool,
@@ -176,10 +205,10 @@ impl Backlog {
     fn push(&mut self, queued: Queued, held: bool) -> u64 {
         let number = self.tail;
         self.tail += 1;
-        let Queued { message, record, redelivered } = queued;
+        let Queued { message, record, returns } = queued;
         let (due, bytes) = (message.traits().due, message.payload_len() as u32);
         let (message, readable, untimed) = (Some(message), false, false);
-        self.insert(number, Slot { message, record, due, bytes, redelivered, held, readable, untimed });
+        self.insert(number, Slot { message, record, due, bytes, returns, held, readable, untimed });
         number
     }
 
@@ -213,6 +242,12 @@ impl Backlog {
         if self.run.is_empty() { u64::MAX } else { self.run.slot }
     }
 
+    /// The first ready message, if it is in memory.
+    pub fn next_message(&mut self) -> Option<&Arc<Message>> {
+        let number = self.next_ready()?;
+        self.slot(number)?.message.as_ref()
+    }
+
     /// Whether the first ready message is in memory.
     pub fn has_next(&mut self) -> bool {
         self.next_ready().is_some()
@@ -229,7 +264,7 @@ impl Backlog {
         let slot = self.slot_mut(number).filter(|slot| !slot.held)?;
         let message = slot.message.clone().or(read)?;
         slot.held = true;
-        let queued = Queued { message, record: slot.record, redelivered: slot.redelivered };
+        let queued = Queued { message, record: slot.record, returns: slot.returns };
         if slot.readable {
             // Who holds it has it; should it come back, the log has it too.
             let forgotten = slot.message.take();
@@ -249,8 +284,8 @@ impl Backlog {
     fn take_at(&mut self, number: u64, read: Option<Arc<Message>>) -> Option<(u64, Queued)> {
         self.slot(number).filter(|slot| !slot.held)?;
         self.leave_ready(number);
-        let Slot { message, record, redelivered, .. } = self.remove(number)?;
-        Some((number, Queued { message: message.or(read)?, record, redelivered }))
+        let Slot { message, record, returns, .. } = self.remove(number)?;
+        Some((number, Queued { message: message.or(read)?, record, returns }))
     }
 
     /// Whether a message still waits in its slot.
@@ -310,11 +345,20 @@ impl Backlog {
         }
     }
 
-    /// Puts a held message back into its place. Returns whether it was held.
-    pub fn requeue(&mut self, number: u64) -> bool {
+    /// Puts a held message back into its place, perhaps after a failed attempt. Returns whether it was held.
+    pub fn requeue(&mut self, number: u64, failed: bool) -> bool {
+        self.return_to_place(number, if failed { Returns::failed_again } else { Returns::again })
+    }
+
+    /// Puts a held message back as if it had not been handed out. Returns whether it was held.
+    pub fn release(&mut self, number: u64) -> bool {
+        self.return_to_place(number, |returns| returns)
+    }
+
+    fn return_to_place(&mut self, number: u64, count: fn(Returns) -> Returns) -> bool {
         let Some(slot) = self.slot_mut(number).filter(|slot| slot.held) else { return false };
         slot.held = false;
-        slot.redelivered = true;
+        slot.returns = count(slot.returns);
         let (bytes, due) = (slot.bytes, slot.due);
         self.held -= 1;
         self.ready += 1;

@@ -70,10 +70,12 @@ impl Queue {
             queue: Some(&self.info),
             slot: NO_SLOT,
             record: Position(0),
-            redelivered: queued.redelivered,
+            redelivered: queued.returns.any(),
+            failures: queued.returns.failed().into(),
             counted,
             attempts: Attempts::default(),
             offset: None,
+            is_first_of_group: false,
             message: &queued.message.view(),
         };
         let pressure = attached.consumer.outlet.deliver(&delivery, &mut after.wakes);

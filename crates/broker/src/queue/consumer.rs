@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use super::{Filter, Start};
+use super::{Filter, Grouping, Start};
 use crate::{
     outlet::{ConsumerKey, Outlet},
     session::SessionId,
@@ -80,6 +80,11 @@ pub struct Consumer {
     pub settles_itself: bool,
     /// Whether nobody else may consume.
     pub exclusive: bool,
+    /// Whether only one of those that ask for this gets messages, and nobody else does, while the others wait to take over:
+    /// the one of the highest priority, then the first to come.
+    pub single_active: bool,
+    /// How it tells groups of messages, if it knows them.
+    pub groups: Option<Grouping>,
     /// Consumers with a higher one are asked first.
     pub priority: i64,
     /// Milliseconds that it may take to settle a delivery; nothing for the queue's own rule.

@@ -14,6 +14,8 @@ pub(super) struct Consumers {
     selecting: usize,
     /// Those that only look.
     browsing: usize,
+    /// Those that want to be the only one that gets messages.
+    single: usize,
     /// Consumers whose connections do not keep up.
     pressed: usize,
     generation: u32,
@@ -71,6 +73,11 @@ impl Consumers {
         self.pressed > 0
     }
 
+    /// Whether somebody wants to be the only one that gets messages.
+    pub(super) fn any_single_active(&self) -> bool {
+        self.single > 0
+    }
+
     pub(super) fn any_exclusive(&self) -> bool {
         self.iter().any(|attached| attached.consumer.exclusive)
     }
@@ -105,6 +112,7 @@ impl Consumers {
         }
         self.generation += 1;
         self.ranked |= consumer.priority != 0;
+        self.single += usize::from(consumer.single_active);
         *self.counter(role) += 1;
         self.pressed += usize::from(role != Role::Browses);
         let id = ConsumerId { index: index as u32, generation: self.generation };
@@ -125,9 +133,10 @@ impl Consumers {
     /// Removes a consumer. Returns whether it was there.
     pub(super) fn remove(&mut self, id: ConsumerId) -> bool {
         let Some(attached) = self.get(id) else { return false };
-        let (role, pressed) = (attached.role, attached.pressed);
+        let (role, pressed, single) = (attached.role, attached.pressed, attached.consumer.single_active);
         self.places[id.index as usize] = None;
         *self.counter(role) -= 1;
+        self.single -= usize::from(single);
         self.pressed -= usize::from(pressed && role != Role::Browses);
         self.ring.retain(|&index| index != id.index);
         self.looking.retain(|&index| index != id.index);
@@ -274,14 +283,15 @@ impl Consumers {
     }
 
     /// Chooses who gets messages from a queue that has one consumer at a time: the highest priority, then the first to
-    /// come. Who has it keeps it, unless it is late, or a higher priority `preempts` it once it holds nothing more. Returns
-    /// whether somebody else has it now.
+    /// come, and before all others those that want to be the only one. Who has it keeps it, unless it is late, or a higher
+    /// priority `preempts` it once it holds nothing more. Returns whether somebody else has it now.
     pub(super) fn elect(&mut self, preempts: bool) -> bool {
-        let rank = |one: &&Attached| (!one.is_late(), one.consumer.priority, std::cmp::Reverse(one.id.generation));
-        let best = self.iter().filter(|one| one.role != Role::Browses).max_by_key(rank);
-        let Some(best) = best.map(|one| (one.id.index, one.consumer.priority)) else { return false };
+        let rank = |one: &Attached| (one.consumer.single_active, one.consumer.priority);
+        let order = |one: &&Attached| (!one.is_late(), rank(one), std::cmp::Reverse(one.id.generation));
+        let best = self.iter().filter(|one| one.role != Role::Browses).max_by_key(order);
+        let Some(best) = best.map(|one| (one.id.index, rank(one))) else { return false };
         let current = self.active.and_then(|index| self.places[index as usize].as_ref()).filter(|one| !one.is_late());
-        let outranked = preempts && current.is_some_and(|one| one.consumer.priority < best.1);
+        let outranked = preempts && current.is_some_and(|one| rank(one) < best.1);
         self.is_leaving = outranked && current.is_some_and(|one| one.held > 0);
         if current.is_some() && (!outranked || self.is_leaving) {
             return false;

@@ -11,7 +11,7 @@ use std::{
 use super::{Aftermath, NEVER, Queue, Reason, consumer::Attached, consumer::ConsumerId};
 use crate::{
     limits,
-    message::Message,
+    message::{Message, MessageView},
     outlet::{ConsumerKey, Outlet},
     queue::Consumer,
     session::Millis,
@@ -65,6 +65,13 @@ impl Queue {
     /// Nothing happens later than this.
     pub(super) fn wait_for(&mut self, at: Option<Millis>) {
         self.next_due = self.next_due.min(at.unwrap_or(NEVER));
+    }
+
+    /// Notes when a message is due that has begun to wait.
+    pub(super) fn note_times(&mut self, message: &MessageView<'_>, after: &Aftermath) {
+        self.keeps_expired |= after.kept.may_keep_expired(message.origin, message.due);
+        self.wait_for(message.due);
+        self.wait_for(self.rules.message_ttl_ms.map(|ttl| message.arrived.plus(ttl)));
     }
 
     /// Notes when a message that waits is due.
@@ -131,8 +138,9 @@ impl Queue {
                 late = true;
             }
             self.give_back(slot, false, after);
+            self.lose_groups(holder.id);
         }
-        if late && self.rules.single_active {
+        if late && self.is_single() {
             self.consumers.elect(self.preempts());
         }
     }
@@ -160,7 +168,7 @@ impl Queue {
                     },
                     None => break,
                 };
-                self.depart(expired, priority, reason, after);
+                self.depart(expired, priority, reason.into(), after);
                 left -= 1;
             }
             self.levels[level].1.sweep_timetable();

@@ -61,12 +61,27 @@ pub struct Departure {
     pub priority: u8,
     /// Why it leaves.
     pub reason: Reason,
+    /// What its consumer says of that, if it says something.
+    pub cause: Option<Arc<str>>,
+}
+
+/// Why a message leaves, and what its consumer says of that.
+#[derive(Clone, Debug)]
+pub(super) struct Why {
+    pub(super) reason: Reason,
+    pub(super) cause: Option<Arc<str>>,
+}
+
+impl From<Reason> for Why {
+    fn from(reason: Reason) -> Self {
+        Self { reason, cause: None }
+    }
 }
 
 /// Records of messages that have left the queue, and whose bodies have to be read before they can go anywhere.
 #[derive(Debug, Default)]
 pub(super) struct Departing {
-    waiting: BTreeMap<u64, (u8, Reason)>,
+    waiting: BTreeMap<u64, (u8, Why)>,
     loading: bool,
     /// Messages that no queue has taken, though one must, and when to try again.
     kept_back: Vec<Departure>,
@@ -117,35 +132,45 @@ impl Queue {
         }
     }
 
-    /// Whether messages that leave have to go somewhere.
-    fn sends_on(&self, reason: Reason) -> bool {
-        self.rules.dead_letter.is_some() || reason == Reason::Poison || self.info.queue_type == QueueType::Delay
+    /// Whether messages that leave may have to go somewhere.
+    fn may_send_on(&self, reason: Reason) -> bool {
+        let is_kept = match reason {
+            Reason::Poison => true,
+            Reason::Expired => self.keeps_expired && self.info.durable,
+            _ => false,
+        };
+        is_kept || self.rules.dead_letter.is_some() || self.info.queue_type == QueueType::Delay
+    }
+
+    /// Whether a message that leaves has to go somewhere.
+    fn sends_on(&self, reason: Reason, message: &Message, after: &Aftermath) -> bool {
+        let is_kept = match reason {
+            Reason::Poison => message.traits().durable || after.kept.transient,
+            Reason::Expired => self.info.durable && after.kept.keeps_expired(message.traits()),
+            _ => false,
+        };
+        is_kept || self.rules.dead_letter.is_some() || self.info.queue_type == QueueType::Delay
     }
 
     /// A message has left the backlog of a priority.
-    pub(super) fn depart(&mut self, expired: Expired, priority: u8, reason: Reason, after: &mut Aftermath) {
-        after.departed[reason as usize] += 1;
+    pub(super) fn depart(&mut self, expired: Expired, priority: u8, why: Why, after: &mut Aftermath) {
+        after.departed[why.reason as usize] += 1;
         let (Expired::Message(Queued { record, .. }) | Expired::Record(record)) = &expired;
         self.forget_attempts(*record, after);
         match expired {
-            Expired::Message(queued) => self.send_on(queued.message, queued.record, (priority, reason), after),
-            Expired::Record(record) if self.sends_on(reason) => {
-                self.departing.waiting.insert(record.0, (priority, reason));
+            Expired::Message(queued) => self.send_on(queued.message, queued.record, (priority, why), after),
+            Expired::Record(record) if self.may_send_on(why.reason) => {
+                self.departing.waiting.insert(record.0, (priority, why));
             }
             Expired::Record(record) => self.release(record, priority, after),
         }
     }
 
-    fn send_on(
-        &mut self,
-        message: Arc<Message>,
-        record: Position,
-        (priority, reason): (u8, Reason),
-        after: &mut Aftermath,
-    ) {
-        if self.sends_on(reason) {
+    fn send_on(&mut self, message: Arc<Message>, record: Position, (priority, why): (u8, Why), after: &mut Aftermath) {
+        let Why { reason, cause } = why;
+        if self.sends_on(reason, &message, after) {
             let queue = Arc::clone(&self.info);
-            after.departures.push(Departure { queue, message, record, priority, reason });
+            after.departures.push(Departure { queue, message, record, priority, reason, cause });
         } else {
             self.release(record, priority, after);
         }
@@ -156,14 +181,14 @@ impl Queue {
         if self.departing.loading {
             return;
         }
-        let Some((&first, &(priority, _))) = self.departing.waiting.first_key_value() else { return };
-        let waiting = self.departing.waiting.iter().filter(|(_, (of, _))| *of == priority);
+        let Some((&first, (priority, _))) = self.departing.waiting.first_key_value() else { return };
+        let waiting = self.departing.waiting.iter().filter(|(_, (of, _))| of == priority);
         let only: Vec<u64> = waiting.map(|(record, _)| *record).take(limits::NEAR_MESSAGES).collect();
         let end = only.last().map_or(first, |last| last + 1);
         self.departing.loading = true;
         after.loads.push(Load {
             queue: Arc::clone(&self.info),
-            priority,
+            priority: *priority,
             wanted: Wanted { first: Position(first), end: Position(end), only },
             generation: 0,
             purpose: Purpose::Depart,

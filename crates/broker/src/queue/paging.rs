@@ -186,6 +186,9 @@ impl Queue {
         // A page without messages is the last, whatever else was expected.
         let next = if messages.is_empty() { load.wanted.end } else { next };
         backlog.seen(messages, next);
+        let may_keep = |message: &Message| after.kept.may_keep_expired(message.traits().origin, message.traits().due);
+        self.keeps_expired = self.keeps_expired || messages.iter().any(|(_, message)| may_keep(message));
+        let backlog = self.level(load.priority);
         if let Some(wanted) = backlog.unseen() {
             let generation = backlog.generation();
             after.loads.push(self.load(load.priority, wanted, generation, Purpose::Survey));

@@ -90,7 +90,7 @@ impl Queue {
 
     /// All that there is to know.
     pub fn report(&self) -> QueueReport {
-        let single = self.rules.single_active;
+        let single = self.is_single();
         let consumers = self.consumers.iter().map(|attached| ConsumerReport {
             outlet: Arc::clone(&attached.consumer.outlet),
             key: attached.consumer.key,

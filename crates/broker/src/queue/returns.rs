@@ -2,10 +2,20 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Aftermath, Attempts, Queue, Reason, backlog::Expired, priority_of};
+use super::{Aftermath, Attempts, Queue, Reason, backlog::Expired, departure::Why, priority_of};
 use crate::{log::Position, message::Message, rules::CountedAttempts};
 
 impl Queue {
+    /// A held message comes back that nobody has looked at: it is as if it had stayed.
+    pub(super) fn give_back_unseen(&mut self, slot: u64) {
+        let held = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot));
+        let Some((_, message)) = held else { return };
+        if let Some(backlog) = self.backlog_of(slot) {
+            backlog.release(slot);
+        }
+        self.note_back(slot, message.as_deref());
+    }
+
     /// A held message comes back.
     pub(super) fn give_back(&mut self, slot: u64, failed: bool, after: &mut Aftermath) {
         let Some((record, message)) = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot)) else { return };
@@ -21,7 +31,7 @@ impl Queue {
             let attempts = *attempts;
             let Attempts { failed: count, .. } = attempts;
             if self.rules.delivery_limit.is_some_and(|limit| count > limit) {
-                return self.depart_held(slot, Reason::DeliveryLimit, after);
+                return self.depart_held(slot, Reason::DeliveryLimit.into(), after);
             }
             after.attempts.push((Arc::clone(&self.info), record, Some(attempts)));
             if let Some(wait) = self.rules.delayed_retry.and_then(|retry| retry.wait_ms(count, failed)) {
@@ -30,7 +40,7 @@ impl Queue {
                 return self.wait_for(Some(at));
             }
         }
-        self.put_back(slot, message.as_deref());
+        self.put_back(slot, failed, message.as_deref());
     }
 
     /// A held message comes back for which time no longer counts.
@@ -44,15 +54,19 @@ impl Queue {
     /// A message that came back has waited long enough.
     pub(super) fn rested(&mut self, slot: u64) {
         let message = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot)).and_then(|(_, message)| message);
-        self.put_back(slot, message.as_deref());
+        self.put_back(slot, false, message.as_deref());
+    }
+
+    fn put_back(&mut self, slot: u64, failed: bool, message: Option<&Message>) {
+        if let Some(backlog) = self.backlog_of(slot) {
+            backlog.requeue(slot, failed);
+        }
+        self.note_back(slot, message);
     }
 
     /// A message waits again, and may be due. When its own time is over is known without its body.
-    fn put_back(&mut self, slot: u64, message: Option<&Message>) {
-        let due = self.backlog_of(slot).and_then(|backlog| {
-            backlog.requeue(slot);
-            backlog.due()
-        });
+    fn note_back(&mut self, slot: u64, message: Option<&Message>) {
+        let due = self.backlog_of(slot).and_then(|backlog| backlog.due());
         self.consumers.stir();
         self.wait_for(due);
         self.note_times_of(message);
@@ -60,19 +74,19 @@ impl Queue {
 
     /// A message that a consumer held is rejected, and becomes a dead letter.
     pub fn reject(&mut self, slot: u64, after: &mut Aftermath) {
-        self.depart_held(slot, Reason::Rejected, after);
+        self.depart_held(slot, Reason::Rejected.into(), after);
     }
 
     /// A message that a consumer held leaves the queue.
-    pub(super) fn depart_held(&mut self, slot: u64, reason: Reason, after: &mut Aftermath) {
+    pub(super) fn depart_held(&mut self, slot: u64, why: Why, after: &mut Aftermath) {
         let Some(backlog) = self.backlog_of(slot) else { return };
         let Some((record, message)) = backlog.held_at(slot) else { return };
         backlog.settle(slot);
         let left = match message {
-            Some(message) => Expired::Message(super::Queued { message, record, redelivered: true }),
+            Some(message) => Expired::Message(super::Queued { message, record, returns: super::Returns::ONCE }),
             None => Expired::Record(record),
         };
-        self.depart(left, priority_of(slot), reason, after);
+        self.depart(left, priority_of(slot), why, after);
     }
 
     /// Attempts to deliver a message.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Aftermath, ConsumerId, Filter, Queue, Queued, backlog::Seek, consumer::Role};
+use super::{Aftermath, Backlog, ConsumerId, Filter, Queue, Queued, Returns, backlog::Seek, consumer::Role};
 use crate::{
     log::{Load, Position, Purpose},
     message::{Draft, Message},
@@ -38,13 +38,23 @@ impl Wants {
     }
 }
 
+/// Looks for what a reader wants and is allowed to have. Whose group a message is may have changed since it was read.
+fn seek(backlog: &mut Backlog, reader: u64, wants: &Wants, is_allowed: &dyn Fn(&Message) -> bool) -> Seek {
+    loop {
+        let seek = backlog.seek(reader, &|message| wants.wants(message) && is_allowed(message));
+        if seek != Seek::Found || backlog.copy_found(reader).is_none_or(|found| is_allowed(&found.message)) {
+            return seek;
+        }
+        backlog.pass_found(reader);
+    }
+}
+
 impl Queue {
     /// Takes a message in that somebody may want at once, whatever waits before it.
     pub(super) fn offer(&mut self, draft: &mut Draft<'_>, record: Position, after: &mut Aftermath) {
-        let (due, arrived, priority) = (draft.view().due, draft.view().arrived, draft.view().priority);
-        let priority = self.rules.priority(priority);
+        let priority = self.rules.priority(draft.view().priority);
         let late = self.is_late_record(record, priority, after);
-        let slot = self.level(priority).push_ready(Queued { message: draft.share(), record, redelivered: false });
+        let slot = self.level(priority).push_ready(Queued { message: draft.share(), record, returns: Returns::NEVER });
         self.consumers.stir();
         self.pump(after);
         if !self.level(priority).is_ready(slot) {
@@ -53,14 +63,14 @@ impl Queue {
         if late {
             after.late.push((Arc::clone(&self.info), slot, draft.share()));
         }
-        self.wait_for(due);
-        self.wait_for(self.rules.message_ttl_ms.map(|ttl| arrived.plus(ttl)));
+        self.note_times(draft.view(), after);
         self.grown(after);
     }
 
     /// Hands out what can be handed out.
     pub(super) fn pump_selecting(&mut self, after: &mut Aftermath) {
-        let single = self.rules.single_active;
+        self.enforce_groups();
+        let single = self.is_single();
         loop {
             self.catch_up(after);
             if self.next_due <= after.now {
@@ -79,7 +89,7 @@ impl Queue {
             let Some((slot, queued)) = self.take_for(index, priority, after) else { break };
             self.hand_out(index, counted, (slot, &queued), after);
         }
-        if self.consumers.any_taking() || self.rules.sheds() {
+        if (self.consumers.any_taking() && !self.has_groups()) || self.rules.sheds() {
             self.read_ahead(after);
         }
     }
@@ -87,18 +97,23 @@ impl Queue {
     /// Looks for a consumer's next message. If that has to be read from the log, it is asked for.
     pub(super) fn look_for(&mut self, index: u32, after: &mut Aftermath) -> Offer {
         let Some(attached) = self.consumers.at(index) else { return Offer::Nothing };
-        let (reader, role) = (attached.id.reader(), attached.role);
+        let (id, role) = (attached.id, attached.role);
+        let reader = id.reader();
         let wants = self.wants_of(index, after.now);
+        let takes = role == Role::Takes && !self.has_groups();
         for level in 0..self.levels.len() {
             let (priority, backlog) = &mut self.levels[level];
             let priority = *priority;
             if backlog.ready() == 0 {
                 continue;
             }
-            if role == Role::Takes {
+            if takes {
                 return if backlog.has_next() { Offer::Message(priority) } else { Offer::Later };
             }
-            match backlog.seek(reader, &|message| wants.wants(message)) {
+            // Browsers see what others have.
+            let groups = self.groups.as_deref().filter(|groups| groups.are_in_force() && role != Role::Browses);
+            let is_allowed = |message: &Message| groups.is_none_or(|groups| groups.allow(id, message));
+            match seek(backlog, reader, &wants, &is_allowed) {
                 Seek::Found => return Offer::Message(priority),
                 Seek::Nothing => {}
                 Seek::Tired => {
@@ -126,11 +141,12 @@ impl Queue {
     fn take_for(&mut self, index: u32, priority: u8, after: &mut Aftermath) -> Option<(u64, Queued)> {
         let settles_itself = self.settles_itself(index);
         let attached = self.consumers.at(index)?;
-        let (reader, role) = (attached.id.reader(), attached.role);
+        let (reader, takes) = (attached.id.reader(), attached.role == Role::Takes);
+        let takes = takes && !self.has_groups();
         let backlog = self.level(priority);
-        let taken = match (role, settles_itself) {
-            (Role::Takes, true) => backlog.take_next(),
-            (Role::Takes, false) => backlog.hold_next(),
+        let taken = match (takes, settles_itself) {
+            (true, true) => backlog.take_next(),
+            (true, false) => backlog.hold_next(),
             _ => backlog.take_found(reader, !settles_itself),
         };
         if let Some((_, queued)) = taken.as_ref().filter(|_| settles_itself) {

@@ -17,7 +17,7 @@ use std::{
 
 pub use self::reader::{Filter, Start};
 use self::reader::{Next, Reader};
-use super::{Aftermath, Attempts, Handout, Queue, Wanted};
+use super::{Aftermath, Attempts, Handout, Queue, Returns, Wanted};
 use crate::{
     limits,
     log::{Load, Position, Purpose},
@@ -321,7 +321,7 @@ impl Queue {
     /// Gives every reader what it can take.
     pub(super) fn read_on(&mut self, after: &mut Aftermath) {
         for index in self.consumers.indices() {
-            if !self.rules.single_active || self.consumers.is_active(index) {
+            if !self.is_single() || self.consumers.is_active(index) {
                 self.read_one(index, after);
             }
         }
@@ -338,10 +338,11 @@ impl Queue {
                     let handout = Handout {
                         slot: offset,
                         record: Position(0),
-                        redelivered: false,
+                        returns: Returns::NEVER,
                         counted,
                         attempts: Attempts::default(),
                         offset: Some(offset),
+                        is_first_of_group: false,
                     };
                     self.deliver(index, handout, &Draft::owned(&message), after);
                 }
@@ -384,7 +385,7 @@ impl Queue {
             return self.cannot_read("the log does not have all of its messages".into());
         }
         reader.page(messages, next);
-        if !self.rules.single_active || self.consumers.is_active(index) {
+        if !self.is_single() || self.consumers.is_active(index) {
             self.read_one(index, after);
         }
     }

@@ -23,13 +23,13 @@ use std::{
 
 use parking_lot::RwLock;
 
-pub(crate) use self::hash::mix;
 pub use self::{
     exchange::{Exchange, ExchangeDeclaration, ExchangeKind},
     facts::Facts,
-    history::History,
+    history::{History, Keep},
     vhost::{Added, Binding, Removed, Routed, Vhost, VhostState},
 };
+pub(crate) use self::{hash::mix, topic::TopicIndex};
 use crate::{
     log::Durability,
     outlet::{ConsumerKey, Outlet},

@@ -5,10 +5,11 @@
 //! `> no-exchange NAME`, `> join EXCHANGE QUEUE KEY [ARGUMENT=VALUE…]` and `> part …` (`-` is the empty key, `@NAME` an
 //! exchange instead of a queue), `> route EXCHANGE KEY[,KEY…] [HEADER=VALUE…]` (names the queues),
 //! `> bind QUEUE KEY [EXCHANGE] [ARGUMENT=VALUE…]` (to `amq.topic` if none is named), `> publish EXCHANGE KEY BODY
-//! [durable] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [prefetch=N]
+//! [durable] [lasting] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [single] [groups] [prefetch=N]
 //! [x-priority=N] [x-consumer-timeout=MS] [selector=TEXT]` (the selector goes on to the end of the line), `> browse NAME
-//! QUEUE [settles] [prefetch=N] [selector=TEXT]`, `> settle NAME accept|reject|requeue|untimed|fail|late|poison N…` (by the count of its
-//! deliveries), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
+//! QUEUE [settles] [prefetch=N] [selector=TEXT]`, `> settle NAME accept|reject|requeue|release|untimed|fail|late|poison N…` (by the count
+//! of its deliveries; `poison=CAUSE` tells why), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
+//! `> recall QUEUE KEY` (of `amq.topic`, which remembers the last of each topic of `last.#` and ten milliseconds of `recent.*`),
 //! `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
 //! `> no-policy NAME [operator]`, `> wait MS`, `> stall` and `> flow` (between them the log reads
 //! nothing), `> restart [NAME N…]` (only what is in the log is left; these deliveries of a
@@ -34,8 +35,9 @@ use std::{
 use parking_lot::Mutex;
 use roadstead_broker::{
     ApplyTo, Attachment, BindingRequest, Broker, Codec, Consumer, ConsumerKey, Credit, DeleteRule, Delivery, End,
-    ExchangeDeclaration, ExchangeKind, MessageView, Millis, Origin, Outlet, Permissions, Policy, PolicyKind, Position,
-    Pressure, QueueDeclaration, Refusal, Settings, Settlement, Table, User, Value,
+    ExchangeDeclaration, ExchangeKind, Keep, MessageView, Millis, Mirror, Origin, Outlet, Permissions, Policy,
+    PolicyKind, Position, Pressure, QueueDeclaration, RecalledTo, Refusal, Remembered, Settings, Settlement, Table,
+    User, Value,
     broker::{Caller, Fetch},
     identity::Pattern,
     outlet::{Attempts, Chunks},
@@ -85,11 +87,18 @@ impl Outlet for ScriptOutlet {
         let body = String::from_utf8_lossy(delivery.message.payload).into_owned();
         let again = if delivery.redelivered { " again" } else { "" };
         let Attempts { acquired, failed } = delivery.attempts;
-        let attempts =
-            if acquired + failed > 0 { format!(" after {acquired} attempts, {failed} failed") } else { String::new() };
+        let failures = delivery.failures;
+        let attempts = if acquired + failed > 0 {
+            format!(" after {acquired} attempts, {failed} failed")
+        } else if failures > 0 {
+            format!(" after {failures} failures")
+        } else {
+            String::new()
+        };
         let told = told(delivery.message);
         let offset = delivery.offset.map_or_else(String::new, |offset| format!(" at {offset}"));
-        self.journal.lock().push(format!("{} gets {body:?}{offset}{again}{attempts}{told}", self.name));
+        let first = if delivery.is_first_of_group { " first" } else { "" };
+        self.journal.lock().push(format!("{} gets {body:?}{offset}{first}{again}{attempts}{told}", self.name));
         if self.full.load(Ordering::Relaxed) { Pressure::High } else { Pressure::Low }
     }
 
@@ -185,6 +194,9 @@ impl Codec for ScriptCodec {
     }
 }
 
+/// The protocol whose durable messages are kept when they expire: that of messages that are `lasting`.
+const LASTING: Origin = Origin(8);
+
 struct World {
     journal: Journal,
     log: Arc<ScriptLog>,
@@ -213,7 +225,14 @@ fn run(script: &str) -> String {
 }
 
 fn broker_of(log: &Arc<ScriptLog>, now: Millis) -> Broker {
-    let broker = Broker::new(Settings::default(), log.clone(), log.recovered(), now).unwrap();
+    let mut settings = Settings::default();
+    settings.letters.kept.expired = Some(LASTING);
+    settings.mirror = Some(Mirror { vhost: "/".into(), exchange: "amq.topic".into(), prefix: "mirror.".into() });
+    let remembered =
+        |key: &str, keep| Remembered { vhost: "/".into(), exchange: "amq.topic".into(), key: key.into(), keep };
+    settings.remembered = vec![remembered("last.#", Keep::Messages(1)), remembered("recent.*", Keep::Ms(10))];
+    let broker = Broker::new(settings, log.clone(), log.recovered(), now).unwrap();
+    broker.add_codec(LASTING, Arc::new(ScriptCodec));
     broker.add_codec(Origin(9), Arc::new(ScriptCodec));
     broker
 }
@@ -253,6 +272,10 @@ impl World {
                 let (destination, arguments) = (End::Queue(queue), table(rest, |_| true));
                 let request = BindingRequest { source, destination, key, arguments };
                 self.broker.bind(&self.caller, request).unwrap();
+            }
+            ["recall", queue, key] => {
+                let queue = self.broker.queue(&self.caller, queue).unwrap();
+                self.broker.recall(&queue, ("amq.topic", key), None, &mut RecalledTo::default());
             }
             ["policy", name, pattern, ..] => self.policy(name, pattern, words),
             ["trace", state] => {
@@ -394,7 +417,7 @@ impl World {
         let properties = words.join(" ");
         let body = Body::Borrowed {
             routing_key: unless_empty(key),
-            origin: Origin(9),
+            origin: if words.contains(&"lasting") { LASTING } else { Origin(9) },
             durable: words.contains(&"durable"),
             priority: number(words, "priority").map(|priority| priority as u8),
             ttl_ms: number(words, "ttl"),
@@ -434,6 +457,8 @@ impl World {
             session: self.caller.session,
             settles_itself: words.contains(&"settles"),
             exclusive: words.contains(&"exclusive"),
+            single_active: words.contains(&"single"),
+            groups: words.contains(&"groups").then(|| self.broker.grouping()),
             priority: table(words, |key| key == "x-priority").0.first().map_or(0, |(_, n)| n.as_integer().unwrap()),
             timeout_ms: number(words, "x-consumer-timeout"),
             start,
@@ -452,10 +477,12 @@ impl World {
 
     fn settle(&self, name: &str, how: &str, deliveries: &[&str]) {
         let (outlet, attachment) = &self.consumers[name];
+        let cause = how.strip_prefix("poison=");
         let how = match how {
             "accept" => Settlement::Accept,
             "reject" => Settlement::Reject,
             "fail" => Settlement::Fail,
+            "release" => Settlement::Release,
             "late" => Settlement::Late,
             "poison" => Settlement::Poison,
             "untimed" => Settlement::RequeueUntimed,
@@ -464,6 +491,10 @@ impl World {
         let mut batch = Batch::default();
         for number in deliveries {
             let (slot, record) = outlet.delivery(number);
+            if let Some(cause) = cause {
+                batch.poison(&attachment.queue, Some(attachment.consumer), (slot, record), &cause.into());
+                continue;
+            }
             batch.settle(&attachment.queue, Some(attachment.consumer), how, slot, record);
         }
         self.broker.apply(&mut batch);

@@ -177,6 +177,8 @@ impl MqttConnection {
             session: self.id,
             settles_itself: false,
             exclusive: false,
+            single_active: false,
+            groups: None,
             priority: 0,
             timeout_ms: None,
             start: Start::default(),

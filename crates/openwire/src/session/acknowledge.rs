@@ -1,5 +1,7 @@
 //! What consumers say of messages.
 
+use std::sync::Arc;
+
 use broker::{Event, Position, Settlement, publish::Batch};
 
 use super::{OpenWireSession, Outcome};
@@ -7,7 +9,9 @@ use crate::{
     ids::MessageId,
     mapping::Exception,
     message::{MessageAck, ack_type},
+    outgoing::Settled,
     structure::Owned,
+    throwable::Throwable,
     transaction::settle,
 };
 
@@ -33,7 +37,8 @@ impl OpenWireSession {
             // The client gives them to the application once more, out of its own memory.
             ack_type::REDELIVERED => return done,
             ack_type::POISON => Settlement::Poison,
-            ack_type::STANDARD | ack_type::INDIVIDUAL | ack_type::UNMATCHED | ack_type::EXPIRED => Settlement::Accept,
+            ack_type::EXPIRED => Settlement::Expire,
+            ack_type::STANDARD | ack_type::INDIVIDUAL | ack_type::UNMATCHED => Settlement::Accept,
             other => return Err(Exception::jms(format!("Invalid acknowledgment type: {other}"))),
         };
         if let (Some(transaction), true) = (ack.transaction_id.clone(), how == Settlement::Accept) {
@@ -45,10 +50,10 @@ impl OpenWireSession {
         }
         let (settled, counted) =
             self.outgoing.lock().consumer(number).map(|out| out.take(first, last)).unwrap_or_default();
-        if how == Settlement::Poison {
-            self.declare_dead_letter_queue();
+        match ack.poison_cause.as_ref().filter(|_| how == Settlement::Poison) {
+            Some(cause) => poison(batch, &settled, cause),
+            None => settle(batch, &settled, how),
         }
-        settle(batch, &settled, how);
         if let Some(connection) = self.connection.as_ref().filter(|_| how == Settlement::Accept) {
             connection.traffic.add(Event::Acknowledge, settled.len() as u64);
         }
@@ -73,17 +78,20 @@ impl OpenWireSession {
         self.apply(batch);
         attachments.iter().for_each(|attachment| self.broker.resume(attachment));
     }
+}
 
-    /// Makes the queue for what nobody can digest, if it is not there.
-    fn declare_dead_letter_queue(&self) {
-        let Some(caller) = &self.caller else { return };
-        let name = &self.settings.dead_letter_queue;
-        if let Ok(operator) = self.broker.operator(caller.vhost.name())
-            && self.broker.queue(&operator, name).is_err()
-        {
-            let declaration = broker::QueueDeclaration { durable: true, ..broker::QueueDeclaration::default() };
-            // Somebody else may have made it, in another way, which will do as well.
-            let _ = self.broker.declare_queue(&operator, name, declaration);
+/// Bytes that are kept of what a client says of a message that it cannot digest.
+const CAUSE_BYTES: usize = 1024;
+
+/// Adds to a batch that a consumer cannot digest messages, and why.
+fn poison(batch: &mut Batch<'_>, settled: &[Settled], cause: &Throwable<'_>) {
+    let cause = cause.to_string();
+    let cause: Arc<str> = cause[..cause.floor_char_boundary(CAUSE_BYTES)].into();
+    for one in settled {
+        if one.revoked {
+            batch.settle(&one.queue, one.consumer, Settlement::Late, one.slot, one.record);
+        } else {
+            batch.poison(&one.queue, one.consumer, (one.slot, one.record), &cause);
         }
     }
 }

@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use broker::{
     Attachment, BindingRequest, Consumer as Attaching, DeleteRule, End, ExchangeDeclaration, ExchangeKind, Filter,
-    Outlet, Position, QueueDeclaration, QueueInfo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
+    Outlet, Position, QueueDeclaration, QueueInfo, RecalledTo, Refusal, Settlement, Start, Table, broker::Caller,
+    publish::Batch,
 };
 
-use super::{OpenWireSession, Outcome, send::TOPICS};
+use super::{
+    OpenWireSession, Outcome,
+    patterns::{Pattern, is_of_pattern},
+};
 use crate::{
+    TOPICS,
     connection::{ConsumerControl, ConsumerInfo, RemoveInfo, RemoveSubscriptionInfo},
     ids::{ConsumerId, DestinationKind, ObjectId},
-    mapping::{Address, Exception, addresses, binding_key, matches},
+    mapping::{Address, Exception, addresses, binding_key},
     outgoing::{ConsumerOut, Settled, key_of},
     structure::Owned,
 };
@@ -28,14 +33,18 @@ pub(super) struct Consumer {
     /// Its number there.
     pub(super) number: u32,
     prefetch: u32,
+    /// Whether it listens to advisories that are made only while somebody does.
+    is_listener: bool,
+    /// What it takes to put it on queues that are made later.
+    pub(super) pattern: Option<Box<Pattern>>,
 }
 
 /// What a consumer is put on.
-struct Place {
-    queue: Arc<QueueInfo>,
+pub(super) struct Place {
+    pub(super) queue: Arc<QueueInfo>,
     /// What its messages come from, if they do not tell.
-    address: Option<Address>,
-    position: Position,
+    pub(super) address: Option<Address>,
+    pub(super) position: Position,
 }
 
 impl OpenWireSession {
@@ -58,14 +67,15 @@ impl OpenWireSession {
         let prefetch = u32::try_from(info.prefetch_size).unwrap_or(0);
         let consumer = ConsumerOut::new(id.clone(), no_local, settles_itself, prefetch == 0 && !settles_itself);
         let number = self.outgoing.lock().open(consumer);
-        let is_advisory = addresses.iter().any(super::advisories::is_advisory);
-        self.consumers.insert(id.clone(), Consumer { number, prefetch });
+        let is_listener = self.count_listener(&addresses, true);
+        let pattern = self.watch_patterns(&caller, info, filter.as_ref(), (&addresses, destination.kind));
+        self.consumers.insert(id.clone(), Consumer { number, prefetch, is_listener, pattern });
         let mut safe = Position(0);
         for address in &addresses {
             let attached = self.places(&caller, info, address, destination.kind).and_then(|places| {
                 places.into_iter().try_for_each(|place| {
                     safe = safe.max(place.position);
-                    self.attach(&caller, (number, filter.clone()), info, place, destination.kind)
+                    self.attach(&caller, (number, filter.clone()), info, place, destination.kind).map(|_| ())
                 })
             });
             if let Err(exception) = attached {
@@ -75,9 +85,8 @@ impl OpenWireSession {
         }
         self.set_credit(number, prefetch);
         let attachments = self.attachments(number);
-        if is_advisory {
-            self.replay_temporaries(&addresses, number);
-        }
+        self.replay_advisories(&addresses, number);
+        self.announce_consumer(info, &id, &addresses);
         Ok(Outcome::Done(safe, attachments))
     }
 
@@ -115,8 +124,12 @@ impl OpenWireSession {
     ) -> Result<Vec<Place>, Exception> {
         match address {
             Address::Queue(pattern) if address.is_pattern() => {
-                let names: Vec<_> = caller.vhost.read().queues().map(|queue| queue.name.clone()).collect();
-                let names = names.into_iter().filter(|name| matches(pattern, name));
+                let shared: Vec<_> = {
+                    let state = caller.vhost.read();
+                    let shared = state.queues().filter(|queue| queue.owner.is_none());
+                    shared.map(|queue| queue.name.clone()).collect()
+                };
+                let names = shared.into_iter().filter(|name| is_of_pattern(pattern, name));
                 let place = |name: broker::Name| {
                     let queue = self.broker.queue(caller, &name)?;
                     let address = Some(Address::Queue(name.to_string()));
@@ -151,6 +164,7 @@ impl OpenWireSession {
         self.broker.check_queue_name(caller, name)?;
         let declaration = QueueDeclaration { durable: true, ..QueueDeclaration::default() };
         let (queue, mut position) = self.broker.declare_queue(caller, name, declaration)?;
+        self.advise_queue(caller, name, true);
         if let Some(topic) = virtual_topic(name) {
             position = position.max(self.bind(caller, name, TOPICS, &binding_key(topic), Table::default())?);
         }
@@ -185,6 +199,7 @@ impl OpenWireSession {
             self.drop_subscription(caller, &name)?;
         }
         let is_durable = durable.is_some();
+        let is_new = self.broker.queue(caller, &name).is_err();
         let declaration = QueueDeclaration {
             durable: is_durable,
             exclusive: !is_durable,
@@ -198,11 +213,44 @@ impl OpenWireSession {
             let text = format!("Durable consumer is in use for client: {client} and subscriptionName: {subscription}");
             return Err(Exception::jms(text));
         }
+        // What comes in between is recalled when the subscription is bound.
+        let mut recalled = None;
+        if info.retroactive && is_new {
+            let mut to = RecalledTo::default();
+            self.recall(info, pattern, &queue, &mut to)?;
+            recalled = Some(to);
+        }
+        position = position.max(self.bind_subscription(caller, &name, pattern, selector, is_durable)?);
+        if let Some(mut to) = recalled {
+            self.recall(info, pattern, &queue, &mut to)?;
+        }
+        Ok((queue, position))
+    }
+
+    /// Gives a new subscription what its topics remember.
+    fn recall(
+        &self,
+        info: &ConsumerInfo<'_>,
+        pattern: &str,
+        queue: &Arc<QueueInfo>,
+        to: &mut RecalledTo,
+    ) -> Result<(), Exception> {
+        let filter = self.filter(info)?;
+        self.broker.recall(queue, (TOPICS, &binding_key(pattern)), filter.as_ref(), to);
+        Ok(())
+    }
+
+    /// Has a subscription get messages of its topics.
+    fn bind_subscription(
+        &self,
+        caller: &Caller,
+        name: &str,
+        pattern: &str,
+        selector: Option<&str>,
+        is_durable: bool,
+    ) -> Result<Position, Refusal> {
         let key = binding_key(pattern);
-        let Some(selector) = selector else {
-            position = position.max(self.bind(caller, &name, TOPICS, &key, Table::default())?);
-            return Ok((queue, position));
-        };
+        let Some(selector) = selector else { return self.bind(caller, name, TOPICS, &key, Table::default()) };
         // An exchange of the same name looks at the messages of the topics.
         let exchange = ExchangeDeclaration {
             kind: ExchangeKind::JmsTopic,
@@ -211,18 +259,13 @@ impl OpenWireSession {
             internal: false,
             arguments: Table::default(),
         };
-        self.broker.declare_exchange(caller, &name, exchange)?;
+        self.broker.declare_exchange(caller, name, exchange)?;
         let mut arguments = Table::default();
         arguments.push("x-jms-selector", selector.into());
-        position = position.max(self.bind(caller, &name, &name, &key, arguments)?);
-        let to_exchange = BindingRequest {
-            source: TOPICS,
-            destination: End::Exchange(&name),
-            key: &key,
-            arguments: Table::default(),
-        };
-        position = position.max(self.broker.bind(caller, to_exchange)?);
-        Ok((queue, position))
+        let position = self.bind(caller, name, name, &key, arguments)?;
+        let to_exchange =
+            BindingRequest { source: TOPICS, destination: End::Exchange(name), key: &key, arguments: Table::default() };
+        Ok(position.max(self.broker.bind(caller, to_exchange)?))
     }
 
     /// The queue of a durable subscription of this client.
@@ -278,20 +321,21 @@ impl OpenWireSession {
     }
 
     /// Puts a consumer on a queue. It gets its first message once it is resumed.
-    fn attach(
+    pub(super) fn attach(
         &mut self,
         caller: &Caller,
         (number, filter): (u32, Option<Filter>),
         info: &ConsumerInfo<'_>,
         place: Place,
         kind: DestinationKind,
-    ) -> Result<(), Exception> {
+    ) -> Result<Option<Attachment>, Exception> {
         // What a subscription gets has been selected on its way there.
-        let filter = filter.filter(|_| matches!(place.address, Some(Address::Queue(_))));
+        let is_queue = matches!(place.address, Some(Address::Queue(_)));
+        let filter = filter.filter(|_| is_queue);
         let destination = place.address.map(|address| address.destination(kind));
         let (source, settles_itself, shared) = {
             let mut state = self.outgoing.lock();
-            let Some(out) = state.consumer(number) else { return Ok(()) };
+            let Some(out) = state.consumer(number) else { return Ok(None) };
             let source = out.add_source(Arc::clone(&place.queue), destination);
             (source, out.settles_itself(), Arc::clone(&out.credit))
         };
@@ -301,6 +345,8 @@ impl OpenWireSession {
             session: self.id,
             settles_itself,
             exclusive: false,
+            single_active: info.exclusive,
+            groups: is_queue.then(|| self.broker.grouping()),
             priority: info.priority.into(),
             timeout_ms: None,
             start: Start::default(),
@@ -313,7 +359,7 @@ impl OpenWireSession {
         if let Some(out) = self.outgoing.lock().consumer(number) {
             out.attached(source, attachment.consumer);
         }
-        Ok(())
+        Ok(Some(attachment))
     }
 
     /// How many dispatches a consumer may have and not have told of. One that asks for each may have none before.
@@ -356,6 +402,7 @@ impl OpenWireSession {
             Some(ObjectId::Consumer(id)) => self.close_consumer(&id, Some(last)),
             Some(ObjectId::Producer(id)) => {
                 self.producers.remove(&id);
+                self.withdraw(&ObjectId::Producer(id));
             }
             Some(ObjectId::Session(id)) => {
                 let is_of = |connection: &Option<crate::lent::Text<'_>>, session: i64| {
@@ -364,13 +411,19 @@ impl OpenWireSession {
                 let consumers: Vec<_> =
                     self.consumers.keys().filter(|one| is_of(&one.connection_id, one.session_id)).cloned().collect();
                 consumers.iter().for_each(|id| self.close_consumer(id, Some(last)));
-                self.producers.retain(|one, _| !is_of(&one.connection_id, one.session_id));
+                let producers: Vec<_> =
+                    self.producers.keys().filter(|one| is_of(&one.connection_id, one.session_id)).cloned().collect();
+                for producer in producers {
+                    self.producers.remove(&producer);
+                    self.withdraw(&ObjectId::Producer(producer));
+                }
             }
             Some(ObjectId::Connection(_)) => {
                 let consumers: Vec<_> = self.consumers.keys().cloned().collect();
                 consumers.iter().for_each(|id| self.close_consumer(id, None));
                 self.roll_back_all();
                 self.producers.clear();
+                self.withdraw_all();
                 if let Some(caller) = self.caller.clone() {
                     self.forget_temporaries(&caller);
                 }
@@ -384,6 +437,10 @@ impl OpenWireSession {
     /// attempt.
     pub(super) fn close_consumer(&mut self, id: &ConsumerId<'static>, last_seen: Option<i64>) {
         let Some(consumer) = self.consumers.remove(id) else { return };
+        if consumer.is_listener {
+            self.shared.directory.count_listener(false);
+        }
+        self.withdraw(&ObjectId::Consumer(id.clone()));
         self.pulls.retain(|(_, waiting)| *waiting != consumer.number);
         let (attachments, left) = {
             let mut state = self.outgoing.lock();
@@ -401,7 +458,7 @@ impl OpenWireSession {
             let how = match (one.revoked, is_seen(one)) {
                 (true, _) => Settlement::Late,
                 (false, true) => Settlement::Fail,
-                (false, false) => Settlement::Requeue,
+                (false, false) => Settlement::Release,
             };
             batch.settle(&one.queue, one.consumer, how, one.slot, one.record);
         }

@@ -44,7 +44,10 @@ impl OpenWireSession {
         let Address::Queue(name) = address else { return Ok(Position(0)) };
         let rule = DeleteRule { if_unused: true, if_empty: false };
         match self.broker.delete_queue(caller, name, rule) {
-            Ok((_, position)) => Ok(position),
+            Ok((_, position)) => {
+                self.advise_queue(caller, name, false);
+                Ok(position)
+            }
             Err(Refusal::NotFound(_)) => Ok(Position(0)),
             Err(Refusal::InUse(_)) => {
                 Err(Exception::jms(format!("Destination still has an active subscription: queue://{name}")))

@@ -43,8 +43,6 @@ pub struct Settings {
     pub handshake_ms: u64,
     /// Milliseconds that a connection is held after a refused login, against guessing.
     pub refusal_delay_ms: u64,
-    /// The queue for what no consumer can digest, if its own queue has no rule for that.
-    pub dead_letter_queue: Name,
 }
 
 impl Default for Settings {
@@ -58,7 +56,6 @@ impl Default for Settings {
             max_inactivity_ms: 30_000,
             handshake_ms: 10_000,
             refusal_delay_ms: 2_000,
-            dead_letter_queue: "ActiveMQ.DLQ".into(),
         }
     }
 }
@@ -269,6 +266,7 @@ impl OpenWireSession {
         let message_max = usize::try_from(self.broker.settings.message_bytes_max).unwrap_or(usize::MAX);
         self.decoder.set_frame_max(self.settings.frame_max.min(message_max.saturating_add(FRAME_BYTES)));
         self.introduce();
+        self.announce_connection();
         self.answer(Position(0), Told::Done(command_id, Vec::new()));
         if is_manageable {
             let (connected_brokers, reconnect_to) = (Some("".into()), Some("".into()));

@@ -11,7 +11,7 @@ use broker::{
 
 use super::{OpenWireSession, Outcome};
 use crate::{
-    ORIGIN,
+    ORIGIN, TOPICS,
     connection::ProducerInfo,
     ids::{Destination, DestinationKind, ProducerId},
     mapping::{Address, Exception, addresses, matches},
@@ -20,9 +20,6 @@ use crate::{
     structure::Owned,
     transaction::Ready,
 };
-
-/// The exchange of which topics are the routing keys.
-pub(super) const TOPICS: &str = "amq.topic";
 
 /// Bytes that a client counts for a message besides its properties and content (ActiveMQ's `minimumMessageSize`).
 const MESSAGE_BYTES: u64 = 1024;
@@ -43,15 +40,18 @@ impl OpenWireSession {
             return Ok(Position(0));
         }
         let mut position = Position(0);
+        let mut to = Vec::new();
         if let Some(destination) = &info.destination {
-            for address in addresses(destination)? {
-                if let Address::Queue(name) = &address
+            to = addresses(destination)?;
+            for address in &to {
+                if let Address::Queue(name) = address
                     && !address.is_pattern()
                 {
                     position = position.max(self.queue_to_write(&caller, name, destination.kind)?);
                 }
             }
         }
+        self.announce_producer(info, &id, &to);
         self.producers.insert(id, Producer { window: info.window_size });
         Ok(position)
     }
@@ -97,8 +97,12 @@ impl OpenWireSession {
         let window = message.producer_id.as_ref().and_then(|id| self.window_of(id));
         let producer = message.producer_id.clone().map(Owned::into_owned);
         let transaction = message.transaction_id.take().map(Owned::into_owned);
-        let addresses = self.targets(&caller, &destination)?;
-        let messages = self.copies(&caller, &mut message, &destination, &addresses, batch)?;
+        let messages = if self.answers_statistics(&caller, &message, batch)? {
+            Vec::new()
+        } else {
+            let addresses = self.targets(&caller, &destination)?;
+            self.copies(&caller, &mut message, &destination, &addresses, batch)?
+        };
         let outcome = if let Some(id) = transaction {
             self.send_in(&id, messages)?;
             Outcome::done(Position(0))

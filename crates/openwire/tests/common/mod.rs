@@ -6,8 +6,8 @@
 use std::{sync::Arc, task::Waker};
 
 use broker::{
-    Broker, Login, MemoryLog, Millis, Peer, Permissions, Principal, Recovered, Reply, Request, Session, User,
-    identity::Pattern, outlet::Chunks, session::Intake,
+    Broker, Keep, Login, MemoryLog, Millis, Peer, Permissions, Principal, Recovered, Remembered, Reply, Request,
+    Session, User, identity::Pattern, outlet::Chunks, session::Intake,
 };
 use openwire::{
     Command, Decoder, Encoder, Offer, OpenWireSession, Settings, Shared, Structure, WireFormat,
@@ -33,8 +33,12 @@ impl World {
 
     pub fn with(log: MemoryLog) -> Self {
         let (log, now) = (Arc::new(log), Millis(1_000_000));
-        let broker =
-            Arc::new(Broker::new(broker::Settings::default(), log.clone(), Recovered::default(), now).unwrap());
+        let mut settings = broker::Settings::default();
+        settings.letters.kept.expired = Some(openwire::ORIGIN);
+        let (vhost, exchange) = ("/".into(), openwire::TOPICS.into());
+        let remembered = Remembered { vhost, exchange, key: "prices.#".into(), keep: Keep::Messages(1) };
+        settings.remembered.push(remembered);
+        let broker = Arc::new(Broker::new(settings, log.clone(), Recovered::default(), now).unwrap());
         broker.add_codec(openwire::ORIGIN, Arc::new(openwire::stored::MessageCodec));
         broker.add_vhost(&"/".into());
         let pattern = |text| Pattern::new(text).unwrap();
@@ -199,6 +203,17 @@ impl Client {
 
     /// A consumer.
     pub fn consume(&mut self, value: i64, destination: Destination<'static>, prefetch_size: i32) {
+        let info = self.consumer_info(value, destination, prefetch_size);
+        self.send(&info);
+    }
+
+    /// What a consumer asks for.
+    pub fn consumer_info(
+        &mut self,
+        value: i64,
+        destination: Destination<'static>,
+        prefetch_size: i32,
+    ) -> ConsumerInfo<'static> {
         let mut info = ConsumerInfo {
             consumer_id: Some(self.consumer_id(value)),
             destination: Some(destination),
@@ -207,7 +222,7 @@ impl Client {
         };
         info.base.command_id = self.next_number();
         info.base.response_required = true;
-        self.send(&info);
+        info
     }
 
     pub fn produce(&mut self, destination: Destination<'static>) {

@@ -1,5 +1,7 @@
 //! The sections of the protocols that came after AMQP.
 
+use anyhow::bail;
+use broker::Keep;
 use serde::Deserialize;
 
 /// The MQTT listeners.
@@ -80,6 +82,46 @@ pub struct OpenWire {
     pub inactivity_ms_max: u64,
     /// The queue for what no consumer can digest, from queues without a rule for it.
     pub dead_letter_queue: String,
+    /// Instead of that, each queue has one of its own, whose name begins so; empty for one that all share.
+    pub dead_letter_prefix: String,
+    /// Whether persistent messages of JMS clients go there when they expire.
+    pub dead_letter_expired: bool,
+    /// Whether messages that are not persistent go there.
+    pub dead_letter_transient: bool,
+    /// What the names of topics begin with that get a copy of what is sent to a queue, and end with its name; empty for
+    /// none.
+    pub mirror_prefix: String,
+    /// Which topics remember what was published, for consumers that are retroactive.
+    pub recovery: Vec<Recovery>,
+}
+
+/// What topics remember: one of the three.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recovery {
+    /// The topics, as a pattern of ActiveMQ's.
+    pub topics: String,
+    /// The last so many messages of each.
+    pub messages: Option<usize>,
+    /// The last messages of each, of so many bytes together.
+    pub bytes: Option<usize>,
+    /// The messages of the last so many milliseconds.
+    pub ms: Option<u64>,
+}
+
+impl Recovery {
+    /// How much is kept of each topic.
+    ///
+    /// # Errors
+    /// If none of the three is set, or more than one.
+    pub fn keep(&self) -> anyhow::Result<Keep> {
+        Ok(match (self.messages, self.bytes, self.ms) {
+            (Some(messages @ 1..), None, None) => Keep::Messages(messages),
+            (None, Some(bytes @ 1..), None) => Keep::Bytes(bytes),
+            (None, None, Some(ms @ 1..)) => Keep::Ms(ms),
+            _ => bail!("openwire.recovery of '{}' needs one of messages, bytes and ms, above 0", self.topics),
+        })
+    }
 }
 
 impl Default for OpenWire {
@@ -93,7 +135,12 @@ impl Default for OpenWire {
             broker_name: settings.broker_name,
             frame_bytes_max: settings.frame_max,
             inactivity_ms_max: settings.max_inactivity_ms,
-            dead_letter_queue: settings.dead_letter_queue.to_string(),
+            dead_letter_queue: broker::Letters::default().queue.to_string(),
+            dead_letter_prefix: String::new(),
+            dead_letter_expired: true,
+            dead_letter_transient: false,
+            mirror_prefix: String::new(),
+            recovery: Vec::new(),
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use broker::{
-    BindingRequest, DeleteRule, End, Name, Position, QueueDeclaration, QueueInfo, Refusal, Table, Value, broker::Caller,
+    BindingRequest, DeleteRule, End, Name, Position, QueueDeclaration, QueueInfo, RecalledTo, Refusal, Table, Value,
+    broker::Caller,
 };
 
 use super::StompConnection;
@@ -116,8 +117,19 @@ impl StompConnection {
         let (queue, declared) = self.broker.declare_queue(caller, &name, declaration)?;
         let (destination, arguments) = (End::Queue(&name), Table::default());
         let request = BindingRequest { source: exchange, destination, key, arguments };
+        let is_retroactive = !was_there && frame.flag("activemq.retroactive") == Some(true);
+        let mut recalled = RecalledTo::default();
+        if is_retroactive {
+            self.broker.recall(&queue, (exchange, key), None, &mut recalled);
+        }
         match self.broker.bind(caller, request) {
-            Ok(bound) => Ok((queue, declared.max(bound))),
+            Ok(bound) => {
+                // What came in between.
+                if is_retroactive {
+                    self.broker.recall(&queue, (exchange, key), None, &mut recalled);
+                }
+                Ok((queue, declared.max(bound)))
+            }
             Err(refusal) => {
                 if !was_there {
                     let _ = self.broker.delete_queue(caller, &name, DeleteRule::default());

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use broker::{
-    Consumer, ConsumerKey, DeleteRule, Filter, Name, Outlet, Position, QueueInfo, Refusal, Table, Value, broker::Caller,
+    Consumer, ConsumerKey, DeleteRule, Filter, Grouping, Name, Outlet, Position, QueueInfo, Refusal, Table, Value,
+    broker::Caller,
 };
 
 use super::{
@@ -38,20 +39,24 @@ pub(super) struct Wanted<'a> {
     pub(super) mode: AckMode,
     pub(super) prefetch: u32,
     pub(super) priority: i64,
+    /// Whether others wait while it is there.
     pub(super) exclusive: bool,
     pub(super) arguments: Table,
     /// Which messages it wants.
     pub(super) selector: Option<Filter>,
     /// Whether it only looks.
     pub(super) browses: bool,
+    /// How it tells groups of messages, if it knows them.
+    pub(super) groups: Option<Grouping>,
 }
 
 impl<'a> Wanted<'a> {
     /// One that consumes a queue and asks for nothing else.
     pub(super) fn of(queue: &'a Arc<QueueInfo>) -> Self {
         let (id, has_id, mode, prefetch) = ("", false, AckMode::Auto, 0);
-        let (priority, exclusive, arguments, selector, browses) = (0, false, Table::default(), None, false);
-        Self { queue, id, has_id, mode, prefetch, priority, exclusive, arguments, selector, browses }
+        let (priority, exclusive, arguments, selector) = (0, false, Table::default(), None);
+        let (browses, groups) = (false, None);
+        Self { queue, id, has_id, mode, prefetch, priority, exclusive, arguments, selector, browses, groups }
     }
 }
 
@@ -90,6 +95,7 @@ impl StompConnection {
             arguments: consumer_arguments(frame)?,
             selector,
             browses: frame.flag("browser") == Some(true),
+            groups: destination.is_queue().then(|| self.broker.grouping()),
             ..Wanted::of(&queue)
         };
         let source = self.attach(&caller, &wanted)?;
@@ -139,7 +145,9 @@ impl StompConnection {
             key: ConsumerKey(source),
             session: self.id,
             settles_itself: mode == AckMode::Auto,
-            exclusive: wanted.exclusive,
+            exclusive: false,
+            single_active: wanted.exclusive,
+            groups: wanted.groups.clone(),
             priority: wanted.priority,
             timeout_ms: None,
             start,
@@ -222,7 +230,7 @@ impl StompConnection {
 
 /// What ActiveMQ's clients can ask for, and what is not here yet.
 fn refuse_unsupported(frame: &Frame<'_>) -> Result<(), Problem> {
-    for header in ["activemq.noLocal", "no-local", "activemq.retroactive"] {
+    for header in ["activemq.noLocal", "no-local"] {
         if frame.header(header).is_some_and(|value| !value.is_empty() && value != "false") {
             return Err(Problem::unsupported(&format!("'{header}' on SUBSCRIBE")));
         }

@@ -13,8 +13,8 @@ pub mod log;
 use std::{collections::BTreeMap, sync::Arc, task::Waker};
 
 use broker::{
-    Broker, Credentials, Login, Millis, Peer, Permissions, Reply, Request, Session, Settings, User, identity::Pattern,
-    outlet::Chunks, session::Intake,
+    Broker, Credentials, Keep, Login, Millis, Peer, Permissions, Remembered, Reply, Request, Session, Settings, User,
+    identity::Pattern, outlet::Chunks, session::Intake,
 };
 use stomp::StompConnection;
 
@@ -49,7 +49,9 @@ impl World {
     }
 
     fn at(now: Millis, log: Arc<ScriptLog>, settings: stomp::Settings, message_bytes_max: u64) -> Self {
-        let broker_settings = Settings { message_bytes_max, seed: 7, ..Settings::default() };
+        let (vhost, exchange) = ("/".into(), "amq.topic".into());
+        let remembered = vec![Remembered { vhost, exchange, key: "prices.#".into(), keep: Keep::Messages(1) }];
+        let broker_settings = Settings { message_bytes_max, seed: 7, remembered, ..Settings::default() };
         let broker = Arc::new(Broker::new(broker_settings, log.clone(), log.recovered(), now).unwrap());
         broker.add_codec(stomp::ORIGIN, Arc::new(stomp::message::PropertyCodec));
         broker.add_vhost(&"/".into());

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Backlog, Queued, Slot, Wanted};
+use super::{Backlog, Queued, Returns, Slot, Wanted};
 use crate::{limits, log::Position, message::Message};
 
 /// How far a reader has come.
@@ -44,7 +44,7 @@ struct Place {
 struct Found {
     place: Place,
     message: Arc<Message>,
-    redelivered: bool,
+    returns: Returns,
 }
 
 /// What is being read from the log.
@@ -151,6 +151,11 @@ impl Backlog {
     /// Forgets a reader.
     pub fn forget_reader(&mut self, reader: u64) {
         self.cursors.remove(&reader);
+    }
+
+    /// Every reader that takes messages begins again: what it has passed over may be for it after all.
+    pub fn restart_readers(&mut self) {
+        self.cursors.retain(|_, cursor| cursor.end.is_some());
     }
 
     fn new_cursor(&self) -> Cursor {
@@ -282,12 +287,12 @@ impl Backlog {
         match cursor.at? {
             At::Page => cursor.page.front().map(|found| {
                 let (message, record) = (Arc::clone(&found.message), Position(found.place.record));
-                Queued { message, record, redelivered: found.redelivered }
+                Queued { message, record, returns: found.returns }
             }),
             At::Slot(number) => {
                 let slot = self.slot(number)?;
                 let message = slot.message.as_ref().or_else(|| cursor.recalled.get(&number))?;
-                Some(Queued { message: Arc::clone(message), record: slot.record, redelivered: slot.redelivered })
+                Some(Queued { message: Arc::clone(message), record: slot.record, returns: slot.returns })
             }
         }
     }
@@ -317,7 +322,7 @@ impl Backlog {
 
     /// Takes a message out of the middle of the run. The slot that it gets is the place to which it may come back.
     fn take_out(&mut self, found: Found, held: bool) -> Option<(u64, Queued)> {
-        let Found { place, message, redelivered } = found;
+        let Found { place, message, returns } = found;
         let (record, bytes) = (Position(place.record), message.payload_len() as u32);
         if !self.run.take(place.record, bytes.into()) {
             return None;
@@ -334,9 +339,9 @@ impl Backlog {
             self.held += 1;
             let due = message.traits().due.filter(|_| !untimed);
             let readable = true;
-            self.insert(number, Slot { message: None, record, due, bytes, redelivered, held, readable, untimed });
+            self.insert(number, Slot { message: None, record, due, bytes, returns, held, readable, untimed });
         }
-        Some((number, Queued { message, record, redelivered }))
+        Some((number, Queued { message, record, returns }))
     }
 
     /// After a restart: somebody still holds a message, to which no time to live applies any more. Should it come back, then to
@@ -350,8 +355,8 @@ impl Backlog {
         let number = self.free_slot(self.run.slot);
         self.untimed.remove(&record.0);
         let (message, due, bytes) = (None, None, 0);
-        let (redelivered, held, readable, untimed) = (true, true, true, true);
-        self.insert(number, Slot { message, record, due, bytes, redelivered, held, readable, untimed });
+        let (returns, held, readable, untimed) = (Returns::NEVER, true, true, true);
+        self.insert(number, Slot { message, record, due, bytes, returns, held, readable, untimed });
         Some(number)
     }
 
@@ -452,8 +457,8 @@ impl Backlog {
             slot += 1;
             if wants(message) {
                 wanted_bytes += message.memory_bytes();
-                let (message, redelivered) = (Arc::clone(message), *record < restart);
-                cursor.page.push_back(Found { place, message, redelivered });
+                let returns = if *record < restart { Returns::ONCE } else { Returns::NEVER };
+                cursor.page.push_back(Found { place, message: Arc::clone(message), returns });
             }
         }
         if wanted_bytes < bytes / 2 {

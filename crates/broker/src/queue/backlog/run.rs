@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Backlog, Slot, Timetable, Wanted, records::Records};
+use super::{Backlog, Returns, Slot, Timetable, Wanted, records::Records};
 use crate::{limits, log::Position, message::Message, queue::Near, session::Millis};
 
 /// Messages that are in the log alone: everything that the queue holds there between two records, but for a few that are
@@ -323,9 +323,9 @@ impl Backlog {
             if let Some(due) = due {
                 self.timetable.add(due, number);
             }
-            let redelivered = record < restart;
+            let returns = if record < restart { Returns::ONCE } else { Returns::NEVER };
             let (message, held, readable) = (Some(message), false, true);
-            self.insert(number, Slot { message, record, due, bytes, redelivered, held, readable, untimed });
+            self.insert(number, Slot { message, record, due, bytes, returns, held, readable, untimed });
         }
         self.run.first = next.0;
         self.cursors_page_in(&came, next.0);

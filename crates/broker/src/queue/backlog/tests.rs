@@ -31,7 +31,7 @@ fn queued_until(n: u64, due: Option<Millis>) -> Queued {
         payload: &n.to_be_bytes(),
         block: None,
     };
-    Queued { message: Arc::new(Message::copy_of(&view)), record: Position(0), redelivered: false }
+    Queued { message: Arc::new(Message::copy_of(&view)), record: Position(0), returns: Returns::NEVER }
 }
 
 fn number(queued: &Queued) -> u64 {
@@ -46,9 +46,10 @@ fn a_requeued_message_takes_its_original_place() {
     }
     let held: Vec<_> = (0..150).map(|_| backlog.hold_next().unwrap().0).collect();
     for slot in [held[140], held[3], held[70]] {
-        assert!(backlog.requeue(slot));
+        assert!(backlog.requeue(slot, false));
     }
-    let order: Vec<_> = std::iter::from_fn(|| backlog.take_next()).map(|(_, q)| (number(&q), q.redelivered)).collect();
+    let order: Vec<_> =
+        std::iter::from_fn(|| backlog.take_next()).map(|(_, q)| (number(&q), q.returns.any())).collect();
     assert_eq!(order[..4], [(3, true), (70, true), (140, true), (150, false)]);
     assert_eq!((order.len(), backlog.ready(), backlog.held()), (53, 0, 147));
 }
@@ -89,7 +90,7 @@ proptest::proptest! {
                 }
                 3 if pick < held.len() => {
                     let (slot, n) = held.remove(pick);
-                    proptest::prop_assert!(backlog.requeue(slot));
+                    proptest::prop_assert!(backlog.requeue(slot, false));
                     ready.insert(n);
                 }
                 4 if pick < held.len() => {
@@ -307,7 +308,7 @@ impl Reader {
                 // What arrives in another order than that of the log is put in order when it leaves memory.
                 let is_mixed = queue.log.values().any(|n| *n >= 1_000_000);
                 assert!(self.seen.insert(n) || is_mixed, "{n} was seen twice");
-                self.order.note(n, found.redelivered || is_mixed);
+                self.order.note(n, found.returns.any() || is_mixed);
             }
             Seek::Nothing => {
                 let unseen: Vec<_> = self.to_see.iter().flatten().filter(|n| !self.seen.contains(n)).collect();
@@ -354,7 +355,7 @@ impl Model {
                     self.queue.backlog.untime(slot);
                     self.queue.untimed.insert(n);
                 }
-                assert!(self.queue.backlog.requeue(slot));
+                assert!(self.queue.backlog.requeue(slot, false));
                 self.ready.insert(n);
             }
             7 if pick < self.held.len() => {
@@ -415,7 +416,7 @@ impl Model {
         let Some((slot, got)) = self.queue.backlog.hold_next() else { return };
         let n = number(&got);
         assert!(self.ready.remove(&n), "{n} was not ready");
-        self.order.note(n, got.redelivered);
+        self.order.note(n, got.returns.any());
         self.held.push((slot, n, got.record.0));
     }
 
@@ -433,7 +434,7 @@ impl Model {
         if let Some(to_see) = &mut self.browser.to_see {
             to_see.remove(&n);
         }
-        reader.order.note(n, got.redelivered);
+        reader.order.note(n, got.returns.any());
         if held {
             self.held.push((slot, n, got.record.0));
         } else {

@@ -92,8 +92,8 @@ impl Backlog {
         let record = self.slot(number).map_or(Position(0), |slot| slot.record);
         self.ready_bytes -= self.slot(number).map_or(0, |slot| u64::from(slot.bytes));
         match self.remove(number) {
-            Some(super::Slot { message: Some(message), record, redelivered, .. }) => {
-                Expired::Message(Queued { message, record, redelivered })
+            Some(super::Slot { message: Some(message), record, returns, .. }) => {
+                Expired::Message(Queued { message, record, returns })
             }
             _ => Expired::Record(record),
         }

@@ -35,7 +35,7 @@ impl Filter {
         Self(Arc::new(wants))
     }
 
-    pub(in crate::queue) fn passes(&self, message: &MessageView<'_>) -> bool {
+    pub(crate) fn passes(&self, message: &MessageView<'_>) -> bool {
         (self.0)(message)
     }
 }

@@ -183,9 +183,15 @@ final class Jms implements AutoCloseable {
 
     /** Waits for the dead letter with this text, past those of others. */
     Message deadLetter(String text) throws JMSException {
+        return deadLetter(text, before -> { });
+    }
+
+    /** The same, and looks at the texts of those before it. */
+    Message deadLetter(String text, java.util.function.Consumer<String> before) throws JMSException {
         try (MessageConsumer letters = consumer(session.createQueue("ActiveMQ.DLQ"))) {
             Message letter = letters.receive(PATIENCE);
             while (letter != null && !(letter instanceof TextMessage && text.equals(text(letter)))) {
+                before.accept(letter instanceof TextMessage ? text(letter) : null);
                 letter = letters.receive(PATIENCE);
             }
             Suite.equal(text(letter), text, "the dead letter");

@@ -50,6 +50,7 @@ final class JmsConsumers {
         suite.add("a-queue-in-use-is-not-removed", session -> inUse());
         suite.add("a-removed-queue-is-empty-when-it-comes-again", session -> removed());
         suite.add("a-pattern-of-queues", session -> pattern());
+        suite.add("a-pattern-of-queues-that-are-made-later", session -> laterPattern());
         suite.add("a-consumer-of-queues-and-topics", session -> mixed());
         suite.add("a-consumer-of-many-queues-with-a-small-window", session -> manyQueues());
         suite.add("options-of-consumers-in-the-name", session -> options());
@@ -376,6 +377,25 @@ final class JmsConsumers {
             MessageConsumer consumer = jms.consumer(queue);
             expect(consumer, "new");
             nothing(consumer);
+        }
+    }
+
+    private static void laterPattern() throws Exception {
+        try (Jms jms = Jms.open(); Jms other = Jms.open()) {
+            String name = Jms.unique("pattern");
+            MessageConsumer consumer = jms.consumer(jms.session.createQueue(name + ".>"));
+            for (String last : new String[] {"a", "b.c", "d"}) {
+                Queue queue = other.session.createQueue(name + "." + last);
+                other.send(queue, last);
+                Message message = consumer.receive(PATIENCE);
+                equal(text(message), last, "what came");
+                equal(message.getJMSDestination(), queue, "where it was");
+            }
+            nothing(consumer);
+            consumer.close();
+            for (String last : new String[] {"a", "b.c", "d"}) {
+                jms.forget(jms.session.createQueue(name + "." + last));
+            }
         }
     }
 

@@ -16,6 +16,7 @@ public final class JmsMain {
         JmsPatterns.addTo(suite);
         JmsDurables.addTo(suite);
         JmsRequests.addTo(suite);
+        JmsAdvisories.addTo(suite);
         JmsFactories.addTo(suite);
         JmsConnections.addTo(suite);
         System.exit(suite.run(List.of(names)) ? 0 : 1);

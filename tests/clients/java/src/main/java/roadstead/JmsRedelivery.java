@@ -36,6 +36,8 @@ final class JmsRedelivery {
         suite.add("redelivery-without-end", session -> endless());
         suite.add("a-dead-letter-tells-where-it-was", session -> letter());
         suite.add("a-dead-letter-tells-why-it-is-one", session -> cause());
+        suite.add("what-expires-is-a-dead-letter", session -> expired());
+        suite.add("what-is-not-persistent-is-no-dead-letter", session -> notPersistent());
         suite.add("a-dead-letter-does-not-expire", session -> lasting());
         suite.add("delays-of-redelivery-grow", session -> backOff());
         suite.add("a-queue-has-its-own-policy-of-redelivery", session -> ownPolicy());
@@ -279,6 +281,46 @@ final class JmsRedelivery {
             jms.session.rollback();
             String cause = other.deadLetter(body).getStringProperty("dlqDeliveryFailureCause");
             equal(cause != null && cause.contains("redelivery"), true, "whether the cause is told, which is " + cause);
+        }
+    }
+
+    private static void expired() throws Exception {
+        try (Jms jms = Jms.open()) {
+            Queue queue = jms.queue("expired");
+            String body = Jms.unique("expired");
+            jakarta.jms.MessageProducer producer = jms.session.createProducer(queue);
+            producer.setTimeToLive(100);
+            producer.send(jms.session.createTextMessage(body));
+            Thread.sleep(200);
+            // ActiveMQ looks when somebody consumes, or every half a minute.
+            nothing(jms.consumer(queue));
+            Message letter = jms.deadLetter(body);
+            String cause = letter.getStringProperty("dlqDeliveryFailureCause");
+            equal(cause != null && cause.contains("Message Expired"), true, "whether the cause is told, which is " + cause);
+            equal(letter.getJMSExpiration(), 0L, "when the letter expires");
+            equal(letter.getLongProperty("originalExpiration") > 0, true, "whether it tells when the message did");
+        }
+    }
+
+    private static void notPersistent() throws Exception {
+        try (Jms jms = Jms.open(Session.SESSION_TRANSACTED, connection -> connection.getRedeliveryPolicy().setMaximumRedeliveries(0));
+                Jms other = Jms.open()) {
+            Queue queue = jms.queue("transient");
+            jakarta.jms.MessageProducer producer = other.session.createProducer(queue);
+            producer.setDeliveryMode(jakarta.jms.DeliveryMode.NON_PERSISTENT);
+            String body = Jms.unique("transient");
+            producer.send(other.session.createTextMessage(body));
+            MessageConsumer consumer = jms.consumer(queue);
+            came(consumer, body, 1);
+            jms.session.rollback();
+            nothing(consumer);
+            producer.setDeliveryMode(jakarta.jms.DeliveryMode.PERSISTENT);
+            producer.send(other.session.createTextMessage(body + " stays"));
+            came(consumer, body + " stays", 1);
+            jms.session.rollback();
+            nothing(consumer);
+            // Past all others, and the first would be among them.
+            other.deadLetter(body + " stays", before -> equal(body.equals(before), false, "whether it is a dead letter"));
         }
     }
 

@@ -11,6 +11,7 @@ public final class JmsSessionsMain {
         Suite suite = new Suite();
         JmsConsumers.addTo(suite);
         JmsSelective.addTo(suite);
+        JmsGroups.addTo(suite);
         JmsAcknowledgements.addTo(suite);
         JmsRedelivery.addTo(suite);
         JmsTransactions.addTo(suite);
