@@ -222,6 +222,11 @@ pub trait Codec: Send + Sync + std::fmt::Debug {
     /// The publisher's time to live, as he wrote it.
     fn expiration(&self, properties: &[u8]) -> Option<String>;
 
+    /// Whether the body was said to be text, by other means than its content type.
+    fn is_text(&self, _properties: &[u8]) -> bool {
+        false
+    }
+
     /// The routing key that a message is known by outside of its protocol.
     fn routing_key<'a>(&self, key: &'a str) -> Cow<'a, str> {
         key.into()
