@@ -2,6 +2,7 @@
 
 mod auth;
 mod bad_input;
+mod bench;
 mod clients;
 mod control;
 mod conversations;
@@ -10,6 +11,7 @@ mod definitions;
 mod detection;
 mod lifecycle;
 mod limits;
+mod mapping;
 mod mqtt;
 mod otlp;
 mod store;

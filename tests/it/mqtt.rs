@@ -16,7 +16,7 @@ fn address(server: &Server) -> SocketAddr {
 fn message(number: usize) -> Publish {
     let (topic, payload) = (format!("to/{number}"), number.to_string().into_bytes());
     let qos = if number.is_multiple_of(3) { 2 } else { 1 };
-    Publish { topic, qos, retain: false, dup: false, packet_id: 0, payload }
+    Publish { topic, qos, payload, ..Publish::default() }
 }
 
 /// A client with its connection.

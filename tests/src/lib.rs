@@ -1,6 +1,6 @@
-//! What the whole-system tests share: `server` runs a real broker, `raw` and `mqtt` speak to it without a client library,
-//! `load` keeps it busy while it is killed, and `checker` judges what `load` has seen; `flow` moves numbered messages in
-//! bulk.
+//! What the whole-system tests share: `server` runs a real broker, `raw`, `mqtt`, `stomp` and `openwire` speak to it
+//! without a client library, `load` keeps it busy while it is killed, and `checker` judges what `load` has seen; `flow`
+//! moves numbered messages in bulk.
 //! The tests are in `it/`, one binary; the suites of real clients that it starts are in `clients/`.
 
 pub mod checker;
@@ -8,8 +8,10 @@ pub mod conversation;
 pub mod flow;
 pub mod load;
 pub mod mqtt;
+pub mod openwire;
 pub mod raw;
 pub mod server;
+pub mod stomp;
 pub mod tmpfs;
 
 use std::thread;

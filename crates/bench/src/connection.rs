@@ -13,9 +13,9 @@ use crate::wire::{Arguments, Encoder, Fields, Frame, Method, PROTOCOL_HEADER};
 pub(crate) const CHANNEL: u16 = 1;
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// Deleting a queue with millions of messages takes a server a while.
-const ANSWER_WAIT: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// How long a blocked read or write sleeps before its thread looks whether the load is over.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 const FRAME_MAX: u32 = 128 * 1024;
 /// Calls that are under way at once where there are many of them.
 const CALLS_AHEAD: usize = 100;
@@ -238,7 +238,7 @@ fn closed(scope: &'static str, arguments: &mut Fields<'_>) -> Error {
     }
 }
 
-fn connect(address: &str) -> std::io::Result<TcpStream> {
+pub(crate) fn connect(address: &str) -> std::io::Result<TcpStream> {
     let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
     for target in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&target, CONNECT_WAIT) {

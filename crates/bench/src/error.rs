@@ -21,6 +21,9 @@ pub enum Error {
     /// The same, where there is no code for it.
     #[error("the server does not have it: {0}")]
     Lacks(&'static str),
+    /// The server refuses something in words of its own.
+    #[error("the server refuses it: {0}")]
+    Refusal(String),
     #[error("the server did wrong: {0}")]
     Wrong(String),
     #[error("the server cancelled the consumer")]

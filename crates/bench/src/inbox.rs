@@ -61,7 +61,16 @@ impl Inbox {
     /// The next complete frame, or `None` until more has been read.
     #[inline]
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Error> {
-        match Frame::split(&self.buffer[self.start..self.end])? {
+        self.next(Frame::split)
+    }
+
+    /// The same with frames of another protocol; `split` gives one and its length.
+    #[inline]
+    pub(crate) fn next<'a, T>(
+        &'a mut self,
+        split: impl FnOnce(&'a [u8]) -> Result<Option<(T, usize)>, Error>,
+    ) -> Result<Option<T>, Error> {
+        match split(&self.buffer[self.start..self.end])? {
             None => Ok(None),
             Some((frame, length)) => {
                 self.start += length;

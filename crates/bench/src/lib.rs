@@ -1,4 +1,5 @@
-//! The load generator behind `roadstead bench`: publishers and consumers against any AMQP 0-9-1 or MQTT broker.
+//! The load generator behind `roadstead bench`: publishers and consumers against any broker of AMQP 0-9-1,
+//! MQTT, STOMP or OpenWire.
 //!
 //! It must cost far less than any broker, so that the broker is what is measured: prebuilt messages leave in large
 //! writes (`batch`, `publisher`), deliveries are skipped where they were read (`inbox`, `consumer`), and each thread has
@@ -7,8 +8,8 @@
 //!
 //! Start at `load`, which leads one load through its phases. `compare` alternates between brokers, `suite` runs standard
 //! scenarios (`speed`, `confirms`), `backlog` fills a queue and drains it, `feature` measures expiry, priorities, delays,
-//! streams and large numbers of queues and bindings, and `disk` measures what bounds them all. `mqtt` has a client and
-//! loads of its own, and shares everything else.
+//! streams and large numbers of queues and bindings, and `disk` measures what bounds them all. `mqtt` and `jms` (STOMP and
+//! OpenWire) have clients and loads of their own, and share everything else.
 //! `meter` says what the server paid, from `process` and `syncs`.
 
 mod backlog;
@@ -24,6 +25,7 @@ mod feature;
 mod histogram;
 mod inbox;
 mod janitor;
+mod jms;
 mod load;
 mod meter;
 mod mqtt;
@@ -47,6 +49,7 @@ pub use disk::{DiskLimits, SyncRate};
 pub use error::Error;
 pub use feature::findings::{Findings, Part, Ratio, Timing};
 pub use histogram::Latency;
+pub use jms::options::{DestinationKind, JmsOptions};
 pub use mqtt::options::{MqttOptions, ProtocolVersion};
 pub use options::Options;
 pub use outcome::Outcome;

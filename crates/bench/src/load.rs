@@ -42,6 +42,9 @@ pub(crate) fn run(options: &Options, janitor: &mut Janitor) -> Result<Report, Er
     if options.is_mqtt() {
         return crate::mqtt::load::run(&options, janitor);
     }
+    if options.is_jms() {
+        return crate::jms::load::run(&options, janitor);
+    }
     with_queues(&options, janitor, |place| run_declared(&options, place))
 }
 
@@ -141,6 +144,11 @@ impl Load {
             publishers: Vec::new(),
             is_one_in_flight: false,
         }
+    }
+
+    /// With one message in flight: each publisher waits for a consumer of its own, which is told of it.
+    pub(crate) fn one_in_flight(self) -> Self {
+        Self { is_one_in_flight: true, ..self }
     }
 
     /// Consumers subscribe here, before the first publisher can start.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::error::Error;
+use crate::jms;
+use crate::jms::options::JmsOptions;
 use crate::mqtt::options::MqttOptions;
 use crate::suite::Suite;
 use crate::uri::{Scheme, Uri};
@@ -13,22 +15,23 @@ const TIMEOUT_S: f64 = 300.0;
 /// Ten million messages take a slow broker many minutes.
 const BACKLOG_TIMEOUT_S: f64 = 3600.0;
 
-/// Publishers and consumers against any AMQP 0-9-1 or MQTT broker.
+/// Publishers and consumers against any broker of AMQP 0-9-1, MQTT, STOMP or OpenWire.
 ///
 /// The tool declares its own queues, loads them for a bounded time, deletes them, and prints rates, latencies and, when
 /// it is told the server's process id, what the server paid for them. MQTT needs no queues: --consumers are subscribers.
+/// STOMP cannot delete queues: they are left empty, and expire where the broker has that.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Broker to load, amqp://user:password@host:port/vhost or mqtt://user:password@host:port with percent-encoded
-    /// parts
+    /// Broker to load, amqp://user:password@host:port/vhost, mqtt://user:password@host:port,
+    /// stomp://user:password@host:port/vhost or, for OpenWire, tcp://user:password@host:port, with percent-encoded parts
     #[arg(long, value_name = "URI", default_value = "amqp://guest:guest@127.0.0.1:5672/%2F")]
     pub uri: String,
 
-    /// Publishers, each with a connection of its own, and with AMQP with a thread too
+    /// Publishers, each with a connection of its own, and but for MQTT with a thread too
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub publishers: usize,
 
-    /// Consumers, each with a connection of its own, and with AMQP with a thread too
+    /// Consumers, each with a connection of its own, and but for MQTT with a thread too
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub consumers: usize,
 
@@ -57,11 +60,13 @@ pub struct Options {
     pub queue_type: Option<String>,
 
     /// Publisher confirms: messages that each publisher may have unconfirmed; 0 = no confirms, and with MQTT's QoS 1
-    /// and 2 at most 100; a server that takes fewer has its way
+    /// and 2 at most 100; a server that takes fewer has its way. With STOMP receipts, with OpenWire responses: 1 is
+    /// what clients of JMS do
     #[arg(long, value_name = "OUTSTANDING", default_value_t = 0)]
     pub confirms: usize,
 
-    /// Acknowledge deliveries (otherwise the consumers use auto-ack)
+    /// Acknowledge deliveries (otherwise the consumers use auto-ack; with OpenWire, which has none, they acknowledge
+    /// many at a time)
     #[arg(long)]
     pub ack: bool,
 
@@ -169,7 +174,8 @@ pub struct Options {
     /// (default: a million) and --size, and measures once whatever --rounds says. `ttl`, `priority`, `delayed`,
     /// `stream` and `many` take --messages (default: 200,000, and a million for `delayed` and `stream`) of 100 B, and
     /// measure once unless --rounds says otherwise; a broker that refuses what they declare is `not available`.
-    /// `mqtt`, `mqtt-idle`, `mqtt-connect` and `mqtt-retained` are for mqtt://, the others for amqp://.
+    /// `mqtt`, `mqtt-idle`, `mqtt-connect` and `mqtt-retained` are for mqtt://, `jms` and `selective` (which takes
+    /// --messages, default a million) for tcp:// and stomp://, the others for amqp://.
     #[arg(long, value_name = "SUITE", num_args = 0..=1, default_missing_value = "speed")]
     pub suite: Option<Suite>,
 
@@ -180,6 +186,9 @@ pub struct Options {
 
     #[command(flatten)]
     pub mqtt: MqttOptions,
+
+    #[command(flatten)]
+    pub jms: JmsOptions,
 }
 
 impl Options {
@@ -195,7 +204,28 @@ impl Options {
         if counts.iter().any(|&count| count > 0 && count != self.against.len()) {
             return Err(Error::Options("what is said about the second broker must be said for each --against"));
         }
-        crate::mqtt::options::check(self, scheme)
+        if let Some(option) = self.stray(scheme) {
+            return Err(Error::Misfit { option, scheme: scheme.name() });
+        }
+        match scheme {
+            Scheme::Amqp => Ok(()),
+            Scheme::Mqtt => crate::mqtt::options::check(self),
+            Scheme::Stomp | Scheme::OpenWire => jms::options::check(self),
+        }
+    }
+
+    /// The first option that makes no sense with the URI's scheme.
+    fn stray(&self, scheme: Scheme) -> Option<&'static str> {
+        let stray = match scheme {
+            Scheme::Amqp => self.mqtt.given().or(self.jms.given()),
+            Scheme::Mqtt => crate::mqtt::options::given_for_others(self).or(self.jms.given()),
+            Scheme::Stomp | Scheme::OpenWire => jms::options::given_for_others(self).or(self.mqtt.given()),
+        };
+        stray.or(self.suite.filter(|suite| !suite.takes(scheme)).map(|_| "this --suite"))
+    }
+
+    pub(crate) fn is_jms(&self) -> bool {
+        Uri::parse(&self.uri).is_ok_and(|uri| uri.scheme.is_jms())
     }
 
     pub(crate) fn is_mqtt(&self) -> bool {
@@ -231,6 +261,9 @@ impl Options {
 
     /// How many queues get a copy of each message.
     pub(crate) fn copies(&self) -> u64 {
+        if self.jms.is_topic() {
+            return self.consumers as u64;
+        }
         self.fanout.map_or(1, |copies| copies.max(1) as u64)
     }
 
@@ -281,6 +314,9 @@ impl Options {
         if self.is_mqtt() {
             return crate::mqtt::options::describe(self);
         }
+        if self.is_jms() {
+            return jms::options::describe(self);
+        }
         let mut words =
             vec![format!("{} {}", bytes(self.size), if self.persistent { "persistent" } else { "transient" })];
         words.push(count(self.publishers, "publisher"));
@@ -312,6 +348,11 @@ impl Options {
         }
         words.join(", ")
     }
+}
+
+/// The first option that is given.
+pub(crate) fn first(options: &[(bool, &'static str)]) -> Option<&'static str> {
+    options.iter().find(|(is_given, _)| *is_given).map(|(_, name)| *name)
 }
 
 pub(crate) fn count(n: usize, noun: &str) -> String {

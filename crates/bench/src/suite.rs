@@ -5,10 +5,13 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::janitor::Janitor;
+use crate::jms::options::JmsOptions;
+use crate::jms::{scenarios, selective};
 use crate::mqtt::options::MqttOptions;
 use crate::mqtt::{cells, idle, retained, storm};
 use crate::options::Options;
 use crate::outcome::Outcome;
+use crate::uri::Scheme;
 use crate::{backlog, confirms, feature, speed};
 
 /// What a run of scenarios is about.
@@ -39,6 +42,21 @@ pub enum Suite {
     MqttConnect,
     /// MQTT: a million retained messages, and a subscriber to all of them
     MqttRetained,
+    /// STOMP and OpenWire: queues, topics and transactions, asynchronous and synchronous
+    Jms,
+    /// STOMP and OpenWire: a million messages, and consumers with selectors that want some of them
+    Selective,
+}
+
+impl Suite {
+    /// Whether it is about this protocol.
+    pub(crate) fn takes(self, scheme: Scheme) -> bool {
+        match self {
+            Self::Mqtt | Self::MqttIdle | Self::MqttConnect | Self::MqttRetained => scheme == Scheme::Mqtt,
+            Self::Jms | Self::Selective => scheme.is_jms(),
+            _ => scheme == Scheme::Amqp,
+        }
+    }
 }
 
 /// Runs a suite; what was measured before an error is in `outcome` all the same.
@@ -56,6 +74,8 @@ pub(crate) fn run(suite: Suite, options: &Options, janitor: &mut Janitor, outcom
         Suite::MqttIdle => feature::run(idle::measure, options, janitor, &mut outcome.features),
         Suite::MqttConnect => feature::run(storm::measure, options, janitor, &mut outcome.features),
         Suite::MqttRetained => feature::run(retained::measure, options, janitor, &mut outcome.features),
+        Suite::Jms => scenarios::run(options, janitor, outcome),
+        Suite::Selective => feature::run(selective::measure, options, janitor, &mut outcome.features),
     }
 }
 
@@ -85,6 +105,7 @@ pub(crate) fn plain(options: &Options) -> Options {
             undelivered: None,
             ..options.mqtt.clone()
         },
+        jms: JmsOptions::default(),
         ..options.clone()
     }
 }

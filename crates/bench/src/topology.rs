@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::jms::destinations;
 use crate::options::Options;
 use crate::uri::Uri;
 use crate::wire::Method;
@@ -74,6 +75,9 @@ impl Topology {
 
     /// Deletes everything over a connection of its own; deleting what is not there is no error.
     pub(crate) fn delete(&self, uri: &Uri) -> Result<(), Error> {
+        if uri.scheme.is_jms() {
+            return destinations::delete(uri, &self.queues);
+        }
         let mut connection = Connection::open(uri)?;
         connection.call_each(Method::QUEUE_DELETE, Method::QUEUE_DELETE_OK, &self.queues, |queue, out| {
             out.short(0).short_text(queue).octet(0);

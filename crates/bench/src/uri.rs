@@ -1,4 +1,5 @@
-//! `amqp://user:password@host:port/vhost`, as RabbitMQ defines it, and `mqtt://user:password@host:port`.
+//! `amqp://user:password@host:port/vhost`, as RabbitMQ defines it, and the same with other protocols: `mqtt://` and
+//! `tcp://` (OpenWire, as clients of ActiveMQ have it) without a path, `stomp://` with one.
 
 use std::fmt;
 
@@ -9,6 +10,8 @@ use crate::error::Error;
 pub(crate) enum Scheme {
     Amqp,
     Mqtt,
+    Stomp,
+    OpenWire,
 }
 
 impl Scheme {
@@ -16,20 +19,33 @@ impl Scheme {
         match self {
             Self::Amqp => "amqp",
             Self::Mqtt => "mqtt",
+            Self::Stomp => "stomp",
+            Self::OpenWire => "tcp",
         }
+    }
+
+    /// Whether it is one of those that brokers of JMS speak.
+    pub(crate) fn is_jms(self) -> bool {
+        matches!(self, Self::Stomp | Self::OpenWire)
+    }
+
+    fn has_vhosts(self) -> bool {
+        matches!(self, Self::Amqp | Self::Stomp)
     }
 
     fn port(self) -> u16 {
         match self {
             Self::Amqp => 5672,
             Self::Mqtt => 1883,
+            Self::Stomp => 61613,
+            Self::OpenWire => 61616,
         }
     }
 
     /// Who we are where nothing is said: an MQTT client may be nobody.
     fn login(self) -> &'static str {
         match self {
-            Self::Amqp => "guest:guest",
+            Self::Amqp | Self::Stomp | Self::OpenWire => "guest:guest",
             Self::Mqtt => "",
         }
     }
@@ -44,7 +60,7 @@ pub(crate) struct Uri {
     pub(crate) password: String,
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// Empty with MQTT.
+    /// Empty with MQTT and OpenWire.
     pub(crate) vhost: String,
 }
 
@@ -57,17 +73,21 @@ impl Uri {
         let (scheme, rest) = match text.split_once("://") {
             Some(("amqp", rest)) => (Scheme::Amqp, rest),
             Some(("mqtt", rest)) => (Scheme::Mqtt, rest),
-            Some(("amqps" | "mqtts", _)) => return Err("TLS is not supported by the load generator yet"),
-            Some(_) => return Err("the scheme must be amqp or mqtt"),
-            None => return Err("it must begin with amqp:// or mqtt://"),
+            Some(("stomp", rest)) => (Scheme::Stomp, rest),
+            Some(("tcp", rest)) => (Scheme::OpenWire, rest),
+            Some(("amqps" | "mqtts" | "stomp+ssl" | "ssl", _)) => {
+                return Err("TLS is not supported by the load generator yet");
+            }
+            Some(_) => return Err("the scheme must be amqp, mqtt, stomp or tcp"),
+            None => return Err("it must begin with amqp://, mqtt://, stomp:// or tcp://"),
         };
         let rest = rest.split_once('?').map_or(rest, |(before, _)| before);
         let (authority, vhost) = match rest.split_once('/') {
             Some((authority, vhost)) => (authority, decode(vhost)?),
-            None => (rest, if scheme == Scheme::Amqp { "/".to_owned() } else { String::new() }),
+            None => (rest, if scheme.has_vhosts() { "/".to_owned() } else { String::new() }),
         };
-        if scheme == Scheme::Mqtt && !vhost.is_empty() {
-            return Err("MQTT has no path");
+        if !scheme.has_vhosts() && !vhost.is_empty() {
+            return Err("MQTT and OpenWire have no path");
         }
         let (user_info, address) = authority.rsplit_once('@').unwrap_or((scheme.login(), authority));
         let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
@@ -90,10 +110,10 @@ impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = if self.user.is_empty() { "" } else { "@" };
         write!(f, "{}://{}{at}{}", self.scheme.name(), self.user, self.address())?;
-        match (self.scheme, self.vhost.as_str()) {
-            (Scheme::Amqp, "/") => f.write_str("/%2F"),
-            (Scheme::Amqp, vhost) => write!(f, "/{vhost}"),
-            (Scheme::Mqtt, _) => Ok(()),
+        match self.vhost.as_str() {
+            _ if !self.scheme.has_vhosts() => Ok(()),
+            "/" => f.write_str("/%2F"),
+            vhost => write!(f, "/{vhost}"),
         }
     }
 }
@@ -154,6 +174,9 @@ mod tests {
         check("amqp://h/v?heartbeat=10", "guest", "guest", "h", 5672, "v");
         check("mqtt://h", "", "", "h", 1883, "");
         check("mqtt://u:p@[::1]:7/", "u", "p", "::1", 7, "");
+        check("tcp://h", "guest", "guest", "h", 61616, "");
+        check("stomp://u:p@h:7/v", "u", "p", "h", 7, "v");
+        check("stomp://h", "guest", "guest", "h", 61613, "/");
     }
 
     #[test]
@@ -168,6 +191,8 @@ mod tests {
             "amqp://h/%zz",
             "amqp://[::1",
             "mqtt://h/v",
+            "tcp://h/v",
+            "ssl://h",
         ] {
             assert!(matches!(Uri::parse(text), Err(Error::Uri { .. })), "{text}");
         }

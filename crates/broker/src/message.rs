@@ -231,6 +231,11 @@ pub trait Codec: Send + Sync + std::fmt::Debug {
         Group::of_headers(&may_have.then(|| self.headers(properties))?)
     }
 
+    /// Whether the body was said to be text, by other means than its content type.
+    fn is_text(&self, _properties: &[u8]) -> bool {
+        false
+    }
+
     /// The routing key that a message is known by outside of its protocol.
     fn routing_key<'a>(&self, key: &'a str) -> Cow<'a, str> {
         key.into()

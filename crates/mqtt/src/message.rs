@@ -167,6 +167,11 @@ impl Codec for PropertyCodec {
         None
     }
 
+    fn is_text(&self, properties: &[u8]) -> bool {
+        let stored = Stored::read(properties);
+        stored.is_some_and(|stored| Properties::checked(stored.properties).number(id::PAYLOAD_FORMAT) == Some(1))
+    }
+
     fn routing_key<'a>(&self, key: &'a str) -> Cow<'a, str> {
         topic::routing_key(key)
     }

@@ -113,12 +113,11 @@ pub fn restored<'a>(view: &MessageView<'a>, codecs: &broker::Codecs, number: i64
         moved(&mut message, view);
         return message;
     }
-    let table = match codecs.of(view.origin).filter(|_| view.origin != OWN) {
-        Some(codec) => codec.table(view.properties),
-        None => Table::default(),
-    };
+    let codec = codecs.of(view.origin).filter(|_| view.origin != OWN);
+    let table = codec.as_ref().map(|codec| codec.table(view.properties)).unwrap_or_default();
+    let is_text = codec.is_some_and(|codec| codec.is_text(view.properties));
     let routing_key = codecs.routing_key(view).into_owned();
-    Box::new(translated(view, &table, routing_key, number))
+    Box::new(translated(view, &table, is_text, routing_key, number))
 }
 
 /// A dead letter is in the queue that it was moved to, remembers where it was, and is not thrown away for its age there.
@@ -161,10 +160,16 @@ fn tell_death(message: &mut Message<'_>, annotations: &Table) {
 }
 
 /// A message of another protocol.
-fn translated<'a>(view: &MessageView<'a>, table: &Table, routing_key: String, number: i64) -> Message<'a> {
+fn translated<'a>(
+    view: &MessageView<'a>,
+    table: &Table,
+    is_text: bool,
+    routing_key: String,
+    number: i64,
+) -> Message<'a> {
     let text = |name| table.get(name).and_then(Value::as_text).map(|text| Text::from(text.to_owned()));
     let kind_of_content = table.get("content_type").and_then(Value::as_text).unwrap_or_default();
-    let is_text = is_text(kind_of_content) && std::str::from_utf8(view.payload).is_ok();
+    let is_text = (is_text || is_text_type(kind_of_content)) && std::str::from_utf8(view.payload).is_ok();
     let (kind, form) = if is_text { (MessageKind::Text, TEXT) } else { (MessageKind::Bytes, CONTENT) };
     let producer_id = ProducerId { connection_id: Some("ID:roadstead".into()), value: 0, session_id: 0 };
     let queue = || DestinationKind::Queue;
@@ -177,8 +182,8 @@ fn translated<'a>(view: &MessageView<'a>, table: &Table, routing_key: String, nu
     };
     let reply_topic = headers.get(REPLY_TO).and_then(Value::as_text);
     let reply_to = reply_topic.map(|topic| destination(DestinationKind::Topic, topic.into()));
-    let reply_to = reply_to
-        .or_else(|| table.get("reply_to").and_then(Value::as_text).map(|name| destination(queue(), name.into())));
+    let reply_queue = table.get("reply_to").and_then(Value::as_text).map(queue_of);
+    let reply_to = reply_to.or_else(|| reply_queue.map(|name| destination(queue(), name.into())));
     let seconds = match table.get("timestamp") {
         Some(Value::Timestamp(seconds)) => Some(*seconds),
         _ => None,
@@ -200,6 +205,7 @@ fn translated<'a>(view: &MessageView<'a>, table: &Table, routing_key: String, nu
         reply_to,
         timestamp: seconds.map_or(view.arrived.0, |seconds| seconds.saturating_mul(1000)) as i64,
         message_type: text("type"),
+        user_id: text("user_id"),
         content: content(form, view.payload),
         marshalled_properties: properties_of(headers).map(Bytes::from),
         group_id: headers.get(GROUP_ID).and_then(Value::as_text).map(|group| Text::from(group.to_owned())),
@@ -213,8 +219,13 @@ fn number_of(value: &Value) -> Option<i32> {
     value.as_integer().and_then(|number| number.try_into().ok()).or_else(|| value.as_text()?.trim().parse().ok())
 }
 
+/// The name of a queue, which a client of STOMP has written as a path.
+fn queue_of(reply_to: &str) -> &str {
+    ["/queue/", "/reply-queue/"].iter().find_map(|prefix| reply_to.strip_prefix(prefix)).unwrap_or(reply_to)
+}
+
 /// Whether a content type is one of text.
-fn is_text(content_type: &str) -> bool {
+fn is_text_type(content_type: &str) -> bool {
     let kind = content_type.split(';').next().unwrap_or_default().trim();
     kind.starts_with("text/") || ["application/json", "application/xml"].contains(&kind) || kind.ends_with("+json")
 }

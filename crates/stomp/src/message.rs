@@ -127,6 +127,8 @@ impl Codec for PropertyCodec {
         for (name, value) in stored.headers() {
             let known = PROPERTIES.iter().find(|(own, ..)| *own == name);
             let is_property = known.is_some_and(|(.., form)| property(*form, value).is_some() || value == "false");
+            // ActiveMQ's name for what other protocols have as the time to live.
+            let is_property = is_property || name == "expires" && value.trim().parse::<u64>().is_ok();
             if !is_property && name.len() <= SHORT_BYTES {
                 headers.push(name, value.into());
             }
@@ -159,6 +161,10 @@ impl Codec for PropertyCodec {
 
     fn expiration(&self, properties: &[u8]) -> Option<String> {
         Stored::new(properties).get("expiration").map(str::to_owned)
+    }
+
+    fn is_text(&self, properties: &[u8]) -> bool {
+        Stored::new(properties).is_text()
     }
 }
 

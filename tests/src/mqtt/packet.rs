@@ -25,7 +25,7 @@ const RECEIVE_MAXIMUM: u8 = 33;
 const NEVER: u32 = u32::MAX;
 const LENGTH_BYTES_MAX: usize = 4;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Publish {
     pub topic: String,
     pub qos: u8,
@@ -33,6 +33,8 @@ pub struct Publish {
     pub dup: bool,
     /// 0 without acknowledgement.
     pub packet_id: u16,
+    /// Those of MQTT 5, as they stand on the wire, without their length.
+    pub properties: Vec<u8>,
     pub payload: Vec<u8>,
 }
 
@@ -60,18 +62,23 @@ pub enum Packet {
 }
 
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let mut rest = body.len();
+    let mut bytes = Writer::default();
+    bytes.u8(first);
+    write_variable(&mut bytes, body.len());
+    bytes.raw(body);
+    bytes.into_bytes()
+}
+
+/// An integer of one to four bytes.
+fn write_variable(out: &mut Writer, mut value: usize) {
     loop {
-        let low = (rest % 128) as u8;
-        rest /= 128;
-        bytes.push(if rest > 0 { low | 128 } else { low });
-        if rest == 0 {
+        let low = (value % 128) as u8;
+        value /= 128;
+        out.u8(if value > 0 { low | 128 } else { low });
+        if value == 0 {
             break;
         }
     }
-    bytes.extend(body);
-    bytes
 }
 
 fn text(body: &mut Writer, text: &str) {
@@ -116,7 +123,10 @@ pub(super) fn publish(version: Version, publish: &Publish) -> Vec<u8> {
     if publish.qos > 0 {
         body.u16(publish.packet_id);
     }
-    no_properties(&mut body, version);
+    if version == Version::V5 {
+        write_variable(&mut body, publish.properties.len());
+        body.raw(&publish.properties);
+    }
     body.raw(&publish.payload);
     let flags = u8::from(publish.dup) << 3 | publish.qos << 1 | u8::from(publish.retain);
     packet(PUBLISH << 4 | flags, &body.into_bytes())
@@ -170,27 +180,30 @@ fn decode(first: u8, body: &[u8], version: Version) -> Result<Packet, Malformed>
             let length = reader.u16()?;
             let topic = std::str::from_utf8(reader.take(length.into())?).map_err(|_| Malformed)?.to_owned();
             let packet_id = if qos > 0 { reader.u16()? } else { 0 };
-            let payload = behind_properties(reader, version)?.to_vec();
-            Packet::Publish(Publish { topic, qos, retain: first & 1 == 1, dup: first & 8 == 8, packet_id, payload })
+            let (properties, payload) = properties_and_rest(reader, version)?;
+            let (properties, payload) = (properties.to_vec(), payload.to_vec());
+            let (retain, dup) = (first & 1 == 1, first & 8 == 8);
+            Packet::Publish(Publish { topic, qos, retain, dup, packet_id, properties, payload })
         }
         kind @ PUBACK..=PUBCOMP => {
             Packet::Ack { kind, packet_id: reader.u16()?, code: if reader.is_empty() { 0 } else { reader.u8()? } }
         }
         SUBACK => {
             let packet_id = reader.u16()?;
-            Packet::SubAck { packet_id, codes: behind_properties(reader, version)?.to_vec() }
+            Packet::SubAck { packet_id, codes: properties_and_rest(reader, version)?.1.to_vec() }
         }
         DISCONNECT => Packet::Disconnect { code: if reader.is_empty() { 0 } else { reader.u8()? } },
         _ => return Err(Malformed),
     })
 }
 
-fn behind_properties(mut reader: Reader<'_>, version: Version) -> Result<&[u8], Malformed> {
-    if version == Version::V5 {
-        let (length, used) = variable(reader.rest())?.ok_or(Malformed)?;
-        reader.take(used + length)?;
+fn properties_and_rest(mut reader: Reader<'_>, version: Version) -> Result<(&[u8], &[u8]), Malformed> {
+    if version != Version::V5 {
+        return Ok((&[], reader.rest()));
     }
-    Ok(reader.rest())
+    let (length, used) = variable(reader.rest())?.ok_or(Malformed)?;
+    reader.take(used)?;
+    Ok((reader.take(length)?, reader.rest()))
 }
 
 #[cfg(test)]
@@ -199,7 +212,7 @@ mod tests {
 
     fn message(payload: usize) -> Publish {
         let (topic, payload) = ("a/b".to_owned(), vec![7; payload]);
-        Publish { topic, qos: 2, retain: true, dup: true, packet_id: 0x1234, payload }
+        Publish { topic, qos: 2, retain: true, dup: true, packet_id: 0x1234, payload, ..Publish::default() }
     }
 
     #[test]
@@ -211,6 +224,9 @@ mod tests {
                 assert_eq!(read(&bytes[..bytes.len() - 1], version), Ok(None));
                 bytes.push(0);
                 assert_eq!(read(&bytes, version), Ok(Some((Packet::Publish(sent), bytes.len() - 1))));
+                let sent = Publish { properties: vec![1, 1], ..message(length) };
+                let bytes = publish(Version::V5, &sent);
+                assert_eq!(read(&bytes, Version::V5), Ok(Some((Packet::Publish(sent), bytes.len()))));
             }
         }
     }

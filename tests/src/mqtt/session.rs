@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn publish(qos: u8) -> Publish {
-        Publish { topic: "t".to_owned(), qos, retain: false, dup: false, packet_id: 0, payload: Vec::new() }
+        Publish { topic: "t".to_owned(), qos, ..Publish::default() }
     }
 
     fn ack(kind: u8, packet_id: u16) -> Packet {

@@ -16,7 +16,7 @@ mod limits;
 mod link;
 pub(crate) mod load;
 pub(crate) mod options;
-mod pace;
+pub(crate) mod pace;
 mod poller;
 mod publisher;
 pub(crate) mod retained;

@@ -7,10 +7,8 @@ use clap::{Args, ValueEnum};
 use super::stencil;
 use super::wire::Version;
 use crate::error::Error;
-use crate::options::{Options, bytes, count};
+use crate::options::{Options, bytes, count, first};
 use crate::report::grouped;
-use crate::suite::Suite;
-use crate::uri::Scheme;
 
 /// With QoS 1 and 2, if nothing else is said.
 const OUTSTANDING: usize = 100;
@@ -93,7 +91,7 @@ impl MqttOptions {
     }
 
     /// The first that is given.
-    fn given(&self) -> Option<&'static str> {
+    pub(crate) fn given(&self) -> Option<&'static str> {
         first(&[
             (self.qos.is_some(), "--qos"),
             (self.topics.is_some(), "--topics"),
@@ -108,12 +106,8 @@ impl MqttOptions {
     }
 }
 
-fn first(options: &[(bool, &'static str)]) -> Option<&'static str> {
-    options.iter().find(|(is_given, _)| *is_given).map(|(_, name)| *name)
-}
-
-/// Options that only an amqp:// URI has.
-fn given_for_amqp(options: &Options) -> Option<&'static str> {
+/// Options that an mqtt:// URI does not have.
+pub(crate) fn given_for_others(options: &Options) -> Option<&'static str> {
     first(&[
         (options.queues != 1, "--queues"),
         (options.fanout.is_some(), "--fanout"),
@@ -129,16 +123,9 @@ fn given_for_amqp(options: &Options) -> Option<&'static str> {
     ])
 }
 
-/// Whether all that is given makes sense with the URI's scheme.
-pub(crate) fn check(options: &Options, scheme: Scheme) -> Result<(), Error> {
-    let stray = if scheme == Scheme::Mqtt { given_for_amqp(options) } else { options.mqtt.given() };
-    if let Some(option) = stray {
-        return Err(Error::Misfit { option, scheme: scheme.name() });
-    }
+/// Whether the numbers make sense together.
+pub(crate) fn check(options: &Options) -> Result<(), Error> {
     match options.suite {
-        Some(suite) if suite.scheme() != scheme => {
-            return Err(Error::Misfit { option: "this --suite", scheme: scheme.name() });
-        }
         None if options.mqtt.connections.is_some() => {
             return Err(Error::Options("--connections is for --suite mqtt-idle"));
         }
@@ -146,9 +133,6 @@ pub(crate) fn check(options: &Options, scheme: Scheme) -> Result<(), Error> {
             return Err(Error::Options("--connect-rate is for --suite mqtt-connect"));
         }
         _ => {}
-    }
-    if scheme == Scheme::Amqp {
-        return Ok(());
     }
     if options.one_in_flight && options.publishers > 1 {
         return Err(Error::Options("with MQTT, --one-in-flight has one publisher"));
@@ -215,16 +199,6 @@ impl Options {
     /// Whether the broker may lose messages.
     pub(crate) fn is_lossy(&self) -> bool {
         self.is_mqtt() && self.mqtt.qos() == 0
-    }
-}
-
-impl Suite {
-    /// The protocol that it is about.
-    pub(crate) fn scheme(self) -> Scheme {
-        match self {
-            Self::Mqtt | Self::MqttIdle | Self::MqttConnect | Self::MqttRetained => Scheme::Mqtt,
-            _ => Scheme::Amqp,
-        }
     }
 }
 

@@ -76,7 +76,7 @@ fn send(
     let filler = if client.random.one_in(LARGE_ONE_IN) { LARGE_BYTES } else { client.random.below(BODY_BYTES) };
     let payload = if clears { Vec::new() } else { write_body(message, filler) };
     client.notes.note(What::Publish { message, topic, qos, retain, clears });
-    let publish = Publish { topic: topic.to_owned(), qos, retain, dup: false, packet_id: 0, payload };
+    let publish = Publish { topic: topic.to_owned(), qos, retain, payload, ..Publish::default() };
     client.member.session.publish(connection, message.sequence, publish);
     message
 }

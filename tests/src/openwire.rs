@@ -1,0 +1,9 @@
+//! A small blocking OpenWire client that shares no code with the broker: version 12, loose, without the cache.
+
+mod connection;
+mod message;
+mod primitive;
+
+pub use connection::Connection;
+pub use message::{Destination, Message};
+pub use primitive::Primitive;
