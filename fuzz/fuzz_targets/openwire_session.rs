@@ -101,16 +101,7 @@ fn act(client: &mut Client, what: u8, input: &mut Input<'_>, now: Millis) {
             let [consumer, kind, flags, count] = input.array();
             client.acknowledge(consumer, kind, flags, count, now);
         }
-        5 => {
-            let [number, kind] = input.array();
-            let transaction = TransactionInfo {
-                connection_id: Some(connection_id(name)),
-                transaction_id: transaction(name, number),
-                transaction_type: (kind % 8) as i8,
-                ..TransactionInfo::default()
-            };
-            client.command(&transaction, now);
-        }
+        5 => client.command(&step(name, input.array()), now),
         6 => {
             let [which, value] = input.array();
             let info = RemoveInfo { object_id: Some(object(name, which, value)), ..RemoveInfo::default() };
@@ -135,16 +126,7 @@ fn act(client: &mut Client, what: u8, input: &mut Input<'_>, now: Millis) {
             };
             client.command(&pull, now);
         }
-        9 => {
-            let [value, kind, destination] = input.array();
-            let info = ProducerInfo {
-                producer_id: Some(producer_id(name, value)),
-                destination: (kind & 4 == 0).then(|| place(kind, destination)),
-                window_size: i32::from(value) * 100,
-                ..ProducerInfo::default()
-            };
-            client.command(&info, now);
-        }
+        9 => client.command(&producer(name, input.array()), now),
         10 => {
             let info = RemoveSubscriptionInfo {
                 client_id: Some(name.into()),
@@ -208,6 +190,24 @@ fn consumer(
         dispatch_async: flags & 128 != 0,
         selector: (!selector.is_empty()).then(|| selector.into()),
         ..ConsumerInfo::default()
+    }
+}
+
+fn producer(name: &'static str, [value, kind, destination]: [u8; 3]) -> ProducerInfo<'static> {
+    ProducerInfo {
+        producer_id: Some(producer_id(name, value)),
+        destination: (kind & 4 == 0).then(|| place(kind, destination)),
+        window_size: i32::from(value) * 100,
+        ..ProducerInfo::default()
+    }
+}
+
+fn step(name: &'static str, [number, kind]: [u8; 2]) -> TransactionInfo<'static> {
+    TransactionInfo {
+        connection_id: Some(connection_id(name)),
+        transaction_id: transaction(name, number),
+        transaction_type: (kind % 8) as i8,
+        ..TransactionInfo::default()
     }
 }
 
