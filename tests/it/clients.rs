@@ -22,6 +22,8 @@ mod verdicts;
 /// A suite ends itself within 120 seconds; the rest is for a machine that has other work.
 const SUITE_LIMIT: Duration = Duration::from_secs(180);
 const STDERR_LINES_SHOWN: usize = 150;
+/// What ActiveMQ takes in a frame without being told: larger messages than RabbitMQ's.
+const JMS_MESSAGE_BYTES: u32 = 100 * 1024 * 1024;
 
 /// Checks that fail because the broker lacks a feature, and the feature that each waits for. Once a check passes in every
 /// suite that has it, the tests fail until it is off the list.
@@ -120,6 +122,11 @@ fn activemq5_java() {
 #[test]
 fn activemq5_java_sessions() {
     maven_suite("activemq5_java_sessions", "java-javax", "roadstead.JmsSessionsMain");
+}
+
+#[test]
+fn activemq_console() {
+    java_suite("activemq_console", "roadstead.ConsoleMain");
 }
 
 #[test]
@@ -273,7 +280,11 @@ fn run(name: &str, set_up: &[PathBuf], command: Command) {
         return;
     }
     // Suites that look at rates need not wait for them.
-    let mut server = Server::builder().env("ROADSTEAD_MANAGEMENT_SAMPLE_INTERVAL_MS", "500").start();
+    let mut builder = Server::builder().env("ROADSTEAD_MANAGEMENT_SAMPLE_INTERVAL_MS", "500");
+    if name.starts_with("activemq") {
+        builder = builder.env("ROADSTEAD_LIMITS_MESSAGE_BYTES", JMS_MESSAGE_BYTES.to_string());
+    }
+    let mut server = builder.start();
     let report = Report::of(name, command, &mut server);
     for (check, feature) in &report.outcome.waiting {
         tell(&format!("not yet: {check} of {name} waits for {feature}"));

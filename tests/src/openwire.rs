@@ -1,8 +1,11 @@
-//! A small blocking OpenWire client that shares no code with the broker: version 12, loose, without the cache.
+//! A small blocking OpenWire client that shares no code with the broker: version 12, loose, without the cache. `record`
+//! keeps what others say to each other.
 
+mod command;
 mod connection;
 mod message;
 mod primitive;
+pub mod record;
 
 pub use connection::Connection;
 pub use message::{Destination, Message};

@@ -426,6 +426,8 @@ impl OpenWireSession {
                 self.withdraw_all();
                 if let Some(caller) = self.caller.clone() {
                     self.forget_temporaries(&caller);
+                    // Whoever is told of it may come back at once, over another socket.
+                    self.shared.leave(&caller, &self.client, self.id);
                 }
             }
             None => {}

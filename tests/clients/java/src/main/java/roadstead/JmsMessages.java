@@ -39,6 +39,7 @@ final class JmsMessages {
         suite.add("headers", session -> headers());
         suite.add("compressed-bodies", session -> compressed());
         suite.add("a-large-message", 30_000, session -> large());
+        suite.add("a-message-of-64-mib", 30_000, session -> huge());
         suite.add("loose-encoding-without-cache", session -> encodings("?wireFormat.cacheEnabled=false&wireFormat.tightEncodingEnabled=false"));
         suite.add("tight-encoding-without-cache", session -> encodings("?wireFormat.cacheEnabled=false"));
         suite.add("older-versions", 30_000, session -> versions());
@@ -201,6 +202,21 @@ final class JmsMessages {
             return bytes;
         });
         equal(message.getBodyLength(), (long) sent.length, "the length");
+    }
+
+    private static void huge() throws Exception {
+        byte[] sent = new byte[64 * 1024 * 1024];
+        for (int i = 0; i < sent.length; i++) {
+            sent[i] = (byte) (i * 31 >> 8);
+        }
+        BytesMessage message = (BytesMessage) there("", session -> {
+            BytesMessage bytes = session.createBytesMessage();
+            bytes.writeBytes(sent);
+            return bytes;
+        });
+        byte[] came = new byte[sent.length];
+        equal(message.readBytes(came), sent.length, "the length");
+        equal(Arrays.equals(came, sent), true, "whether the bytes are the same");
     }
 
     private static void encodings(String options) throws Exception {
