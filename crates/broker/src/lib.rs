@@ -24,6 +24,7 @@ pub mod queue;
 pub mod record;
 pub mod refusal;
 pub mod rules;
+pub mod schedule;
 pub mod selector;
 pub mod session;
 pub mod topology;
@@ -48,6 +49,7 @@ pub use crate::{
         Start,
     },
     refusal::{Refusal, Resource},
+    schedule::Schedule,
     selector::{Selector, SelectorError},
     session::{Credentials, Login, Millis, Peer, Reply, Request, SaslOutcome, SaslResponse, Session, SessionId},
     topology::{

@@ -1,6 +1,6 @@
 //! Refusals of the model as the exceptions that clients of ActiveMQ know, and destinations as queues and topics.
 
-use broker::Refusal;
+use broker::{Refusal, schedule::InvalidSchedule};
 
 use crate::ids::{Destination, DestinationKind};
 
@@ -82,6 +82,12 @@ pub mod xa {
     pub const PROTOCOL: i32 = -6;
     /// There is one already.
     pub const DUPLICATE: i32 = -8;
+}
+
+impl From<InvalidSchedule> for Exception {
+    fn from(invalid: InvalidSchedule) -> Self {
+        Self::new("javax.jms.MessageFormatException", invalid.to_string())
+    }
 }
 
 impl From<Refusal> for Exception {

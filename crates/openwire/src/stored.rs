@@ -6,7 +6,11 @@
 
 use std::borrow::Cow;
 
-use broker::{Codec, Facts, GROUP_ID, GROUP_SEQUENCE, Group, MessageView, Millis, Table, Value, message::OWN};
+use broker::{
+    Codec, Facts, GROUP_ID, GROUP_SEQUENCE, Group, MessageView, Millis, Schedule, Table, Value,
+    message::OWN,
+    schedule::{self, InvalidSchedule},
+};
 
 use crate::{
     ORIGIN, body,
@@ -110,6 +114,9 @@ pub fn restored<'a>(view: &MessageView<'a>, codecs: &broker::Codecs, number: i64
         && let Some((form, mut message)) = read(view.properties)
     {
         message.content = content(form, view.payload);
+        if !view.annotations.is_empty() {
+            came_on_schedule(&mut message, view);
+        }
         moved(&mut message, view);
         return message;
     }
@@ -134,6 +141,36 @@ fn moved<'a>(message: &mut Message<'a>, view: &MessageView<'a>) {
     message.expiration = view.due.map_or(0, |due| due.0 as i64);
 }
 
+/// A message whose time has come tells by which job it came, and has a name of its own each time (`SchedulerBroker.scheduledJob`).
+fn came_on_schedule(message: &mut Message<'_>, view: &MessageView<'_>) {
+    let annotations = view.annotation_table();
+    let Some(job) = annotations.get(schedule::JOB_ID).and_then(Value::as_text) else { return };
+    if message.expiration > 0 {
+        message.expiration = view.due.map_or(0, |due| due.0 as i64);
+        message.timestamp = view.arrived.0 as i64;
+    }
+    let count = annotations.get(schedule::COUNT).and_then(Value::as_integer);
+    let producer = message.message_id.as_mut().and_then(|id| id.producer_id.as_mut());
+    if let (Some(count), Some(producer)) = (count, producer) {
+        // Clients take a second message of the same name for the first.
+        let connection = producer.connection_id.as_deref().unwrap_or_default();
+        producer.connection_id = Some(format!("{connection}:{count}").into());
+    }
+    let told = vec![(Text::from(schedule::JOB_ID), Primitive::Text(job.to_owned().into()))];
+    change_properties(message, told, |name| name.starts_with(schedule::SCHEDULED));
+}
+
+/// Adds properties to a message, and takes some away.
+fn change_properties(message: &mut Message<'_>, told: Vec<(Text<'_>, Primitive<'_>)>, is_gone: fn(&str) -> bool) {
+    let own = message.marshalled_properties.take();
+    let mut map: Vec<_> =
+        own.as_deref().and_then(|own| primitive::entries(own).ok()).into_iter().flatten().flatten().collect();
+    map.retain(|(name, _)| !is_gone(name) && told.iter().all(|(other, _)| **other != **name));
+    map.extend(told);
+    let mut bytes = Vec::new();
+    message.marshalled_properties = primitive::put_map(&mut bytes, &map).is_ok().then(|| bytes.into());
+}
+
 /// Adds to a dead letter's properties what became of it, by ActiveMQ's names (`RegionBroker.sendToDeadLetterQueue`).
 fn tell_death(message: &mut Message<'_>, annotations: &Table) {
     let text = |name| annotations.get(name).and_then(Value::as_text);
@@ -147,16 +184,9 @@ fn tell_death(message: &mut Message<'_>, annotations: &Table) {
     if message.expiration > 0 {
         told.push(("originalExpiration".into(), Primitive::Long(message.expiration)));
     }
-    if told.is_empty() {
-        return;
+    if !told.is_empty() {
+        change_properties(message, told, |_| false);
     }
-    let own = message.marshalled_properties.take();
-    let mut map: Vec<_> =
-        own.as_deref().and_then(|own| primitive::entries(own).ok()).into_iter().flatten().flatten().collect();
-    map.retain(|(name, _)| told.iter().all(|(other, _)| **other != **name));
-    map.extend(told);
-    let mut bytes = Vec::new();
-    message.marshalled_properties = primitive::put_map(&mut bytes, &map).is_ok().then(|| bytes.into());
 }
 
 /// A message of another protocol.
@@ -397,6 +427,16 @@ impl Facts for Published<'_> {
     fn property(&self, name: &str) -> Option<Value> {
         MessageCodec.property(self.0, name)
     }
+}
+
+/// When a message is to come, if it is not to come at once.
+pub fn schedule(message: &Message<'_>) -> Result<Option<Schedule>, InvalidSchedule> {
+    let name = schedule::SCHEDULED.as_bytes();
+    let properties = message.marshalled_properties.as_deref().unwrap_or_default();
+    if !properties.windows(name.len()).any(|bytes| bytes == name) {
+        return Ok(None);
+    }
+    Schedule::of_headers(&headers_of(message))
 }
 
 /// When a message is of no more use.

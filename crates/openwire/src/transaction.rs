@@ -2,7 +2,11 @@
 
 use std::sync::{Arc, Weak};
 
-use broker::{Broker, Message, Position, Route, Settlement, Traits, broker::Caller, publish::Batch, publish::Body};
+use broker::{
+    Broker, Facts, Message, Position, Route, Schedule, Settlement, Traits,
+    broker::Caller,
+    publish::{Batch, Body},
+};
 
 use crate::{
     ids::ConsumerId,
@@ -142,7 +146,12 @@ fn current(
         broker.declare_queue(operator, view.routing_key, declaration)?;
     }
     let route = broker.route(operator, view.exchange, &[view.routing_key], &Published(view.properties))?;
-    Ok(Arc::new(route))
+    // What it asks for was checked when it was sent.
+    let schedule = (!view.annotations.is_empty()).then(|| Schedule::of_headers(&Published(view.properties).headers()));
+    Ok(Arc::new(match schedule {
+        Some(Ok(Some(schedule))) => broker.later(operator.vhost.name(), &route, &schedule),
+        _ => route,
+    }))
 }
 
 /// Adds settlements to a batch.

@@ -108,6 +108,8 @@ pub struct StompConnection {
     routes: HashMap<Box<str>, Remembered>,
     /// Receipts for messages of the batch that is being gathered. A message to several destinations has one.
     receipts: Vec<String>,
+    /// Messages that were sent to come later.
+    scheduled: u64,
     /// The receipt of a message that a queue had no room for.
     refused: Option<String>,
     /// What the client is told once something is safe.
@@ -197,6 +199,7 @@ impl StompConnection {
             transaction_bytes: 0,
             routes: HashMap::new(),
             receipts: Vec::new(),
+            scheduled: 0,
             refused: None,
             responses: VecDeque::new(),
             written: Position(0),

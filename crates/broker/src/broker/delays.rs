@@ -1,18 +1,19 @@
-//! Exchanges of type `x-delayed-message`: they keep messages back for as long as their publishers ask, and route them
-//! then as an exchange of another type would.
+//! Messages that are kept back for as long as their publishers ask: by exchanges of type `x-delayed-message`, which route them then
+//! as an exchange of another type would, and by a [`Schedule`] on their way through any exchange.
 //!
-//! What is kept back is in a queue without a name, one for each such exchange. It is a queue like any other, in which
+//! What is kept back is in a queue without a name, one for each such exchange, and one for all that is scheduled in a vhost. It is a queue like any other, in which
 //! every message has a time of its own; so it survives restarts, and what lies far ahead is on disk alone.
 
 use std::sync::{Arc, atomic::Ordering};
 
 use super::{Broker, departures::blind_keys};
 use crate::{
-    log::{Durability, Entry},
+    log::{Durability, Entry, Position},
     message::{Message, MessageView},
-    publish::Route,
+    publish::{Batch, Route},
     queue::{Aftermath, Departure},
     record::{self, State},
+    schedule::{Again, COUNT, LEFT, Schedule},
     session::Millis,
     topology::{ExchangeDeclaration, QueueId, QueueInfo, QueueType},
     value::{Name, Table, Value},
@@ -20,6 +21,9 @@ use crate::{
 
 /// The header that asks for a delay, in milliseconds.
 const DELAY: &str = "x-delay";
+
+/// What stands for the exchange by which a vhost's scheduled messages are kept back. The default exchange has no delays.
+pub(super) const SCHEDULES: &str = "";
 
 /// The longest delay, in milliseconds. What asks for more is routed at once, as by RabbitMQ's plugin.
 const DELAY_MS_MAX: i64 = u32::MAX as i64;
@@ -60,6 +64,85 @@ impl Broker {
         self.delays.read().get(&(vhost.clone(), exchange.into())).cloned()
     }
 
+    /// The queue of what is scheduled in a vhost, made if it is not there.
+    fn schedule_queue(&self, vhost: &Name) -> Arc<QueueInfo> {
+        let exchange = Name::from(SCHEDULES);
+        if let Some(queue) = self.delay_queue(vhost, &exchange) {
+            return queue;
+        }
+        let mut delays = self.delays.write();
+        let entry = delays.entry((vhost.clone(), exchange.clone())).or_insert_with(|| {
+            let id = QueueId(self.next_queue.fetch_add(1, Ordering::Relaxed));
+            let info = self.delay_queue_info(vhost, &exchange, id, true);
+            self.put_state(&State::Delay { vhost: vhost.clone(), exchange, id });
+            self.shards[self.shard_index(id)].lock().insert(&info, self.now());
+            info
+        });
+        Arc::clone(entry)
+    }
+
+    /// The same route for a message that is scheduled, which takes it later.
+    pub fn later(&self, vhost: &Name, route: &Route, schedule: &Schedule) -> Route {
+        let queue = self.schedule_queue(vhost);
+        let (exchange, version) = (route.exchange.clone(), route.version);
+        let mut later = Route::new(exchange, version, false, vec![queue]).delayed(schedule.wait_ms(self.now()));
+        later.traffic.clone_from(&route.traffic);
+        later
+    }
+
+    /// The way of a scheduled message whose time has come, and the message that it is now. Adds to the batch the times that it
+    /// comes again.
+    fn on_schedule(
+        &self,
+        batch: &mut Batch<'_>,
+        departure: &Departure,
+        after: &mut Aftermath,
+    ) -> (Route, Arc<Message>) {
+        let view = departure.message.view();
+        let (headers, mut annotations) = (self.headers_of(&view), view.annotation_table());
+        let number = |name: &str| annotations.get(name).and_then(Value::as_integer);
+        let (left, count) = (number(LEFT), number(COUNT).unwrap_or(0));
+        annotations.0.retain(|(name, _)| &**name != LEFT && &**name != COUNT);
+        if let Ok(Some(schedule)) = Schedule::of_headers(&headers) {
+            let times = schedule.again(left, view.due.unwrap_or(after.now), after.now);
+            for (at, Again { wait_ms, left }) in (1..).zip(times) {
+                let mut annotations = annotations.clone();
+                annotations.push(COUNT, Value::I64(count + at));
+                annotations.0.extend(left.map(|left| (LEFT.into(), Value::I64(left))));
+                let route = Route::new(view.exchange.clone(), 0, false, vec![Arc::clone(&departure.queue)]);
+                let again = annotated(&MessageView { due: None, ..view }, annotations);
+                self.move_to(batch, Arc::new(route.delayed(wait_ms)), again, ((0, Position(0)), false), after);
+            }
+        }
+        if count > 0 {
+            annotations.push(COUNT, Value::I64(count));
+        }
+        let (arrived, due) = (after.now, self.due_after(&view, after));
+        let released = annotated(&MessageView { arrived, due, ..view }, annotations.clone());
+        let keys = self.routing_keys(&view, &headers, &annotations);
+        let queues = self.queues_of(&departure.queue.vhost, view.exchange, &keys, &view, &annotations);
+        (Route::new(view.exchange.clone(), 0, false, queues), released)
+    }
+
+    /// When a message is of no more use that has waited for its time until now.
+    fn due_after(&self, view: &MessageView<'_>, after: &Aftermath) -> Option<Millis> {
+        let expiration = self.codec(view.origin).and_then(|codec| codec.expiration(view.properties));
+        expiration.and_then(|text| text.parse::<u64>().ok()).map(|ttl| after.now.plus(ttl))
+    }
+
+    /// The way of a message that was kept back and is no longer, and the message that it is now.
+    pub(super) fn released(
+        &self,
+        batch: &mut Batch<'_>,
+        departure: &Departure,
+        after: &mut Aftermath,
+    ) -> (Route, Arc<Message>) {
+        if *departure.queue.name == *SCHEDULES {
+            return self.on_schedule(batch, departure, after);
+        }
+        self.after_delay(departure, after)
+    }
+
     /// Forgets what an exchange that is gone has kept back.
     pub(super) fn remove_delay_queue(&self, vhost: &Name, exchange: &Name) {
         let Some(info) = self.delays.write().remove(&(vhost.clone(), exchange.clone())) else { return };
@@ -78,21 +161,24 @@ impl Broker {
 
     /// The way of a message whose delay is over, and the message that it is now: with its own time to live before it,
     /// and a header that tells that it was delayed.
-    pub(super) fn after_delay(&self, departure: &Departure, after: &Aftermath) -> (Route, Arc<Message>) {
+    fn after_delay(&self, departure: &Departure, after: &Aftermath) -> (Route, Arc<Message>) {
         let view = departure.message.view();
         let headers = self.headers_of(&view);
-        let expiration = self.codec(view.origin).and_then(|codec| codec.expiration(view.properties));
-        let ttl = expiration.and_then(|text| text.parse::<u64>().ok());
         let mut annotations = view.annotation_table();
         annotations.push(DELAY, Value::I64(-(delay_of(&headers).unwrap_or(0) as i64)));
-        let mut encoded = Vec::new();
-        annotations.0.sort_by(|(a, _), (b, _)| a.cmp(b));
-        record::put_table(&mut encoded, &annotations);
-        let due: Option<Millis> = ttl.map(|ttl| after.now.plus(ttl));
-        let released = MessageView { arrived: after.now, due, annotations: &encoded, ..view };
+        let (arrived, due) = (after.now, self.due_after(&view, after));
+        let released = annotated(&MessageView { arrived, due, ..view }, annotations.clone());
         let mut keys = self.routing_keys(&view, &headers, &annotations);
         keys.extend(blind_keys(&annotations));
         let queues = self.queues_of(&departure.queue.vhost, view.exchange, &keys, &view, &annotations);
-        (Route::new(view.exchange.clone(), 0, false, queues), Arc::new(Message::copy_of(&released)))
+        (Route::new(view.exchange.clone(), 0, false, queues), released)
     }
+}
+
+/// A message with other annotations.
+fn annotated(view: &MessageView<'_>, mut annotations: Table) -> Arc<Message> {
+    let mut encoded = Vec::new();
+    annotations.0.sort_by(|(a, _), (b, _)| a.cmp(b));
+    record::put_table(&mut encoded, &annotations);
+    Arc::new(Message::copy_of(&MessageView { annotations: &encoded, ..*view }))
 }

@@ -53,7 +53,7 @@ impl Broker {
             let rules = departure.queue.rules();
             let (route, message) = match (departure.reason, &rules.dead_letter) {
                 (Reason::Delayed, _) => {
-                    let (route, message) = self.after_delay(&departure, after);
+                    let (route, message) = self.released(batch, &departure, after);
                     (Arc::new(route), message)
                 }
                 (_, Some(target)) => self.letter(&departure, target, &mut last, after),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Broker, DeleteRule, events::named};
+use super::{Broker, DeleteRule, delays::SCHEDULES, events::named};
 use crate::{
     identity::User,
     log::{Durability, Entry, Position},
@@ -84,6 +84,7 @@ impl Broker {
         if !entries.is_empty() {
             self.log.append(&entries, Durability::Os);
         }
+        self.remove_delay_queue(vhost.name(), &SCHEDULES.into());
         if let Some(info) = self.retained.write().remove(vhost.name()) {
             self.remove_retained(&info);
         }

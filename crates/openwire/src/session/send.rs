@@ -7,6 +7,7 @@ use broker::{
     broker::Caller,
     limits,
     publish::{Batch, Body},
+    schedule,
 };
 
 use super::{OpenWireSession, Outcome};
@@ -184,8 +185,14 @@ impl OpenWireSession {
                 copy.destination = names.get(at).cloned();
             }
             let (due, durable, priority) = (stored::due(&copy), copy.persistent, copy.priority);
+            let schedule = stored::schedule(&copy)?;
             let (properties, payload) = self.storer.store(&mut copy);
-            let route = self.route(caller, address, destination.kind, &properties, batch)?;
+            let mut route = self.route(caller, address, destination.kind, &properties, batch)?;
+            let mut annotations = Vec::new();
+            if let Some(schedule) = schedule {
+                route = Arc::new(self.broker.later(caller.vhost.name(), &route, &schedule));
+                annotations = copy.message_id.map(|id| schedule::annotations(&id.to_string())).unwrap_or_default();
+            }
             let view = MessageView {
                 exchange: &route.exchange,
                 routing_key: address.name(),
@@ -195,7 +202,7 @@ impl OpenWireSession {
                 arrived: now,
                 due,
                 properties: &properties,
-                annotations: &[],
+                annotations: &annotations,
                 payload: &payload,
                 block: None,
             };

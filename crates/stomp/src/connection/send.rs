@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use broker::{
-    Event, Message, MessageView, Position, Route,
+    Event, Facts, Message, MessageView, Position, Route, Schedule,
     broker::Caller,
     limits,
     publish::{Batch, Body},
+    schedule::{self, InvalidSchedule},
 };
 
 use super::StompConnection;
@@ -42,14 +43,21 @@ impl StompConnection {
         let ttl_ms = self.time_to_live(frame)?;
         let reply_to = self.reply_to(&caller, frame)?;
         let properties = Stored::bytes_of(frame, reply_to.as_deref());
+        let schedule = schedule(frame, &properties)?;
         let routed = self.routes_of(&caller, destination, frame, &properties)?;
         let mut token = 0;
         if let (None, Some(receipt)) = (transaction, frame.header("receipt")) {
             self.receipts.push(receipt.into());
             token = self.receipts.len() as u64;
         }
-        for Remembered { route, routing_key } in routed {
+        for Remembered { mut route, routing_key } in routed {
             let now = self.broker.now();
+            let mut annotations = Vec::new();
+            if let Some(schedule) = &schedule {
+                route = Arc::new(self.broker.later(caller.vhost.name(), &route, schedule));
+                self.scheduled += 1;
+                annotations = schedule::annotations(&format!("ID:{}:{}", self.id.0, self.scheduled));
+            }
             let message = Arc::new(Message::copy_of(&MessageView {
                 exchange: &route.exchange,
                 routing_key: &routing_key,
@@ -59,7 +67,7 @@ impl StompConnection {
                 arrived: now,
                 due: ttl_ms.map(|ttl| now.plus(ttl)),
                 properties: &properties,
-                annotations: &[],
+                annotations: &annotations,
                 payload: frame.body,
                 block: None,
             }));
@@ -170,6 +178,15 @@ impl StompConnection {
         let until = frame.number("expires").and_then(|ms| u64::try_from(ms).ok()).filter(|&ms| ms > 0);
         Ok(until.map(|until| until.saturating_sub(self.broker.now().0)))
     }
+}
+
+/// When a message is to come, if it is not to come at once.
+fn schedule(frame: &Frame<'_>, properties: &[u8]) -> Result<Option<Schedule>, Problem> {
+    if !frame.headers.iter().any(|(name, _)| name.starts_with(schedule::SCHEDULED)) {
+        return Ok(None);
+    }
+    let invalid = |invalid: InvalidSchedule| Problem::new("Invalid header", format!("{invalid}\n"));
+    Schedule::of_headers(&Published(properties).headers()).map_err(invalid)
 }
 
 /// A frame without destination.

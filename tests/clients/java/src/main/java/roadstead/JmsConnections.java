@@ -185,6 +185,7 @@ final class JmsConnections {
             jms.session.createDurableSubscriber(topic, "sub").close();
             jms.send(queue, "kept 1", "kept 2");
             jms.send(topic, "for the subscription");
+            jms.send(queue, JmsScheduled.scheduled(jms, "kept and late", 3_000));
             Session transacted = connection.createSession(true, Session.SESSION_TRANSACTED);
             transacted.createProducer(queue).send(transacted.createTextMessage("never committed"));
             TemporaryQueue replies = jms.session.createTemporaryQueue();
@@ -199,7 +200,7 @@ final class JmsConnections {
             plain.close();
             // The client connects by itself, with all that it had.
             MessageConsumer consumer = jms.consumer(queue);
-            equal(texts(consumer, 2), List.of("kept 1", "kept 2"), "what came over the restart");
+            equal(texts(consumer, 3), List.of("kept 1", "kept 2", "kept and late"), "what came over the restart");
             nothing(consumer);
             MessageConsumer subscription = jms.session.createDurableSubscriber(topic, "sub");
             equal(text(subscription), "for the subscription", "what the subscription has");

@@ -15,6 +15,7 @@ public final class JmsSessionsMain {
         JmsAcknowledgements.addTo(suite);
         JmsRedelivery.addTo(suite);
         JmsTransactions.addTo(suite);
+        JmsScheduled.addTo(suite);
         JmsContexts.addTo(suite);
         System.exit(suite.run(List.of(names)) ? 0 : 1);
     }
