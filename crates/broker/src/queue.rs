@@ -39,7 +39,7 @@ use self::{
     consumers::Consumers,
     deadlines::Overdue,
     departure::{Departing, Why},
-    groups::Groups,
+    groups::{Groups, Upcoming},
     retained::Retained,
     stream::Stream,
 };
@@ -374,11 +374,13 @@ impl Queue {
         loop {
             self.catch_up(after);
             // What is due and still here is too much to be let go of at once; it is never delivered.
-            if self.next_due <= after.now || !self.next_level().is_some_and(Backlog::has_next) {
+            if self.next_due <= after.now {
                 break;
             }
-            if self.next_meets_groups() {
-                return self.pump_selecting(after);
+            match self.upcoming() {
+                Upcoming::Nothing => break,
+                Upcoming::Message => {}
+                Upcoming::OfGroup => return self.pump_selecting(after),
             }
             let Some((index, counted)) = self.consumers.reserve(self.is_single()) else { break };
             let settles_itself = self.settles_itself(index);

@@ -597,3 +597,22 @@ fn a_consumer_of_a_pattern_gets_queues_that_are_made_later() {
     client.consume(2, queue(">"), 10);
     assert!(answers(&client.take()).iter().all(|answer| answer.starts_with("done")));
 }
+
+#[test]
+fn who_may_write_to_a_queue_may_send_to_it() {
+    let world = World::new();
+    let mut guest = world.connected("a");
+    guest.publish(&queue("other"), "one");
+    let mut clerk = world.client();
+    clerk.connect("b", "clerk");
+    clerk.take();
+    let sent = clerk.publish(&queue("desk.1"), "two");
+    let refused = [clerk.publish(&queue("other"), "three"), clerk.publish(&topic("desk.1"), "four")];
+    let told = answers(&clerk.take());
+    assert_eq!(told[0], format!("done {sent}"));
+    for (told, number) in told[1..].iter().zip(refused) {
+        assert!(told.starts_with(&format!("refused {number}: java.lang.SecurityException: ")), "{told}");
+    }
+    guest.consume(1, queue("desk.1"), 10);
+    assert_eq!(guest.texts(), ["two"]);
+}

@@ -279,6 +279,9 @@ pub struct User {
     /// Topic permissions by vhost and exchange.
     #[serde(default)]
     pub topic_permissions: Vec<TopicPermission>,
+    /// Groups, for which `openwire.authorization` has permissions.
+    #[serde(default)]
+    pub groups: Vec<String>,
 }
 
 /// A user's permissions in a vhost: regular expressions over names.
@@ -507,6 +510,7 @@ const KEYS: [(&str, &[&str]); 18] = [
             "dead_letter_expired",
             "dead_letter_transient",
             "mirror_prefix",
+            "authorization",
             "recovery",
         ],
     ),
@@ -598,6 +602,9 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         if self.amqp.frame_max < 4096 {
             bail!("amqp.frame_max is {}; it must be at least 4096", self.amqp.frame_max);
+        }
+        for entry in &self.openwire.authorization {
+            entry.check()?;
         }
         for recovery in &self.openwire.recovery {
             recovery.keep()?;
@@ -724,6 +731,16 @@ mod tests {
         let environment: &[(&str, &str)] = &[("ROADSTEAD_LIMITS_CONECTIONS", "1")];
         let text = error("", environment);
         assert!(text.contains("ROADSTEAD_LIMITS_CONECTIONS") && text.contains("'limits.connections'"), "{text}");
+    }
+
+    #[test]
+    fn destinations_are_authorized_by_groups() {
+        let file = "[[users]]\nname = 'a'\ngroups = ['g']\n[[openwire.authorization]]\nqueue = 'Q.>'\nread = ['g']\n";
+        let config = load(file, &[]).unwrap();
+        assert_eq!((&config.users[0].groups[..], config.openwire.authorization.len()), (&["g".to_owned()][..], 1));
+        for bad in ["read = ['g']", "queue = 'Q'\ntopic = 'T'", "queue = 'Q'\nreads = ['g']"] {
+            assert!(load(&format!("[[openwire.authorization]]\n{bad}\n"), &[]).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -358,6 +358,7 @@ fn declare(config: &Config, broker: &Broker) -> anyhow::Result<()> {
         broker.add_vhost(&vhost.as_str().into());
     }
     for user in &config.users {
+        let user = &with_groups(config, user.clone())?;
         let made = make_user(user).with_context(|| format!("user '{}'", user.name))?;
         broker.put_user(&user.name.as_str().into(), made);
     }
@@ -381,6 +382,22 @@ fn default_user() -> anyhow::Result<User> {
         permissions: [("/".into(), permissions)].into(),
         ..User::default()
     })
+}
+
+/// A user with what his groups may do.
+fn with_groups(config: &Config, mut user: config::User) -> anyhow::Result<config::User> {
+    let vhost = &config.openwire.vhost;
+    if user.groups.is_empty() {
+        return Ok(user);
+    }
+    if user.permissions.iter().any(|permission| permission.vhost == *vhost) {
+        anyhow::bail!("user '{}' has groups, and permissions on the vhost '{vhost}' besides", user.name);
+    }
+    let entries = &config.openwire.authorization;
+    let (permission, topics) = auth::destinations::permissions(entries, &user.groups, vhost);
+    user.permissions.push(permission);
+    user.topic_permissions.push(topics);
+    Ok(user)
 }
 
 fn make_user(user: &config::User) -> anyhow::Result<User> {

@@ -71,6 +71,23 @@ impl Broker {
         Ok(route)
     }
 
+    /// Finds where messages for a queue go. The caller may send them there who may write to the default exchange, or to the
+    /// queue.
+    ///
+    /// # Errors
+    /// If the caller may not.
+    pub fn route_to_queue(&self, caller: &Caller, name: &str, facts: &dyn Facts) -> Result<Route, Refusal> {
+        let refused = match self.route(caller, "", &[name], facts) {
+            Err(refused @ Refusal::AccessRefused { .. }) => refused,
+            routed => return routed,
+        };
+        self.check(caller, Access::Write, caller.vhost.queue_resource(name)).map_err(|_| refused)?;
+        let permitted = Caller { is_operator: true, authorization: None, ..caller.clone() };
+        let mut route = self.route(&permitted, "", &[name], facts)?;
+        route.reusable &= !caller.may_change();
+        Ok(route)
+    }
+
     /// Checks a topic permission with an authorization of the login's own. That may ask somebody else, so no lock is held.
     pub(super) fn check_topic_unlocked(
         &self,

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Backlog, ConsumerId, Queue};
+use super::{ConsumerId, Queue};
 use crate::{
     limits,
     message::{Codec, Message, MessageView, Origin},
@@ -166,17 +166,36 @@ struct Claim {
     opens: bool,
 }
 
+/// What would be handed out next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upcoming {
+    /// Nothing, or nothing that is in memory.
+    Nothing,
+    /// A message, for anybody.
+    Message,
+    /// A message of a group: from now on, consumers look for messages.
+    OfGroup,
+}
+
 impl Queue {
     /// Whether all consumers look for messages, because there are groups. `coming` is a message that is about to wait.
     pub(super) fn meets_groups(&mut self, coming: &MessageView<'_>) -> bool {
         self.groups.as_mut().is_some_and(|groups| groups.meet(coming))
     }
 
-    /// The same, of the message that would be handed out next.
-    pub(super) fn next_meets_groups(&mut self) -> bool {
-        let Some(groups) = &mut self.groups else { return false };
-        let next = self.levels.iter_mut().map(|(_, backlog)| backlog).find(|backlog| backlog.ready() > 0);
-        next.and_then(Backlog::next_message).is_some_and(|message| groups.meet(&message.view()))
+    /// What would be handed out next.
+    pub(super) fn upcoming(&mut self) -> Upcoming {
+        let mut waiting = self.levels.iter_mut().map(|(_, backlog)| backlog).filter(|backlog| backlog.ready() > 0);
+        let Some(next) = waiting.next() else { return Upcoming::Nothing };
+        match &mut self.groups {
+            None if next.has_next() => Upcoming::Message,
+            None => Upcoming::Nothing,
+            Some(groups) => match next.next_message() {
+                Some(message) if groups.meet(&message.view()) => Upcoming::OfGroup,
+                Some(_) => Upcoming::Message,
+                None => Upcoming::Nothing,
+            },
+        }
     }
 
     pub(super) fn has_groups(&self) -> bool {

@@ -231,11 +231,13 @@ impl OpenWireSession {
         }
         // What was sent before comes before what this may make.
         self.apply(batch);
-        let exchange = if is_topic { TOPICS } else { "" };
-        if !is_topic {
+        let facts = Published(properties);
+        let route = Arc::new(if is_topic {
+            self.broker.route(caller, TOPICS, &[name], &facts)?
+        } else {
             self.queue_to_write(caller, name, kind)?;
-        }
-        let route = Arc::new(self.broker.route(caller, exchange, &[name], &Published(properties))?);
+            self.broker.route_to_queue(caller, name, &facts)?
+        });
         if route.reusable {
             if self.routes.len() >= limits::ROUTES_CACHED {
                 self.routes.clear();

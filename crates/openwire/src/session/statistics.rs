@@ -90,8 +90,12 @@ impl OpenWireSession {
             ..Message::default()
         };
         let (properties, payload) = self.storer.store(&mut answer);
-        let exchange = if matches!(address, Address::Topic(_)) { TOPICS } else { "" };
-        let route = match self.broker.route(caller, exchange, &[address.name()], &Published(&properties)) {
+        let facts = Published(&properties);
+        let route = match address {
+            Address::Topic(name) => self.broker.route(caller, TOPICS, &[name], &facts),
+            Address::Queue(name) => self.broker.route_to_queue(caller, name, &facts),
+        };
+        let route = match route {
             Ok(route) => Arc::new(route),
             // Nobody is there any more to be told.
             Err(Refusal::NotFound(_)) => return Ok(()),

@@ -44,7 +44,8 @@ impl World {
         let pattern = |text| Pattern::new(text).unwrap();
         let all = Permissions { configure: pattern(".*"), write: pattern(".*"), read: pattern(".*") };
         let own = Permissions { configure: pattern("openwire-.*"), write: pattern("openwire-.*"), read: pattern(".*") };
-        for (user, permissions) in [("guest", all), ("reader", own)] {
+        let desk = Permissions { configure: pattern("^desk\\."), write: pattern("^desk\\."), read: pattern("^$") };
+        for (user, permissions) in [("guest", all), ("reader", own), ("clerk", desk)] {
             let data = User { permissions: [("/".into(), permissions)].into(), ..User::default() };
             broker.put_user(&user.into(), data);
         }

@@ -5,6 +5,7 @@
 pub mod access;
 mod asking;
 mod cache;
+pub mod destinations;
 mod failures;
 mod http;
 mod internal;

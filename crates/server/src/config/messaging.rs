@@ -4,6 +4,8 @@ use anyhow::bail;
 use broker::Keep;
 use serde::Deserialize;
 
+use crate::auth::destinations::DestinationEntry;
+
 /// The MQTT listeners.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
@@ -91,6 +93,8 @@ pub struct OpenWire {
     /// What the names of topics begin with that get a copy of what is sent to a queue, and end with its name; empty for
     /// none.
     pub mirror_prefix: String,
+    /// What users may do by their groups, as ActiveMQ has it.
+    pub authorization: Vec<DestinationEntry>,
     /// Which topics remember what was published, for consumers that are retroactive.
     pub recovery: Vec<Recovery>,
 }
@@ -140,6 +144,7 @@ impl Default for OpenWire {
             dead_letter_expired: true,
             dead_letter_transient: false,
             mirror_prefix: String::new(),
+            authorization: Vec::new(),
             recovery: Vec::new(),
         }
     }
