@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -503,6 +505,53 @@ def _():
         equal(labels.replace("rabbitmq_", "rabbitmq_detailed_") in detailed.splitlines(), True)
         equal("rabbitmq_detailed_channel" in detailed, False)
         client.channel.queue_delete(queue)
+
+
+class Prometheus:
+    """Prometheus itself, on a port of its own, scraping the broker each second."""
+
+    def __init__(self):
+        self.directory = tempfile.TemporaryDirectory()
+        config = os.path.join(self.directory.name, "prometheus.json")
+        target = urllib.parse.urlsplit(os.environ["PROMETHEUS_URI"]).netloc
+        job = {"job_name": "broker", "scrape_interval": "1s", "scrape_timeout": "1s", "static_configs": [{"targets": [target]}]}
+        with open(config, "w", encoding="utf-8") as file:
+            json.dump({"scrape_configs": [job]}, file)
+        self.process = subprocess.Popen(
+            [tool("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={self.directory.name}/data",
+             "--web.listen-address=127.0.0.1:0"], stderr=subprocess.PIPE, text=True)
+        said = next(line for line in self.process.stderr if "Listening on" in line)
+        self.uri = "http://" + said.split("address=")[1].split()[0]
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+    def query(self, expression):
+        query = urllib.parse.urlencode({"query": expression})
+        with urllib.request.urlopen(f"{self.uri}/api/v1/query?{query}", timeout=10) as answer:
+            return json.load(answer)["data"]["result"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.directory.cleanup()
+
+
+@check("each-panel-of-the-dashboard-has-something-to-show", seconds=60)
+def _():
+    place = os.path.join(os.path.dirname(__file__), "../../../deploy/grafana-dashboard.json")
+    with open(place, encoding="utf-8") as file:
+        panels = json.load(file)["panels"]
+    asked = [(panel["title"], target["expr"]) for panel in panels for target in panel.get("targets", [])]
+    equal(len(asked) > 20, True, "whether the dashboard asks for much")
+    with Prometheus() as prometheus:
+        # A rate needs two scrapes.
+        wait_until(lambda: prometheus.query('count_over_time(up{job="broker"}[1m]) >= 2'), 20, "two scrapes")
+        equal(len(prometheus.query('rabbitmq_identity_info{job="broker"}')), 1, "what the list of jobs is made of")
+        for title, expression in asked:
+            expression = expression.replace("$job", "broker").replace("$__rate_interval", "1m")
+            equal(len(prometheus.query(expression)) > 0, True, f"whether '{title}' has something to show by {expression}")
 
 
 @check("mqtt-sessions-are-listed")
