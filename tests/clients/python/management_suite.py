@@ -520,8 +520,11 @@ class Prometheus:
         self.process = subprocess.Popen(
             [tool("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={self.directory.name}/data",
              "--web.listen-address=127.0.0.1:0"], stderr=subprocess.PIPE, text=True)
-        said = next(line for line in self.process.stderr if "Listening on" in line)
-        self.uri = "http://" + said.split("address=")[1].split()[0]
+        for line in self.process.stderr:
+            if "Listening on" in line:
+                self.uri = "http://" + line.split("address=")[1].split()[0]
+            if "Server is ready" in line:
+                break
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
 
     def query(self, expression):
