@@ -1,6 +1,7 @@
 //! SIGKILL under load, again and again: nothing that was promised is lost, and a broker that lies is found out.
 
 mod mqtt;
+mod transfers;
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //!
 //! Clients write a [`history`] with a [`Recorder`]; [`check`] reads it and names every broken promise. The history must
 //! end with a drain that acknowledges whatever is left, because only then "not delivered" means "lost". What MQTT
-//! promises has a history and rules of its own, in [`mqtt`].
+//! promises has a history and rules of its own, in [`mqtt`], and so has what moves by transactions, in [`transfers`].
 
 mod body;
 mod book;
@@ -13,6 +13,7 @@ mod rules;
 mod streams;
 #[cfg(test)]
 mod tests;
+pub mod transfers;
 
 use std::fmt;
 

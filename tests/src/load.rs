@@ -9,6 +9,7 @@ mod mqtt;
 mod publisher;
 mod random;
 mod reader;
+mod transfers;
 mod work;
 mod worker;
 
@@ -24,6 +25,7 @@ use crate::server::Server;
 pub use fates::FATES;
 pub use mqtt::MqttLoad;
 pub use random::Random;
+pub use transfers::TransferLoad;
 pub use work::WORK;
 
 /// How long clients wait for news before they look around.

@@ -6,7 +6,9 @@ mod connection;
 mod message;
 mod primitive;
 pub mod record;
+mod transaction;
 
-pub use connection::Connection;
+pub use connection::{Connection, Failure};
 pub use message::{Destination, Message};
 pub use primitive::Primitive;
+pub use transaction::{Step, Transaction};

@@ -1,6 +1,7 @@
 //! A message, as a producer sends it and a consumer gets it.
 
 use super::primitive::{self, Primitive};
+use super::transaction::Transaction;
 use crate::raw::{Malformed, Reader, Writer};
 
 /// A queue or topic: its type code, and its name.
@@ -68,14 +69,14 @@ pub(super) fn read_text(input: &mut Reader<'_>) -> Result<Option<String>, Malfor
     if input.u8()? == 0 { Ok(None) } else { primitive::text(input).map(Some) }
 }
 
-fn write_bytes(bytes: Option<&[u8]>, out: &mut Writer) {
+pub(super) fn write_bytes(bytes: Option<&[u8]>, out: &mut Writer) {
     match bytes {
         Some(bytes) => out.u8(1).long_text(bytes),
         None => out.u8(0),
     };
 }
 
-fn read_bytes(input: &mut Reader<'_>) -> Result<Option<Vec<u8>>, Malformed> {
+pub(super) fn read_bytes(input: &mut Reader<'_>) -> Result<Option<Vec<u8>>, Malformed> {
     if input.u8()? == 0 { Ok(None) } else { input.long_text().map(|bytes| Some(bytes.to_vec())) }
 }
 
@@ -101,6 +102,11 @@ pub(super) fn skip_id(input: &mut Reader<'_>) -> Result<(), Malformed> {
             input.take(8)?;
             skip_id(input)?;
         }
+        112 => {
+            input.take(4)?;
+            read_bytes(input)?;
+            read_bytes(input)?;
+        }
         120 => drop(read_text(input)?),
         122 | 123 => {
             read_text(input)?;
@@ -113,11 +119,12 @@ pub(super) fn skip_id(input: &mut Reader<'_>) -> Result<(), Malformed> {
 
 impl Message {
     /// The body of its frame, with a number of its producer.
-    pub(super) fn write(&self, client: &str, number: u64, out: &mut Writer) {
+    pub(super) fn write(&self, transaction: Option<&Transaction>, client: &str, number: u64, out: &mut Writer) {
         write_member(123, client, out);
         self.destination.as_ref().expect("a message goes somewhere").write(out);
-        // No transaction, no destination before.
-        out.u8(0).u8(0).u8(1).u8(110).u8(0);
+        Transaction::write(transaction, client, out);
+        // No destination before.
+        out.u8(0).u8(1).u8(110).u8(0);
         write_member(123, client, out);
         out.u64(number).u64(0).u8(0);
         write_text(self.group_id.as_deref(), out);
