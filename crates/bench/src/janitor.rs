@@ -6,6 +6,8 @@
 
 use std::io::{self, BufRead, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use crate::mqtt::retained;
 use crate::topology::Topology;
@@ -13,6 +15,7 @@ use crate::uri::Uri;
 
 /// Set in the environment of the second process.
 const MARK: &str = "ROADSTEAD_BENCH_JANITOR";
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 const NOTHING: &str = "nothing";
 /// Begins an order about retained messages.
 const RETAINED: &str = "retained";
@@ -94,7 +97,13 @@ pub(crate) fn clean_up() {
     }
     let (what, done) = match left {
         None => return,
-        Some(Order::Delete(uri, topology)) => (topology.queues.join(", "), topology.delete(&uri)),
+        Some(Order::Delete(uri, topology)) => {
+            if uri.scheme.is_jms() {
+                // What the tool had sent is still on its way, and would make the queue again.
+                thread::sleep(ON_ITS_WAY);
+            }
+            (topology.queues.join(", "), topology.delete(&uri))
+        }
         Some(Order::Clear(uri, prefix, messages)) => {
             let done = retained::clear_at(&uri, &prefix, messages);
             (prefix, done)
