@@ -19,6 +19,7 @@ use crate::raw::{Reader, Writer, hex};
 /// How long a frame of the broker may take that must come.
 const PATIENCE: Duration = Duration::from_secs(2);
 const WIRE_FORMAT_INFO: u8 = 1;
+const REMOVE_INFO: u8 = 12;
 /// What neither side shall use, and what is of no interest.
 const OFF: [&str; 3] = ["TightEncodingEnabled", "CacheEnabled", "StackTraceEnabled"];
 const DROPPED: [&str; 1] = ["PlatformDetails"];
@@ -122,13 +123,15 @@ struct Talk {
     stream: TcpStream,
     /// The broker's numbers of messages that have come.
     numbers: HashMap<Vec<u8>, [u8; 8]>,
+    /// These numbers, by those that the recorded broker gave the same messages, of which the client has said something.
+    ours: HashMap<[u8; 8], [u8; 8]>,
 }
 
 impl Talk {
     fn open(broker: SocketAddr) -> Self {
         let stream = TcpStream::connect(broker).expect("the broker listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
-        Self { stream, numbers: HashMap::new() }
+        Self { stream, numbers: HashMap::new(), ours: HashMap::new() }
     }
 
     /// Sends a frame of the record, with this broker's numbers of the messages that it names.
@@ -136,9 +139,17 @@ impl Talk {
         let mut frame = recorded.to_vec();
         if frame.first() != Some(&WIRE_FORMAT_INFO) && !is_noise(&frame) {
             for (id, at) in Shown::of(recorded).expect("it was read when it was recorded").ids {
-                if let Some(number) = self.numbers.get(&id) {
+                if let (Some(number), Some(recorded)) = (self.numbers.get(&id), recorded[at..].first_chunk()) {
+                    self.ours.insert(*recorded, *number);
                     frame[at..at + 8].copy_from_slice(number);
                 }
+            }
+            // It ends with the number of the last message that the application has seen.
+            if frame[0] == REMOVE_INFO
+                && let Some(number) = frame.last_chunk().and_then(|last| self.ours.get(last))
+            {
+                let at = frame.len() - number.len();
+                frame[at..].copy_from_slice(number);
             }
         }
         // A broker that has hung up is noticed when it is to answer.
