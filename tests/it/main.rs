@@ -13,6 +13,7 @@ mod lifecycle;
 mod limits;
 mod mapping;
 mod mqtt;
+mod openwire;
 mod otlp;
 mod store;
 mod timed;

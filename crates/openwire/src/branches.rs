@@ -65,10 +65,10 @@ fn unknown(xid: &Xid) -> Exception {
 impl Branches {
     /// The branches that were prepared when the broker stopped. They have to be here before the broker reads anything from the
     /// log, because they hold messages.
-    pub fn restored(broker: &Broker) -> Self {
+    pub(crate) fn restored(broker: &Broker, notes: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
         let mut branches: HashMap<Key, Branch> = HashMap::new();
         let (mut messages, mut orphans) = (BTreeMap::new(), Batch::default());
-        for (note_key, value) in broker.take_notes(ORIGIN) {
+        for (note_key, value) in notes {
             match prepared::read(&note_key, &value) {
                 Some(Note::Branch { vhost, xid, user, held }) => {
                     let mut transaction = Transaction::default();

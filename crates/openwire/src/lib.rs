@@ -28,6 +28,7 @@ pub mod outgoing;
 pub mod primitive;
 mod reader;
 pub mod response;
+pub mod sequences;
 pub mod session;
 pub mod shared;
 pub mod stored;

@@ -39,6 +39,7 @@ use crate::{
     message::ProducerAck,
     outgoing::{Outgoing, split_key},
     response::{ExceptionResponse, Response},
+    sequences::Sequence,
     shared::Shared,
     stored::Storer,
     structure::Base,
@@ -78,6 +79,8 @@ pub struct OpenWireSession {
     /// When the login ends, if it does.
     login_ends: Option<Millis>,
     producers: HashMap<ProducerId<'static>, Producer>,
+    /// Of producers that are closed.
+    closed: Vec<Sequence>,
     announced: advisories::Announced,
     /// Whether some consumer is, or was, one of a pattern of queues.
     has_patterns: bool,
@@ -145,6 +148,7 @@ impl OpenWireSession {
             client: Client::default(),
             login_ends: None,
             producers: HashMap::new(),
+            closed: Vec::new(),
             announced: HashMap::new(),
             has_patterns: false,
             consumers: HashMap::new(),
@@ -356,7 +360,7 @@ impl OpenWireSession {
             self.close_consumer(&id, None);
         }
         self.roll_back_all();
-        self.producers.clear();
+        self.leave_producers();
         self.withdraw_all();
         self.answers.clear();
         self.held.clear();

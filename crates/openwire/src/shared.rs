@@ -10,13 +10,18 @@ use std::{
 use broker::{Broker, Name, SessionId, broker::Caller};
 use parking_lot::Mutex;
 
-use crate::{branches::Branches, directory::Directory, ids::DestinationKind, outgoing::Outgoing, session::Client};
+use crate::{
+    ORIGIN, branches::Branches, directory::Directory, ids::DestinationKind, outgoing::Outgoing, sequences::Sequences,
+    session::Client,
+};
 
 /// What connections have in common.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// Branches of XA transactions.
     pub branches: Branches,
+    /// How far producers have come that may come back.
+    pub sequences: Sequences,
     state: Mutex<State>,
     advisories: AtomicI64,
     /// What advisories tell of.
@@ -66,7 +71,10 @@ pub enum Claim {
 impl Shared {
     /// What an earlier run of the broker left. It has to be here before the broker reads anything from the log.
     pub fn restored(broker: &Broker) -> Self {
-        Self { branches: Branches::restored(broker), ..Self::default() }
+        let sequences = Sequences::default();
+        let notes =
+            broker.take_notes(ORIGIN).into_iter().filter(|(key, value)| !sequences.restore(key, value)).collect();
+        Self { branches: Branches::restored(broker, notes), sequences, ..Self::default() }
     }
 
     /// The number of the next advisory.

@@ -53,8 +53,18 @@ impl Connection {
         Self::attempt(address, client).unwrap_or_else(|failure| panic!("a connection: {failure:?}"))
     }
 
+    /// As a client that comes back by itself, perhaps now.
+    pub fn fault_tolerant(address: SocketAddr, client: &str, comes_back: bool) -> Self {
+        Self::with(address, client, [1, u8::from(comes_back)])
+            .unwrap_or_else(|failure| panic!("a connection: {failure:?}"))
+    }
+
     /// The same with a broker that may go at any time.
     pub fn attempt(address: SocketAddr, client: &str) -> Result<Self, Failure> {
+        Self::with(address, client, [0; 2])
+    }
+
+    fn with(address: SocketAddr, client: &str, failover: [u8; 2]) -> Result<Self, Failure> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
@@ -70,7 +80,8 @@ impl Connection {
             write_text(Some(client), out);
             write_text(Some("guest"), out);
             write_text(Some("guest"), out);
-            out.raw(&[0; 7]);
+            // No path or other broker; not manageable.
+            out.raw(&[0; 4]).raw(&failover).u8(0);
         })?;
         connection.ask(SESSION_INFO, |out, client| {
             out.u8(1).u8(121);
@@ -154,6 +165,11 @@ impl Connection {
         self.sent += 1;
         let number = self.sent;
         self.call(message.kind, |out, client| message.write(None, client, number, out));
+    }
+
+    /// The next message has the number after the next, as if one had been sent.
+    pub fn skip_number(&mut self) {
+        self.sent += 1;
     }
 
     /// Has a transaction send a message.

@@ -401,7 +401,7 @@ impl OpenWireSession {
         match info.object_id.clone().map(Owned::into_owned) {
             Some(ObjectId::Consumer(id)) => self.close_consumer(&id, Some(last)),
             Some(ObjectId::Producer(id)) => {
-                self.producers.remove(&id);
+                self.close_producers([id.clone()]);
                 self.withdraw(&ObjectId::Producer(id));
             }
             Some(ObjectId::Session(id)) => {
@@ -413,16 +413,15 @@ impl OpenWireSession {
                 consumers.iter().for_each(|id| self.close_consumer(id, Some(last)));
                 let producers: Vec<_> =
                     self.producers.keys().filter(|one| is_of(&one.connection_id, one.session_id)).cloned().collect();
-                for producer in producers {
-                    self.producers.remove(&producer);
-                    self.withdraw(&ObjectId::Producer(producer));
-                }
+                self.close_producers(producers.iter().cloned());
+                producers.into_iter().for_each(|id| self.withdraw(&ObjectId::Producer(id)));
             }
             Some(ObjectId::Connection(_)) => {
                 let consumers: Vec<_> = self.consumers.keys().cloned().collect();
                 consumers.iter().for_each(|id| self.close_consumer(id, None));
                 self.roll_back_all();
-                self.producers.clear();
+                let producers: Vec<_> = self.producers.keys().cloned().collect();
+                self.close_producers(producers);
                 self.withdraw_all();
                 if let Some(caller) = self.caller.clone() {
                     self.forget_temporaries(&caller);

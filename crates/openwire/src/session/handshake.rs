@@ -107,6 +107,8 @@ pub struct Client {
     pub client_id: Option<Box<str>>,
     /// The connection's id.
     pub connection_id: Option<Box<str>>,
+    /// Whether it comes back by itself when its connection is lost, and sends again what was not answered.
+    pub is_fault_tolerant: bool,
 }
 
 impl Phase {
@@ -177,6 +179,7 @@ impl OpenWireSession {
             |text: &Option<crate::lent::Text<'_>>| text.as_deref().filter(|text| !text.is_empty()).map(Box::from);
         self.client.connection_id = info.connection_id.as_ref().and_then(|id| owned(&id.value));
         self.client.client_id = owned(&info.client_id);
+        self.client.is_fault_tolerant = info.fault_tolerant || info.failover_reconnect;
         if self.client.client_id.as_ref().is_some_and(|id| id.len() > 255) {
             return Err(Exception::client_id("the client's name is longer than 255 bytes"));
         }

@@ -17,6 +17,7 @@ use crate::{
     ids::{Destination, DestinationKind, ProducerId},
     mapping::{Address, Exception, addresses, matches},
     message::Message,
+    sequences::Sequence,
     stored::{self, Published},
     structure::Owned,
     transaction::Ready,
@@ -25,11 +26,16 @@ use crate::{
 /// Bytes that a client counts for a message besides its properties and content (ActiveMQ's `minimumMessageSize`).
 const MESSAGE_BYTES: u64 = 1024;
 
+/// Closed producers whose numbers are forgotten together: many a client opens one for each message.
+const CLOSED: usize = 256;
+
 /// A producer.
 #[derive(Debug)]
 pub(super) struct Producer {
     /// Bytes that it sends before it waits; 0 if it does not.
     window: i32,
+    /// How far it has come, if its client comes back by itself.
+    sequence: Option<Sequence>,
 }
 
 impl OpenWireSession {
@@ -53,7 +59,8 @@ impl OpenWireSession {
             }
         }
         self.announce_producer(info, &id, &to);
-        self.producers.insert(id, Producer { window: info.window_size });
+        let sequence = self.client.is_fault_tolerant.then(|| self.shared.sequences.come(&id));
+        self.producers.insert(id, Producer { window: info.window_size, sequence });
         Ok(position)
     }
 
@@ -98,6 +105,12 @@ impl OpenWireSession {
         let window = message.producer_id.as_ref().and_then(|id| self.window_of(id));
         let producer = message.producer_id.clone().map(Owned::into_owned);
         let transaction = message.transaction_id.take().map(Owned::into_owned);
+        // A client that has lost its connection in a transaction begins that anew.
+        let number = message.message_id.as_ref().map(|id| id.producer_sequence_id);
+        let number = number.filter(|_| self.client.is_fault_tolerant && message.persistent && transaction.is_none());
+        if let Some(position) = number.and_then(|number| self.came_before(producer.as_ref()?, number, batch)) {
+            return Ok(Outcome::done(position));
+        }
         let messages = if self.answers_statistics(&caller, &message, batch)? {
             Vec::new()
         } else {
@@ -109,6 +122,12 @@ impl OpenWireSession {
             Outcome::done(Position(0))
         } else {
             let count = messages.len();
+            let is_kept = messages.iter().any(|(route, _)| route.queues.iter().any(|queue| queue.durable));
+            if let Some(number) = number.filter(|_| is_kept)
+                && let Some(sequence) = producer.as_ref().and_then(|id| self.sequence_of(id))
+            {
+                sequence.put(batch, number);
+            }
             let token = if base.response_required { 1 << 32 | u64::from(base.command_id as u32) } else { 0 };
             for (route, kept) in messages {
                 if token != 0 || route.leads_somewhere() {
@@ -125,6 +144,45 @@ impl OpenWireSession {
             self.acknowledge_producer(&producer, i32::try_from(taken).unwrap_or(window));
         }
         Ok(outcome)
+    }
+
+    fn sequence_of(&mut self, id: &ProducerId<'static>) -> Option<&mut Sequence> {
+        self.producers.get_mut(id)?.sequence.as_mut()
+    }
+
+    /// Whether a message is there already, because its client sends it again: since when that is safe.
+    fn came_before(&mut self, id: &ProducerId<'static>, number: i64, batch: &mut Batch<'_>) -> Option<Position> {
+        self.sequence_of(id).filter(|sequence| sequence.has(number))?;
+        self.apply(batch);
+        let mut again = Batch::default();
+        self.sequence_of(id)?.put_again(&mut again);
+        Some(self.broker.apply(&mut again).position)
+    }
+
+    /// Producers are closed.
+    pub(super) fn close_producers(&mut self, ids: impl IntoIterator<Item = ProducerId<'static>>) {
+        for id in ids {
+            self.closed.extend(self.producers.remove(&id).and_then(|producer| producer.sequence));
+        }
+        if self.closed.len() >= CLOSED {
+            self.forget_closed();
+        }
+    }
+
+    /// Who has closed a producer will send nothing again by it.
+    pub(super) fn forget_closed(&mut self) {
+        let mut batch = Batch::default();
+        self.closed.drain(..).for_each(|sequence| sequence.forget(&mut batch));
+        if !batch.is_empty() {
+            self.broker.apply(&mut batch);
+        }
+    }
+
+    /// The connection is gone, and its producers may come back.
+    pub(super) fn leave_producers(&mut self) {
+        self.forget_closed();
+        let sequences = self.producers.drain().filter_map(|(_, producer)| producer.sequence);
+        sequences.for_each(|sequence| self.shared.sequences.go(&self.broker, sequence));
     }
 
     /// The window of a producer, if it has one.
