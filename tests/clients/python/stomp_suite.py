@@ -216,6 +216,25 @@ def durable(session):
     third.unsubscribe("mine", durable="true")
 
 
+@suite.check("selectors-of-topics")
+def selected(session):
+    topic, sender = "/topic/" + unique("t"), session.client()
+    sender.subscribe(topic, selector="colour IN ('red', 'blue')")
+    kept = {"durable": "true", "auto_delete": "false", "selector": "colour = 'red'"}
+    first = session.client()
+    first.subscribe(topic, id="kept", **kept)
+    first.disconnect()
+    for colour in ("red", "green", "blue"):
+        sender.send(topic, colour, colour=colour, persistent="true")
+    equal(sender.bodies(2), ["red", "blue"], "what the one wants")
+    second = session.client()
+    second.subscribe(topic, id="kept", **kept)
+    sender.send(topic, "blue again", colour="blue")
+    sender.send(topic, "red again", colour="red")
+    equal(second.bodies(2), ["red", "red again"], "what the other wants")
+    second.unsubscribe("kept", durable="true")
+
+
 @suite.check("stream")
 def stream(session):
     client, queue = session.client(), session.queue()

@@ -10,7 +10,7 @@ use crate::{
     publish::{Batch, Body, Route},
     record::State,
     refusal::{Refusal, Resource},
-    topology::{Binding, Destination, ExchangeKind, Vhost},
+    topology::{Binding, Destination, ExchangeDeclaration, ExchangeKind, Vhost},
     value::Table,
 };
 
@@ -37,6 +37,30 @@ pub struct BindingRequest<'a> {
 }
 
 impl Broker {
+    /// Binds a queue so that it gets only what a JMS selector wants: by an exchange between, which has the queue's name and goes with
+    /// it. Returns when it is safe.
+    ///
+    /// # Errors
+    /// If the source does not exist, the selector is none, or the caller may not.
+    pub fn bind_selected(
+        &self,
+        caller: &Caller,
+        queue: &str,
+        (source, key): (&str, &str),
+        selector: &str,
+        durable: bool,
+    ) -> Result<Position, Refusal> {
+        let (kind, arguments) = (ExchangeKind::JmsTopic, Table::default());
+        let between = ExchangeDeclaration { kind, durable, auto_delete: true, internal: false, arguments };
+        self.declare_exchange(caller, queue, between)?;
+        let mut arguments = Table::default();
+        arguments.push("x-jms-selector", selector.into());
+        let position =
+            self.bind(caller, BindingRequest { source: queue, destination: End::Queue(queue), key, arguments })?;
+        let (destination, arguments) = (End::Exchange(queue), Table::default());
+        Ok(position.max(self.bind(caller, BindingRequest { source, destination, key, arguments })?))
+    }
+
     /// Adds a binding, if it is not there, and gives its destination what its source remembers. Returns when it is safe.
     ///
     /// # Errors

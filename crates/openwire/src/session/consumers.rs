@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use broker::{
-    Attachment, BindingRequest, Consumer as Attaching, DeleteRule, End, ExchangeDeclaration, ExchangeKind, Filter,
-    Outlet, Position, QueueDeclaration, QueueInfo, RecalledTo, Refusal, Settlement, Start, Table, broker::Caller,
-    publish::Batch,
+    Attachment, BindingRequest, Consumer as Attaching, DeleteRule, End, Filter, Outlet, Position, QueueDeclaration,
+    QueueInfo, RecalledTo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
 };
 
 use super::{
@@ -251,21 +250,7 @@ impl OpenWireSession {
     ) -> Result<Position, Refusal> {
         let key = binding_key(pattern);
         let Some(selector) = selector else { return self.bind(caller, name, TOPICS, &key, Table::default()) };
-        // An exchange of the same name looks at the messages of the topics.
-        let exchange = ExchangeDeclaration {
-            kind: ExchangeKind::JmsTopic,
-            durable: is_durable,
-            auto_delete: true,
-            internal: false,
-            arguments: Table::default(),
-        };
-        self.broker.declare_exchange(caller, name, exchange)?;
-        let mut arguments = Table::default();
-        arguments.push("x-jms-selector", selector.into());
-        let position = self.bind(caller, name, name, &key, arguments)?;
-        let to_exchange =
-            BindingRequest { source: TOPICS, destination: End::Exchange(name), key: &key, arguments: Table::default() };
-        Ok(position.max(self.broker.bind(caller, to_exchange)?))
+        self.broker.bind_selected(caller, name, (TOPICS, &key), selector, is_durable)
     }
 
     /// The queue of a durable subscription of this client.

@@ -40,6 +40,9 @@ const FLAGS: [&str; 1] = ["x-single-active-consumer"];
 /// The argument by which the queue of a subscription with a name knows its topic.
 const TOPIC: &str = "x-stomp-topic";
 
+/// The argument by which the queue of a subscription that stays knows its selector.
+const SELECTOR: &str = "x-stomp-selector";
+
 impl StompConnection {
     /// The queue of a subscription, and when it is safe that there is one.
     pub(super) fn source_queue(
@@ -102,8 +105,12 @@ impl StompConnection {
         let named = frame.header("activemq.subscriptionName").or_else(|| frame.header("durable-subscription-name"));
         let is_durable = durable(frame) == Some(true) || named.is_some();
         let mut arguments = queue_arguments(frame)?;
+        let selector = frame.header("selector").map(str::trim).filter(|selector| !selector.is_empty());
         if named.is_some() {
             arguments.push(TOPIC, topic.into());
+        }
+        if let Some(selector) = selector.filter(|_| is_durable) {
+            arguments.push(SELECTOR, selector.into());
         }
         let declaration = QueueDeclaration {
             durable: is_durable,
@@ -113,20 +120,26 @@ impl StompConnection {
         };
         let name = self.subscription_queue(topic, named, is_durable, frame)?;
         self.broker.check_queue_name(caller, &name)?;
-        let was_there = self.is_of_topic(caller, &name, topic)?;
+        let was_there = self.is_of_topic(caller, &name, topic, selector)?;
         let (queue, declared) = self.broker.declare_queue(caller, &name, declaration)?;
-        let (destination, arguments) = (End::Queue(&name), Table::default());
-        let request = BindingRequest { source: exchange, destination, key, arguments };
         let is_retroactive = !was_there && frame.flag("activemq.retroactive") == Some(true);
         let mut recalled = RecalledTo::default();
+        let filter = self.selector(frame)?;
         if is_retroactive {
-            self.broker.recall(&queue, (exchange, key), None, &mut recalled);
+            self.broker.recall(&queue, (exchange, key), filter.as_ref(), &mut recalled);
         }
-        match self.broker.bind(caller, request) {
+        let bound = match selector {
+            Some(selector) => self.broker.bind_selected(caller, &name, (exchange, key), selector, is_durable),
+            None => {
+                let (destination, arguments) = (End::Queue(&name), Table::default());
+                self.broker.bind(caller, BindingRequest { source: exchange, destination, key, arguments })
+            }
+        };
+        match bound {
             Ok(bound) => {
                 // What came in between.
                 if is_retroactive {
-                    self.broker.recall(&queue, (exchange, key), None, &mut recalled);
+                    self.broker.recall(&queue, (exchange, key), filter.as_ref(), &mut recalled);
                 }
                 Ok((queue, declared.max(bound)))
             }
@@ -139,12 +152,12 @@ impl StompConnection {
         }
     }
 
-    /// Whether the queue of a subscription is there. One with a name that is for another topic by now begins anew, as
-    /// JMS has it.
-    fn is_of_topic(&self, caller: &Caller, name: &str, topic: &str) -> Result<bool, Problem> {
+    /// Whether the queue of a subscription is there. One with a name that is for another topic by now, or for other messages of it,
+    /// begins anew, as JMS has it.
+    fn is_of_topic(&self, caller: &Caller, name: &str, topic: &str, selector: Option<&str>) -> Result<bool, Problem> {
         let Ok(queue) = self.broker.queue(caller, name) else { return Ok(false) };
-        let former = queue.arguments.get(TOPIC).and_then(Value::as_text);
-        if former.is_none_or(|former| former == topic) {
+        let former = |name| queue.arguments.get(name).and_then(Value::as_text);
+        if former(TOPIC).is_none_or(|former| former == topic) && former(SELECTOR) == selector {
             return Ok(true);
         }
         self.broker.delete_queue(caller, name, DeleteRule { if_unused: true, if_empty: false })?;

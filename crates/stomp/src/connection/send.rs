@@ -112,11 +112,7 @@ impl StompConnection {
         for destination in &destinations {
             self.prepare(caller, destination, frame)?;
             let (exchange, routing_key) = self.sending_address(destination)?;
-            let facts = Published(properties);
-            let route = match &*exchange {
-                "" => self.broker.route_to_queue(caller, &routing_key, &facts)?,
-                exchange => self.broker.route(caller, exchange, &[&*routing_key], &facts)?,
-            };
+            let route = self.broker.route(caller, &exchange, &[&*routing_key], &Published(properties))?;
             routed.push(Remembered { route: Arc::new(route), routing_key: (&*routing_key).into() });
         }
         if let [one] = &routed[..]

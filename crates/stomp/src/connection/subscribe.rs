@@ -83,7 +83,11 @@ impl StompConnection {
             mode => return Err(Problem::new("Invalid header", format!("'{mode}' is no acknowledgement mode\n"))),
         };
         let destination = Destination::parse(text)?;
-        let selector = self.selector(frame, &destination)?;
+        if !destination.is_queue() && frame.flag("browser") == Some(true) {
+            return Err(Problem::unsupported("'browser' on SUBSCRIBE to anything but a queue"));
+        }
+        // A subscription of topics has a queue of its own, which gets only what it wants.
+        let selector = self.selector(frame)?.filter(|_| destination.is_queue());
         let (queue, position) = self.source_queue(&caller, &destination, frame)?;
         let wanted = Wanted {
             id,
@@ -112,20 +116,11 @@ impl StompConnection {
         Ok(())
     }
 
-    /// The filter of a subscription of a queue. A subscription of topics has a queue of its own, from which what it does not
-    /// want would never go.
-    fn selector(&self, frame: &Frame<'_>, destination: &Destination) -> Result<Option<Filter>, Problem> {
+    /// What a subscription wants.
+    pub(super) fn selector(&self, frame: &Frame<'_>) -> Result<Option<Filter>, Problem> {
         let selector = frame.header("selector").unwrap_or_default();
-        let filter = self
-            .broker
-            .selector(selector)
-            .map_err(|error| Problem::new("Invalid selector", format!("'{selector}' is no selector: {error}\n")))?;
-        let is_browser = frame.flag("browser") == Some(true);
-        if destination.is_queue() || (filter.is_none() && !is_browser) {
-            return Ok(filter);
-        }
-        let header = if is_browser { "browser" } else { "selector" };
-        Err(Problem::unsupported(&format!("'{header}' on SUBSCRIBE to anything but a queue")))
+        let invalid = |error| Problem::new("Invalid selector", format!("'{selector}' is no selector: {error}\n"));
+        self.broker.selector(selector).map_err(invalid)
     }
 
     fn prefetch(&self, frame: &Frame<'_>) -> u32 {
