@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use roadstead_tests::openwire::{Connection, Destination, Message};
+use roadstead_tests::openwire::{Connection, Destination, Message, Step, Transaction};
 use roadstead_tests::server::Server;
 
 fn place(server: &Server) -> SocketAddr {
@@ -64,4 +64,36 @@ fn a_client_that_does_not_come_back_by_itself_may_number_its_messages_as_it_like
         Connection::open(place(&server), "sender").send(&message(&queue, body));
     }
     assert_eq!(bodies(&server, &queue), ["one", "two"]);
+}
+
+/// Its transaction manager is gone for good, and an operator decides.
+#[test]
+fn a_prepared_branch_can_be_ended_by_hand() {
+    let mut server = Server::start();
+    let queue = Destination::queue("by.hand");
+    for name in ["kept", "dropped"] {
+        let mut connection = Connection::open(place(&server), name);
+        let branch = Transaction::Xa(name.as_bytes().to_vec());
+        connection.step(&branch, Step::Begin).expect("it begins");
+        connection.send_in(&branch, &message(&queue, name)).expect("a message is taken");
+        connection.step(&branch, Step::Prepare).expect("it is prepared");
+    }
+    server.kill();
+    server.restart();
+    let listed = server.ctl(&["list", "transactions", "--json"]);
+    let name = |global: &str| {
+        let hex: String = global.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("XID:[4711,globalId={hex},branchId=6272616e6368]")
+    };
+    for global in ["kept", "dropped"] {
+        assert!(listed.out.contains(&name(global)), "{listed:?}");
+    }
+    assert!(bodies(&server, &queue).is_empty());
+    for (decision, global) in [("commit-transaction", "kept"), ("roll-back-transaction", "dropped")] {
+        let said = server.ctl(&[decision, &name(global)]);
+        assert!(said.status.success(), "{said:?}");
+    }
+    assert_eq!(bodies(&server, &queue), ["kept"]);
+    let again = server.ctl(&["commit-transaction", &name("kept")]);
+    assert!(!again.status.success(), "there is none any more, but {again:?}");
 }

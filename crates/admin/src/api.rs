@@ -83,6 +83,8 @@ fn about() -> Router<Arc<Admin>> {
         .route("/healthchecks/node", get(health::alarms))
         .route("/healthchecks/node/{name}", get(health::alarms_of_node))
         .route("/mqtt/sessions", get(overview::sessions))
+        .route("/transactions", get(overview::transactions))
+        .route("/transactions/{vhost}/{name}/{decision}", put(overview::end_transaction))
         .route("/protocols", get(overview::protocols))
         .route("/log", get(overview::log))
         .route("/mqtt/retained/{vhost}", get(overview::retained))

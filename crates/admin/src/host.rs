@@ -125,6 +125,15 @@ pub trait Host: Send + Sync + 'static {
     /// Sessions that outlive their connections, as the protocols that have them tell.
     fn sessions(&self) -> Vec<Json>;
 
+    /// Prepared transactions that wait for their transaction managers, as the protocols that have them tell.
+    fn prepared_transactions(&self) -> Vec<Json>;
+
+    /// Ends one of them. Returns whether there is one of that name.
+    ///
+    /// # Errors
+    /// If not all of it could be done.
+    fn end_transaction(&self, vhost: &str, name: &str, is_committed: bool) -> anyhow::Result<bool>;
+
     /// The last lines of the log, from a number on, with the number of the next.
     fn log_lines(&self, from: u64) -> (Vec<String>, u64);
 }

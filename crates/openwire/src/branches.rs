@@ -45,6 +45,21 @@ struct Branch {
     transaction: Transaction,
 }
 
+/// A prepared branch, as operators see it.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Its vhost.
+    pub vhost: Name,
+    /// Its name, as ActiveMQ's logs have it.
+    pub name: String,
+    /// Whose it is.
+    pub user: Name,
+    /// Messages that it is to send.
+    pub messages: usize,
+    /// Messages that it has acknowledged.
+    pub acknowledged: usize,
+}
+
 /// What comes of preparing a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vote {
@@ -56,6 +71,11 @@ pub enum Vote {
 
 fn key(caller: &Caller, xid: &Xid) -> Key {
     (caller.vhost.name().clone(), xid.clone())
+}
+
+fn no_room(refused: usize) -> Exception {
+    let problem = format!("{refused} messages of the transaction had no room in their queues");
+    Exception::xa(xa::HEURISTICALLY_MIXED, problem)
 }
 
 fn unknown(xid: &Xid) -> Exception {
@@ -97,6 +117,42 @@ impl Branches {
     /// How many are prepared, and wait for their transaction manager.
     pub fn prepared(&self) -> usize {
         self.0.lock().values().filter(|branch| branch.is_prepared).count()
+    }
+
+    /// Those that are prepared, for operators.
+    pub fn survey(&self) -> Vec<Prepared> {
+        let branches = self.0.lock();
+        let prepared = branches.iter().filter(|(_, branch)| branch.is_prepared);
+        let told = prepared.map(|((vhost, xid), Branch { user, transaction, .. })| Prepared {
+            vhost: vhost.clone(),
+            name: xid.to_string(),
+            user: user.clone(),
+            messages: transaction.sent.len(),
+            acknowledged: transaction.acknowledged.iter().map(|one| one.settled.len()).sum(),
+        });
+        told.collect()
+    }
+
+    /// Ends a prepared branch whose transaction manager does not come back, as an operator has decided. Returns whether there is one
+    /// of that name.
+    ///
+    /// # Errors
+    /// If not all of its messages have room in their queues; it is committed nevertheless.
+    pub fn decide(&self, broker: &Broker, vhost: &str, name: &str, is_committed: bool) -> Result<bool, Exception> {
+        let mut branches = self.0.lock();
+        let is_meant =
+            |(of, xid): &Key, branch: &mut Branch| branch.is_prepared && **of == *vhost && xid.to_string() == name;
+        let meant = branches.extract_if(is_meant).next();
+        drop(branches);
+        let Some((key, branch)) = meant else { return Ok(false) };
+        let mut batch = Batch::transaction();
+        prepared::remove(&mut batch, &key, &branch.transaction);
+        if !is_committed {
+            branch.transaction.roll_back(broker, batch);
+            return Ok(true);
+        }
+        let (_, refused) = branch.transaction.commit(broker, vhost, batch)?;
+        if refused > 0 { Err(no_room(refused)) } else { Ok(true) }
     }
 
     /// Begins a branch; one that has begun goes on.
@@ -183,11 +239,7 @@ impl Branches {
             return Err(Exception::xa(xa::ROLLED_BACK, failure.message));
         }
         let (position, refused) = branch.transaction.commit(broker, caller.vhost.name(), batch)?;
-        if refused > 0 {
-            let problem = format!("{refused} messages of the transaction had no room in their queues");
-            return Err(Exception::xa(xa::HEURISTICALLY_MIXED, problem));
-        }
-        Ok(position)
+        if refused > 0 { Err(no_room(refused)) } else { Ok(position) }
     }
 
     /// Forgets what a branch has gathered.

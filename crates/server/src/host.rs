@@ -141,6 +141,26 @@ impl Host for ServerHost {
         json.collect()
     }
 
+    fn prepared_transactions(&self) -> Vec<Json> {
+        let Some(server) = self.server() else { return Vec::new() };
+        let json = server.openwire_shared.branches.survey().into_iter().map(|prepared| {
+            json!({
+                "vhost": prepared.vhost.as_str(),
+                "name": prepared.name,
+                "user": prepared.user.as_str(),
+                "messages": prepared.messages,
+                "acknowledged": prepared.acknowledged,
+            })
+        });
+        json.collect()
+    }
+
+    fn end_transaction(&self, vhost: &str, name: &str, is_committed: bool) -> anyhow::Result<bool> {
+        let Some(server) = self.server() else { return Ok(false) };
+        let ended = server.openwire_shared.branches.decide(&server.broker, vhost, name, is_committed);
+        ended.map_err(|exception| anyhow::anyhow!(exception.message))
+    }
+
     fn log_lines(&self, from: u64) -> (Vec<String>, u64) {
         telemetry::lines(from)
     }

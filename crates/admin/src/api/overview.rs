@@ -15,7 +15,7 @@ use super::{At, Body, stats};
 use crate::{
     Admin,
     history::Past,
-    problem::Answer,
+    problem::{Answer, Problem},
     protocols,
     requester::Requester,
     sampler::{self, FIRST_CHANGE},
@@ -295,6 +295,35 @@ pub async fn sessions(State(admin): At, who: Requester) -> Answer {
     let sessions = admin.host.sessions().into_iter();
     let sees = |session: &Value| session["vhost"].as_str().is_some_and(|vhost| who.sees(&admin, vhost));
     Ok(Json(sessions.filter(sees).collect()))
+}
+
+/// `GET /api/transactions`: prepared transactions that wait for their transaction managers.
+pub async fn transactions(State(admin): At, who: Requester) -> Answer {
+    let prepared = admin.host.prepared_transactions().into_iter();
+    let sees = |one: &Value| one["vhost"].as_str().is_some_and(|vhost| who.sees(&admin, vhost));
+    Ok(Json(prepared.filter(sees).collect()))
+}
+
+/// `PUT /api/transactions/VHOST/NAME/commit` or `…/rollback`: for one whose transaction manager does not come back.
+pub async fn end_transaction(
+    State(admin): At,
+    who: Requester,
+    Path((vhost, name, decision)): Path<(String, String, String)>,
+) -> Answer<StatusCode> {
+    who.administrator()?;
+    let is_committed = match decision.as_str() {
+        "commit" => true,
+        "rollback" => false,
+        _ => return Err(Problem::Missing),
+    };
+    let ended = admin.host.end_transaction(&vhost, &name, is_committed);
+    match ended.map_err(|problem| Problem::bad(problem.to_string()))? {
+        true => {
+            who.note(&format!("{decision} transaction"), &name);
+            Ok(StatusCode::NO_CONTENT)
+        }
+        false => Err(Problem::Missing),
+    }
 }
 
 /// `GET /api/protocols`: what goes through, by protocol.

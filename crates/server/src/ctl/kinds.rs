@@ -34,7 +34,7 @@ const fn kind(
 }
 
 /// All of them.
-pub const KINDS: [Kind; 19] = [
+pub const KINDS: [Kind; 20] = [
     kind(
         ("queue", "queues"),
         ("/queues", true),
@@ -152,6 +152,13 @@ pub const KINDS: [Kind; 19] = [
         ("session", "sessions"),
         ("/mqtt/sessions", false),
         &["vhost", "client_id", "user", "protocol", "connected", "in_flight"],
+        None,
+        &[],
+    ),
+    kind(
+        ("transaction", "transactions"),
+        ("/transactions", false),
+        &["vhost", "name", "user", "messages", "acknowledged"],
         None,
         &[],
     ),

@@ -102,6 +102,10 @@ enum Command {
     TraceOn(VhostName),
     /// End what trace-on began.
     TraceOff(VhostName),
+    /// Commit a prepared XA transaction whose transaction manager does not come back; `list transactions` has their names.
+    CommitTransaction(TransactionName),
+    /// Roll such a transaction back.
+    RollBackTransaction(TransactionName),
     /// Remove a policy. It no longer applies from that moment on.
     DeletePolicy(PolicyName),
     /// Remove an operator's policy.
@@ -125,6 +129,24 @@ struct VhostName {
     /// The vhost.
     #[arg(long, default_value = "/")]
     vhost: String,
+}
+
+#[derive(Args)]
+struct TransactionName {
+    /// The vhost that it is in.
+    #[arg(long, default_value = "/")]
+    vhost: String,
+    /// Its name.
+    name: String,
+}
+
+impl TransactionName {
+    fn end(&self, link: &Link, decision: &str) -> anyhow::Result<Value> {
+        let Self { vhost, name } = self;
+        let path = format!("/transactions/{}/{}/{decision}", kinds::quoted(vhost), kinds::quoted(name));
+        link.call("PUT", &path, None)?;
+        Ok(json!({ "transaction": name, "ended by": decision }))
+    }
 }
 
 #[derive(Args)]
@@ -178,21 +200,22 @@ pub fn run(options: &CtlOptions) -> anyhow::Result<()> {
     }
 }
 
+const BACKUP_ELSEWHERE: &str =
+    "a backup is written by the broker into its own file system; run this on its machine, with --data";
+
 /// Does what is one request of the management API, or a few.
 fn change(link: &Link, command: &Command) -> anyhow::Result<Value> {
     match command {
         Command::Status => link.status(),
         Command::Backup { target } => {
-            let Link::Local(data) = link else {
-                bail!(
-                    "a backup is written by the broker into its own file system; run this on its machine, with --data"
-                );
-            };
+            let Link::Local(data) = link else { bail!(BACKUP_ELSEWHERE) };
             // The broker's working directory may be another.
             ask(data, &Request::Backup { target: std::path::absolute(target)? })
         }
         Command::TraceOn(vhost) => vhost.trace(link, "PUT"),
         Command::TraceOff(vhost) => vhost.trace(link, "DELETE"),
+        Command::CommitTransaction(transaction) => transaction.end(link, "commit"),
+        Command::RollBackTransaction(transaction) => transaction.end(link, "rollback"),
         Command::DeletePolicy(policy) => policy.delete(link, "policies"),
         Command::DeleteOperatorPolicy(policy) => policy.delete(link, "operator-policies"),
         Command::Show(one) if one.kind == "overview" => link.get("/overview"),

@@ -35,7 +35,6 @@ final class JmsScheduled {
         suite.add("a-message-comes-again-and-again", session -> repeated());
         suite.add("a-delay-begins-with-the-commit", session -> transacted());
         suite.add("a-delayed-message-has-its-time-before-it", session -> expiring());
-        suite.add("a-schedule-that-is-none-is-refused", session -> refused());
     }
 
     static Message scheduled(Jms jms, String text, long delay) throws JMSException {
@@ -123,21 +122,5 @@ final class JmsScheduled {
         MessageProducer producer = jms.session.createProducer(destination);
         producer.send(message, DeliveryMode.PERSISTENT, 4, ttl);
         producer.close();
-    }
-
-    private static void refused() throws Exception {
-        try (Jms jms = Jms.open()) {
-            Queue queue = jms.queue("refused");
-            Message message = jms.session.createTextMessage("never");
-            message.setStringProperty(ScheduledMessage.AMQ_SCHEDULED_DELAY, "soon");
-            String refusal = null;
-            try {
-                jms.send(queue, message);
-            } catch (JMSException refused) {
-                refusal = refused.getMessage();
-            }
-            equal(refusal != null && refusal.contains("soon"), true, "whether it was refused, but by " + refusal);
-            nothing(jms.consumer(queue));
-        }
     }
 }
