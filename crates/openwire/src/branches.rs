@@ -73,11 +73,6 @@ fn key(caller: &Caller, xid: &Xid) -> Key {
     (caller.vhost.name().clone(), xid.clone())
 }
 
-fn no_room(refused: usize) -> Exception {
-    let problem = format!("{refused} messages of the transaction had no room in their queues");
-    Exception::xa(xa::HEURISTICALLY_MIXED, problem)
-}
-
 fn unknown(xid: &Xid) -> Exception {
     Exception::xa(xa::NOT_A, format!("Transaction '{xid}' has not been started"))
 }
@@ -144,15 +139,14 @@ impl Branches {
             |(of, xid): &Key, branch: &mut Branch| branch.is_prepared && **of == *vhost && xid.to_string() == name;
         let meant = branches.extract_if(is_meant).next();
         drop(branches);
-        let Some((key, branch)) = meant else { return Ok(false) };
+        let Some((key, mut branch)) = meant else { return Ok(false) };
         let mut batch = Batch::transaction();
         prepared::remove(&mut batch, &key, &branch.transaction);
         if !is_committed {
             branch.transaction.roll_back(broker, batch);
             return Ok(true);
         }
-        let (_, refused) = branch.transaction.commit(broker, vhost, batch)?;
-        if refused > 0 { Err(no_room(refused)) } else { Ok(true) }
+        self.done(branch.transaction.commit(broker, vhost, batch), key, branch).map(|_| true)
     }
 
     /// Begins a branch; one that has begun goes on.
@@ -224,7 +218,7 @@ impl Branches {
         xid: &Xid,
         in_one_phase: bool,
     ) -> Result<Position, Exception> {
-        let branch = self.take(broker, caller, xid, |branch| {
+        let mut branch = self.take(broker, caller, xid, |branch| {
             if in_one_phase || branch.is_prepared {
                 return Ok(());
             }
@@ -238,8 +232,27 @@ impl Branches {
             branch.transaction.roll_back(broker, Batch::default());
             return Err(Exception::xa(xa::ROLLED_BACK, failure.message));
         }
-        let (position, refused) = branch.transaction.commit(broker, caller.vhost.name(), batch)?;
-        if refused > 0 { Err(no_room(refused)) } else { Ok(position) }
+        self.done(branch.transaction.commit(broker, caller.vhost.name(), batch), key(caller, xid), branch)
+    }
+
+    /// What came of a commit. A branch that could not be committed stays as it was.
+    fn done(
+        &self,
+        committed: Result<(Position, usize), Exception>,
+        key: Key,
+        branch: Branch,
+    ) -> Result<Position, Exception> {
+        match committed {
+            Ok((position, 0)) => Ok(position),
+            Ok((_, refused)) => {
+                let problem = format!("{refused} messages of the transaction had no room in their queues");
+                Err(Exception::xa(xa::HEURISTICALLY_MIXED, problem))
+            }
+            Err(exception) => {
+                self.0.lock().insert(key, branch);
+                Err(Exception::xa(xa::RETRY, exception.message))
+            }
+        }
     }
 
     /// Forgets what a branch has gathered.

@@ -76,6 +76,8 @@ pub mod xa {
     pub const ROLLED_BACK: i32 = 100;
     /// Some of it was done, and some was not.
     pub const HEURISTICALLY_MIXED: i32 = 5;
+    /// It cannot be done now; the branch is as before.
+    pub const RETRY: i32 = 4;
     /// There is no such branch.
     pub const NOT_A: i32 = -4;
     /// It is not the time for this.

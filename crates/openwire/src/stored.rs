@@ -429,6 +429,12 @@ impl Facts for Published<'_> {
     }
 }
 
+/// Whether a message is for a temporary destination, which goes with its connection.
+pub fn is_to_temporary(properties: &[u8]) -> bool {
+    let destination = read(properties).and_then(|(_, message)| message.destination);
+    destination.is_some_and(|destination| destination.kind.is_temporary())
+}
+
 /// When a message is to come, if it is not to come at once.
 pub fn schedule(message: &Message<'_>) -> Result<Option<Schedule>, InvalidSchedule> {
     let name = schedule::SCHEDULED.as_bytes();

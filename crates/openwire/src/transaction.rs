@@ -12,7 +12,7 @@ use crate::{
     ids::ConsumerId,
     mapping::Exception,
     outgoing::{Outgoing, Settled},
-    stored::Published,
+    stored::{self, Published},
 };
 
 /// Operations that a transaction may have.
@@ -95,10 +95,19 @@ impl Transaction {
 
     /// Does all of it, and what is in the batch already. Returns where it is safe, and how many messages had no room in their
     /// queues.
-    pub fn commit(self, broker: &Broker, vhost: &str, mut batch: Batch<'_>) -> Result<(Position, usize), Exception> {
+    ///
+    /// # Errors
+    /// If it is not known any more where a message goes, which can only be after a restart. Then nothing is done.
+    pub fn commit(
+        &mut self,
+        broker: &Broker,
+        vhost: &str,
+        mut batch: Batch<'_>,
+    ) -> Result<(Position, usize), Exception> {
         let operator = broker.operator(vhost)?;
-        for (route, message) in self.sent {
-            let route = current(broker, &operator, route, &message)?;
+        let way = |(route, message): &(Option<_>, Arc<Message>)| current(broker, &operator, route.as_ref(), message);
+        let routes = self.sent.iter().map(way).collect::<Result<Vec<_>, _>>()?;
+        for (route, (_, message)) in routes.into_iter().zip(std::mem::take(&mut self.sent)) {
             if !route.leads_somewhere() {
                 route.count_lost();
                 continue;
@@ -134,18 +143,26 @@ impl Transaction {
 fn current(
     broker: &Broker,
     operator: &Caller,
-    route: Option<Arc<Route>>,
+    known: Option<&Arc<Route>>,
     message: &Message,
 ) -> Result<Arc<Route>, Exception> {
-    if let Some(route) = route.filter(|route| route.version == operator.vhost.version()) {
-        return Ok(route);
-    }
     let view = message.view();
-    if view.exchange.is_empty() && broker.queue(operator, view.routing_key).is_err() {
-        let declaration = broker::QueueDeclaration { durable: true, ..broker::QueueDeclaration::default() };
-        broker.declare_queue(operator, view.routing_key, declaration)?;
+    let is_gone = || view.exchange.is_empty() && broker.queue(operator, view.routing_key).is_err();
+    match known {
+        Some(route) if route.version == operator.vhost.version() => return Ok(Arc::clone(route)),
+        // Its queue went before the commit, and the message with it.
+        Some(route) if is_gone() => return Ok(Arc::clone(route)),
+        None if is_gone() && !stored::is_to_temporary(view.properties) => {
+            let declaration = broker::QueueDeclaration { durable: true, ..broker::QueueDeclaration::default() };
+            broker.declare_queue(operator, view.routing_key, declaration)?;
+        }
+        _ => {}
     }
-    let route = broker.route(operator, view.exchange, &[view.routing_key], &Published(view.properties))?;
+    let route = match (broker.route(operator, view.exchange, &[view.routing_key], &Published(view.properties)), known) {
+        (Ok(route), _) => route,
+        (Err(_), Some(known)) => return Ok(Arc::clone(known)),
+        (Err(refusal), None) => return Err(refusal.into()),
+    };
     // What it asks for was checked when it was sent.
     let schedule = (!view.annotations.is_empty()).then(|| Schedule::of_headers(&Published(view.properties).headers()));
     Ok(Arc::new(match schedule {

@@ -616,3 +616,27 @@ fn who_may_write_to_a_queue_may_send_to_it() {
     guest.consume(1, queue("desk.1"), 10);
     assert_eq!(guest.texts(), ["two"]);
 }
+
+#[test]
+fn a_reply_whose_queue_is_gone_at_the_commit_is_gone_too() {
+    let world = World::new();
+    let mut requester = world.connected("a");
+    let mut service = world.connected("b");
+    let replies = Destination { kind: DestinationKind::TempQueue, physical_name: Some("a:1".into()) };
+    requester.send(&DestinationInfo {
+        connection_id: Some(requester.connection_id()),
+        destination: Some(replies.clone()),
+        ..DestinationInfo::default()
+    });
+    service.send(&transaction(&service, transaction_type::BEGIN));
+    let mut reply = service.message(&replies, "too late");
+    reply.transaction_id = transaction(&service, 0).transaction_id;
+    service.send(&reply);
+    requester.session.disconnected(requester.now);
+    let mut commit = transaction(&service, transaction_type::COMMIT_ONE_PHASE);
+    commit.base = openwire::Base { command_id: 99, response_required: true };
+    service.send(&commit);
+    assert_eq!(answers(&service.take()).last().map(String::as_str), Some("done 99"));
+    let operator = world.broker.operator("/").unwrap();
+    assert!(world.broker.queue(&operator, "a:1").is_err(), "the queue is there again");
+}

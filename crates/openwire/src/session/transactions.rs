@@ -95,7 +95,7 @@ impl OpenWireSession {
     }
 
     fn commit(&mut self, id: &TransactionId<'static>) -> Result<Position, Exception> {
-        let (Some(transaction), Some(caller)) = (self.transactions.remove(id), &self.caller) else {
+        let (Some(mut transaction), Some(caller)) = (self.transactions.remove(id), &self.caller) else {
             return Ok(Position(0));
         };
         if let Some(failure) = transaction.failure.clone() {
