@@ -1,8 +1,9 @@
 //! Messages that are kept back for as long as their publishers ask: by exchanges of type `x-delayed-message`, which route them then
 //! as an exchange of another type would, and by a [`Schedule`] on their way through any exchange.
 //!
-//! What is kept back is in a queue without a name, one for each such exchange, and one for all that is scheduled in a vhost. It is a queue like any other, in which
-//! every message has a time of its own; so it survives restarts, and what lies far ahead is on disk alone.
+//! What is kept back is in a queue without a name, one for each such exchange, and one for all that is scheduled in a vhost. It is a
+//! queue like any other, in which every message has a time of its own; so it survives restarts, and what lies far ahead is on disk
+//! alone.
 
 use std::sync::{Arc, atomic::Ordering};
 
