@@ -233,6 +233,9 @@ impl AmqpSession {
                 self.apply(&mut batch);
             }
         }
+        if used == input.len() && self.unconfirmed.is_empty() {
+            batch.is_all();
+        }
         self.apply(&mut batch);
         if let Some(connection) = &self.connection {
             connection.bytes_in.add(used as u64);

@@ -172,6 +172,16 @@ pub trait Log: Send + Sync {
     /// the first; the others follow. The call never waits for the disk.
     fn append(&self, entries: &[Entry<'_>], durability: Durability) -> Position;
 
+    /// The same with [`Durability::Fsync`], for somebody who does nothing else until it is committed. Only with
+    /// [`Log::commit_alone`], which has to follow, the disk is told.
+    fn append_alone(&self, entries: &[Entry<'_>]) -> Position {
+        self.append(entries, Durability::Fsync)
+    }
+
+    /// Has what [`Log::append_alone`] has appended committed. This may wait for the disk, if that is quicker than to be woken
+    /// and nobody else needs the thread. No lock may be held.
+    fn commit_alone(&self) {}
+
     /// The last position that is safe: it and all before it survive any crash.
     fn committed(&self) -> Position;
 

@@ -145,12 +145,23 @@ pub struct Batch<'a> {
     limited: bool,
     /// Whether some route leads to a stream.
     streams: bool,
+    /// Whether whoever sent it does nothing else until it is safe.
+    alone: bool,
 }
 
 impl<'a> Batch<'a> {
     /// An empty batch whose settlements somebody will be told of, once they are safe.
     pub fn transaction() -> Self {
-        Self { transaction: true, ..Self::default() }
+        Self { transaction: true, alone: true, ..Self::default() }
+    }
+
+    /// Says that who has sent what is in it has sent nothing else. If that is one message, which is to be answered, then to be
+    /// safe soon is all that matters.
+    pub fn is_all(&mut self) {
+        let is_answered =
+            |operation: &Operation<'_>| matches!(operation, Operation::Publish(publish) if publish.token != 0);
+        // A note may go with it.
+        self.alone = self.operations.len() <= 2 && self.operations.iter().any(is_answered);
     }
 
     /// Whether there is nothing in it.

@@ -285,6 +285,9 @@ impl MqttConnection {
                 self.apply(&mut batch);
             }
         }
+        if used == input.len() && self.responses.is_empty() {
+            batch.is_all();
+        }
         self.apply(&mut batch);
         self.counts.add(Traffic::BytesReceived, used);
         if let Some(seen) = &self.seen {

@@ -192,6 +192,9 @@ impl OpenWireSession {
                 self.apply(&mut batch);
             }
         }
+        if used == input.len() && self.answers.is_empty() {
+            batch.is_all();
+        }
         self.apply(&mut batch);
         if let Some(connection) = &self.connection {
             connection.bytes_in.add(used as u64);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::atomic::{AtomicI64, Ordering},
+    sync::atomic::{AtomicI64, AtomicUsize, Ordering},
     sync::{Arc, Weak},
     task::Waker,
 };
@@ -24,6 +24,8 @@ pub struct Shared {
     pub sequences: Sequences,
     state: Mutex<State>,
     advisories: AtomicI64,
+    /// Clients that were told which broker to go to.
+    spread: AtomicUsize,
     /// What advisories tell of.
     pub directory: Directory,
 }
@@ -80,6 +82,11 @@ impl Shared {
     /// The number of the next advisory.
     pub fn next_advisory(&self) -> i64 {
         self.advisories.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The number of the broker that the next client is to go to.
+    pub fn next_broker(&self) -> usize {
+        self.spread.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Gives a client its name. `place` is where it is, for others to be told; `waker` is woken when it is to ask again.

@@ -6,8 +6,10 @@ mod common;
 
 use broker::{Alarms, MemoryLog, Session, session::Intake};
 use openwire::{
-    Command,
-    connection::{ConsumerControl, ConsumerInfo, DestinationInfo, RemoveInfo, TransactionInfo, transaction_type},
+    Command, Settings,
+    connection::{
+        ConnectionInfo, ConsumerControl, ConsumerInfo, DestinationInfo, RemoveInfo, TransactionInfo, transaction_type,
+    },
     ids::{Destination, DestinationKind, LocalTransactionId, ObjectId, TransactionId},
     message::{Message, MessagePull, ack_type},
     primitive,
@@ -639,4 +641,27 @@ fn a_reply_whose_queue_is_gone_at_the_commit_is_gone_too() {
     assert_eq!(answers(&service.take()).last().map(String::as_str), Some("done 99"));
     let operator = world.broker.operator("/").unwrap();
     assert!(world.broker.queue(&operator, "a:1").is_err(), "the queue is there again");
+}
+
+#[test]
+fn new_clients_are_sent_to_one_broker_after_the_other_and_stay_there() {
+    let mut world = World::new();
+    let connected_brokers = vec!["tcp://a:1".to_owned(), "tcp://b:2".to_owned()];
+    world.settings = Settings { connected_brokers, rebalance: true, ..Settings::default() }.into();
+    let told = |name: &str, failover_reconnect: bool| {
+        let mut client = world.client();
+        client.name = name.into();
+        client.negotiate();
+        let info = client.connection_info("guest");
+        client.send(&ConnectionInfo { manageable: true, failover_reconnect, ..info });
+        let control = client.take().into_iter().find_map(|command| match command {
+            Command::ConnectionControl(control) => Some(control),
+            _ => None,
+        });
+        let control = control.unwrap();
+        (control.connected_brokers.unwrap().to_string(), control.rebalance_connection)
+    };
+    assert_eq!(told("one", false), ("tcp://a:1,tcp://b:2".into(), true));
+    assert_eq!(told("two", false), ("tcp://b:2,tcp://a:1".into(), true));
+    assert_eq!(told("two again", true), ("tcp://a:1,tcp://b:2".into(), false));
 }

@@ -33,6 +33,15 @@ impl Log for DiskLog {
         Position(self.store.append(&entries, durability))
     }
 
+    fn append_alone(&self, entries: &[Entry<'_>]) -> Position {
+        let entries: Vec<_> = entries.iter().map(stored).collect();
+        Position(self.store.append_alone(&entries))
+    }
+
+    fn commit_alone(&self) {
+        self.store.commit_alone(is_another_idle());
+    }
+
     fn committed(&self) -> Position {
         Position(self.store.committed())
     }
@@ -49,6 +58,14 @@ impl Log for DiskLog {
         // Without the pager the broker is about to end.
         let _ = self.tasks.send(Task::Load(load));
     }
+}
+
+/// Whether there is another thread for whatever comes for connections: one that waits for it.
+fn is_another_idle() -> bool {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return false };
+    let metrics = runtime.metrics();
+    // An odd count is that of a thread that is parked.
+    (0..metrics.num_workers()).any(|worker| metrics.worker_park_unpark_count(worker) % 2 == 1)
 }
 
 fn stored<'a>(entry: &Entry<'a>) -> store::Entry<'a> {

@@ -224,6 +224,8 @@ fn openwire_settings(config: &Config) -> openwire::Settings {
         vhost: settings.vhost.as_str().into(),
         anonymous_user: Some(settings.anonymous_user.as_str().into()).filter(|user: &Name| !user.is_empty()),
         broker_name: settings.broker_name.clone(),
+        connected_brokers: settings.connected_brokers.clone(),
+        rebalance: settings.rebalance,
         frame_max: settings.frame_bytes_max,
         max_inactivity_ms: settings.inactivity_ms_max,
         handshake_ms: config.limits.handshake_ms,

@@ -243,6 +243,9 @@ impl StompConnection {
                 self.fail_refused();
             }
         }
+        if used == input.len() && self.responses.is_empty() {
+            batch.is_all();
+        }
         self.apply(&mut batch);
         self.fail_refused();
         if let Some(seen) = &self.seen {

@@ -25,7 +25,8 @@ use crate::{
     ledger::Ledger,
     reader::{self, IndexCache, Page, Wanted},
     recovery::{self, Contents},
-    writer::Writer,
+    segment,
+    writer::{self, Writer},
 };
 
 /// The name of the thread that writes. If it panics, nothing is committed any more.
@@ -66,6 +67,10 @@ impl Default for Options {
         }
     }
 }
+
+/// How long a sync may take on the average for whoever waits for it to do it: about what it costs to have another thread do
+/// it and be told.
+const QUICK: Duration = Duration::from_micros(300);
 
 /// What the store tells of its own accord, on its own threads.
 pub struct Hooks {
@@ -127,6 +132,8 @@ pub struct Usage {
 #[derive(Debug)]
 pub struct Store {
     shared: Arc<Shared>,
+    /// Who writes, unless whoever opened the store has it.
+    writer: Option<Arc<Mutex<Writer>>>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
@@ -156,6 +163,8 @@ pub(crate) struct Shared {
     /// Held while a backup is made, and while segments are given up, removed or replaced.
     pub(crate) files: Mutex<()>,
     pub(crate) syncs: AtomicU64,
+    /// What writing and syncing a block takes on the average, in nanoseconds.
+    sync_ns: AtomicU64,
     pub(crate) written_bytes: AtomicU64,
     pub(crate) rewritten_bytes: AtomicU64,
     /// Held for as long as the store is open.
@@ -195,8 +204,6 @@ pub(crate) enum Task {
     Write(Block),
     /// Begin a new segment.
     Roll,
-    /// Sync what was written without.
-    Sync,
     Idle,
     Close,
 }
@@ -213,7 +220,9 @@ impl Store {
             let thread = thread::Builder::new().name(name.into()).spawn(run);
             thread.map_err(OpenError::io("cannot start a thread for", data))
         };
-        store.threads.push(start(WRITER_THREAD, Box::new(|| writer.run()))?);
+        let (shared, writer) = (Arc::clone(&store.shared), Arc::new(Mutex::new(writer)));
+        store.writer = Some(Arc::clone(&writer));
+        store.threads.push(start(WRITER_THREAD, Box::new(move || writer::run(&shared, &writer)))?);
         store.threads.push(start(KEEPER_THREAD, Box::new(|| keeper.run()))?);
         Ok((store, contents))
     }
@@ -257,6 +266,7 @@ impl Store {
             indexes: Mutex::default(),
             files: Mutex::new(()),
             syncs: AtomicU64::new(0),
+            sync_ns: AtomicU64::new(QUICK.as_nanos() as u64),
             written_bytes: AtomicU64::new(0),
             rewritten_bytes: AtomicU64::new(0),
             _lock: lock,
@@ -266,13 +276,36 @@ impl Store {
         let writer =
             writer.map_err(|error| OpenError::Io { what: "cannot write", path: error.file, source: error.source })?;
         let keeper = Keeper::new(Arc::clone(&shared));
-        Ok((Self { shared, threads: Vec::new() }, contents, writer, keeper))
+        Ok((Self { shared, writer: None, threads: Vec::new() }, contents, writer, keeper))
     }
 
     /// Appends entries as one unit: they get consecutive sequence numbers and become safe together. Returns the first
     /// one's first sequence number. Does not wait for the disk.
     pub fn append(&self, entries: &[Entry<'_>], durability: Durability) -> u64 {
         self.shared.append(entries, durability)
+    }
+
+    /// The same with [`Durability::Fsync`], for somebody who does nothing else until it is committed.
+    /// [`Store::commit_alone`] has to follow.
+    pub fn append_alone(&self, entries: &[Entry<'_>]) -> u64 {
+        self.shared.gather(entries, Durability::Fsync)
+    }
+
+    /// Has what was appended last committed: on this thread, if `may_wait`, the disk is quick and nothing else is on its way
+    /// there. That saves two changes of threads, which take as long as a quick disk.
+    pub fn commit_alone(&self, may_wait: bool) {
+        let writer = self.writer.as_ref().filter(|_| may_wait && self.shared.is_quick());
+        if let Some(mut writer) = writer.and_then(|writer| writer.try_lock())
+            && self.shared.only_block().is_some_and(|bytes| writer.is_ready_for(bytes))
+        {
+            let unless_done = Failing(&self.shared);
+            let step = writer.step();
+            std::mem::forget(unless_done);
+            if let Err(error) = step {
+                self.shared.fail(error);
+            }
+        }
+        self.shared.arrived.notify_one();
     }
 
     /// The last sequence number that is committed.
@@ -361,6 +394,16 @@ impl Drop for Store {
     }
 }
 
+/// Fails the store if the writer panics on a thread that goes on after that: what it has written so far is unknown.
+struct Failing<'a>(&'a Shared);
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        let source = io::Error::other("the log's writer has panicked");
+        self.0.fail(WriteError { file: self.0.disk.path(segment::DIRECTORY), source });
+    }
+}
+
 impl Waiting {
     fn push(&mut self, entries: &[Entry<'_>], checks: &[u32], durability: Durability, room: usize) -> u64 {
         let first = self.next_sequence;
@@ -386,6 +429,13 @@ impl Waiting {
 
 impl Shared {
     pub(crate) fn append(&self, entries: &[Entry<'_>], durability: Durability) -> u64 {
+        let first = self.gather(entries, durability);
+        self.arrived.notify_one();
+        first
+    }
+
+    /// Appends, and leaves it to the caller to have it written.
+    fn gather(&self, entries: &[Entry<'_>], durability: Durability) -> u64 {
         let checks: Vec<u32> = entries.iter().map(content_check).collect();
         let room = if self.options.keys.encrypts() { crate::cipher::TAG_LEN } else { 0 };
         let mut waiting = self.waiting.lock();
@@ -396,38 +446,56 @@ impl Shared {
         if cfg!(feature = "sabotage") {
             self.committed.store(waiting.next_sequence - 1, Ordering::Release);
         }
-        drop(waiting);
-        self.arrived.notify_one();
         first
     }
 
-    /// Takes what the writer is to do. With `wait` it waits for something, else there may be nothing.
-    pub(crate) fn next_task(&self, wait: bool, unsynced: bool) -> Task {
+    /// Takes what the writer is to do.
+    pub(crate) fn next_task(&self) -> Task {
         let mut waiting = self.waiting.lock();
-        loop {
-            if let Some(block) = waiting.blocks.pop_front() {
-                waiting.bytes = waiting.bytes.saturating_sub(block.bytes.len());
-                return Task::Write(block);
-            }
-            if std::mem::take(&mut waiting.roll) {
-                return Task::Roll;
-            }
-            if waiting.closed {
-                return Task::Close;
-            }
-            if !wait {
-                return Task::Idle;
-            }
+        if let Some(block) = waiting.blocks.pop_front() {
+            waiting.bytes = waiting.bytes.saturating_sub(block.bytes.len());
+            return Task::Write(block);
+        }
+        match (std::mem::take(&mut waiting.roll), waiting.closed) {
+            (true, _) => Task::Roll,
+            (false, true) => Task::Close,
+            (false, false) => Task::Idle,
+        }
+    }
+
+    /// Waits until the writer has something to do. Returns whether there was nothing for so long that what is `unsynced`
+    /// should wait no longer.
+    pub(crate) fn wait_for_task(&self, unsynced: bool) -> bool {
+        let mut waiting = self.waiting.lock();
+        while waiting.blocks.is_empty() && !waiting.roll && !waiting.closed {
             if !unsynced && waiting.spare.capacity() == 0 {
                 self.arrived.wait(&mut waiting);
             } else if self.arrived.wait_for(&mut waiting, REST).timed_out() {
                 // Who has nothing to do needs no buffer.
                 waiting.spare = Vec::new();
                 if unsynced {
-                    return Task::Sync;
+                    return true;
                 }
             }
         }
+        false
+    }
+
+    /// The bytes of the block that waits, if there is one and nothing else.
+    fn only_block(&self) -> Option<usize> {
+        let waiting = self.waiting.lock();
+        let block = waiting.blocks.front().filter(|_| waiting.blocks.len() == 1 && !waiting.roll)?;
+        Some(block.bytes.len())
+    }
+
+    /// A block is safe, so long after it began to be written.
+    pub(crate) fn note_sync(&self, took: Duration) {
+        let (took, before) = (took.as_nanos() as u64, self.sync_ns.load(Ordering::Relaxed));
+        self.sync_ns.store(before - before / 16 + took / 16, Ordering::Relaxed);
+    }
+
+    fn is_quick(&self) -> bool {
+        self.sync_ns.load(Ordering::Relaxed) <= QUICK.as_nanos() as u64
     }
 
     /// Asks for a new segment, and returns the sequence number that it will begin with or after.

@@ -4,8 +4,10 @@ use std::{
     io,
     sync::{Arc, atomic::Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use crate::{
     error::WriteError,
@@ -59,31 +61,14 @@ impl Writer {
         Ok(Self { shared, next_number: number + 1, tail, safe: first, written: first, waiting: None })
     }
 
-    /// Runs until the store is closed or the disk fails.
-    pub(crate) fn run(mut self) {
-        loop {
-            match self.step(true) {
-                // What finds no room is not committed, and closing does not wait for it.
-                Ok(Step::Stalled) if self.shared.is_closed() => return,
-                Ok(Step::Stalled) => thread::sleep(FULL_RETRY),
-                Ok(Step::Ended) => return,
-                Ok(_) => {}
-                Err(error) => {
-                    self.shared.fail(error);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Does one thing: with `wait` it waits for something to do.
+    /// Does one thing, if there is something to do.
     ///
     /// # Errors
     /// If the disk fails. Nothing may be called after that.
-    pub fn step(&mut self, wait: bool) -> Result<Step, WriteError> {
+    pub fn step(&mut self) -> Result<Step, WriteError> {
         let task = match self.waiting.take() {
             Some(block) => Task::Write(block),
-            None => self.shared.next_task(wait, self.safe < self.written),
+            None => self.shared.next_task(),
         };
         match task {
             Task::Write(block) => self.write(block),
@@ -92,10 +77,19 @@ impl Writer {
                 let rolled = self.tail.offset == SEGMENT_HEADER as u64 || self.roll(0)?;
                 Ok(if rolled { Step::Done } else { Step::Stalled })
             }
-            Task::Sync => self.sync().map(|()| Step::Done),
             Task::Idle => Ok(Step::Idle),
             Task::Close => self.end().map(|()| Step::Ended),
         }
+    }
+
+    /// Whether a block of so many bytes takes no more than being written.
+    pub(crate) fn is_ready_for(&self, bytes: usize) -> bool {
+        self.waiting.is_none() && self.tail.has_room(bytes)
+    }
+
+    /// Whether something was written that may be lost with the power.
+    fn is_unsynced(&self) -> bool {
+        self.safe < self.written
     }
 
     fn write(&mut self, mut block: Block) -> Result<Step, WriteError> {
@@ -106,12 +100,13 @@ impl Writer {
         let segment = Arc::clone(&self.tail.segment);
         segment.encrypt(&mut block.bytes[BLOCK_HEADER..], block.first_sequence);
         segment.id.seal_block(segment.salt, &mut block.bytes, block.first_sequence, self.safe, block.count);
-        let base = self.tail.offset + BLOCK_HEADER as u64;
+        let (base, begun) = (self.tail.offset + BLOCK_HEADER as u64, Instant::now());
         self.tail.write(&block.bytes).map_err(|source| self.error(source))?;
         self.written = block.end;
         self.shared.written_bytes.fetch_add(block.bytes.len() as u64, Ordering::Relaxed);
         if block.sync {
             self.sync()?;
+            self.shared.note_sync(begun.elapsed());
         }
         self.check_others()?;
         self.shared.commit(block.end);
@@ -125,7 +120,7 @@ impl Writer {
     }
 
     fn sync(&mut self) -> Result<(), WriteError> {
-        if self.safe < self.written {
+        if self.is_unsynced() {
             let name = self.tail.segment.id.file_name();
             // The keeper has to know at once: the system might not tell it.
             self.tail.sync().map_err(|source| self.error(self.shared.fail_at(&name, source)))?;
@@ -206,6 +201,28 @@ impl Writer {
 
     fn error(&self, source: io::Error) -> WriteError {
         WriteError { file: self.shared.disk.path(&self.tail.segment.id.file_name()), source }
+    }
+}
+
+/// The thread of its own: runs until the store is closed or the disk fails.
+pub(crate) fn run(shared: &Shared, writer: &Mutex<Writer>) {
+    loop {
+        let has_rested = shared.wait_for_task(writer.lock().is_unsynced());
+        let sync = |writer: &mut Writer| writer.sync().map(|()| Step::Done);
+        let mut step = if has_rested { sync(&mut writer.lock()) } else { writer.lock().step() };
+        while let Ok(Step::Stalled) = step {
+            // What finds no room is not committed, and closing does not wait for it.
+            if shared.is_closed() {
+                return;
+            }
+            thread::sleep(FULL_RETRY);
+            step = writer.lock().step();
+        }
+        match step {
+            Ok(Step::Ended) => return,
+            Ok(_) => {}
+            Err(error) => return shared.fail(error),
+        }
     }
 }
 

@@ -84,7 +84,7 @@ fn write(data: &Path, name: &str) {
     let mut rest = |store: &Store| {
         let mut idle = 0;
         while idle < 6 {
-            let is_idle = writer.step(false).unwrap() == Step::Idle && keeper.step() == Step::Idle;
+            let is_idle = writer.step().unwrap() == Step::Idle && keeper.step() == Step::Idle;
             idle = if is_idle { idle + 1 } else { 0 };
         }
         assert!(store.usage().segments > 0);
@@ -125,7 +125,7 @@ fn write(data: &Path, name: &str) {
     );
     rest(&store);
     drop(store);
-    while writer.step(false).unwrap() != Step::Ended {}
+    while writer.step().unwrap() != Step::Ended {}
     let names: Vec<_> = fs::read_dir(data.join("log")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     let is_there = |end: &str| names.iter().any(|name| name.to_string_lossy().ends_with(end));
     assert!(is_there("state") && is_there("-1.segment") && is_there("-1.index"), "not all that there is: {names:?}");

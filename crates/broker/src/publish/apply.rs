@@ -97,6 +97,9 @@ impl Broker {
         let position = self.apply_to(batch, &mut after);
         let lagging = after.lagging;
         self.finish(after);
+        if batch.alone {
+            self.log.commit_alone();
+        }
         Applied { position, lagging }
     }
 
@@ -262,11 +265,16 @@ impl Broker {
                 }
             }
         }
+        batch.alone &= sync;
         if entries.is_empty() {
             return Position(0);
         }
-        let durability = if sync { Durability::Fsync } else { Durability::Os };
-        let mut next = self.log.append(&entries, durability).0;
+        let mut next = match (sync, batch.alone) {
+            (true, true) => self.log.append_alone(&entries),
+            (true, false) => self.log.append(&entries, Durability::Fsync),
+            (false, _) => self.log.append(&entries, Durability::Os),
+        }
+        .0;
         // Only now: nobody else may rely on what the log does not have yet.
         timed.iter().for_each(|queue| queue.is_timed.store(true, Ordering::Relaxed));
         let mut holds = Vec::with_capacity(entries.len());

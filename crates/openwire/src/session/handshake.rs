@@ -41,6 +41,10 @@ pub struct Settings {
     pub max_inactivity_ms: u64,
     /// Milliseconds that a client has to log in.
     pub handshake_ms: u64,
+    /// Addresses of brokers with the same queues, of which clients are told that can go to another one.
+    pub connected_brokers: Vec<String>,
+    /// Whether new clients are spread over them.
+    pub rebalance: bool,
     /// Milliseconds that a connection is held after a refused login, against guessing.
     pub refusal_delay_ms: u64,
 }
@@ -55,6 +59,8 @@ impl Default for Settings {
             frame_max: 104_857_600,
             max_inactivity_ms: 30_000,
             handshake_ms: 10_000,
+            connected_brokers: Vec::new(),
+            rebalance: false,
             refusal_delay_ms: 2_000,
         }
     }
@@ -96,6 +102,8 @@ pub(super) enum Phase {
 pub(super) struct Candidate {
     command_id: i32,
     is_manageable: bool,
+    /// Whether it had a connection before.
+    has_come_back: bool,
 }
 
 /// What a client said of itself.
@@ -200,7 +208,11 @@ impl OpenWireSession {
             }
         };
         self.client.user = Some(credentials.user().clone());
-        let candidate = Candidate { command_id: info.base.command_id, is_manageable: info.manageable };
+        let candidate = Candidate {
+            command_id: info.base.command_id,
+            is_manageable: info.manageable,
+            has_come_back: info.failover_reconnect,
+        };
         self.phase = Phase::LoggingIn(Box::new(candidate));
         self.request = Some(Request::Authenticate(credentials));
         Ok(())
@@ -263,7 +275,7 @@ impl OpenWireSession {
                 return self.refuse_login(command_id, &Exception::client_id(text), now);
             }
         }
-        let is_manageable = candidate.is_manageable;
+        let (is_manageable, has_come_back) = (candidate.is_manageable, candidate.has_come_back);
         self.phase = Phase::Open;
         self.phase_ends = None;
         let message_max = usize::try_from(self.broker.settings.message_bytes_max).unwrap_or(usize::MAX);
@@ -272,10 +284,23 @@ impl OpenWireSession {
         self.announce_connection();
         self.answer(Position(0), Told::Done(command_id, Vec::new()));
         if is_manageable {
-            let (connected_brokers, reconnect_to) = (Some("".into()), Some("".into()));
-            let control = ConnectionControl { connected_brokers, reconnect_to, ..ConnectionControl::default() };
-            self.answer(Position(0), Told::Command(Box::new(Command::ConnectionControl(control))));
+            self.tell_brokers(has_come_back);
         }
+    }
+
+    /// Tells a client where else it may go. One that is to be spread is to go to the first of them, which is the next one for
+    /// each client; and it stays there, whatever the broker there makes of it.
+    fn tell_brokers(&mut self, has_come_back: bool) {
+        let mut brokers = self.settings.connected_brokers.clone();
+        let rebalance_connection = self.settings.rebalance && brokers.len() > 1 && !has_come_back;
+        if rebalance_connection {
+            let first = self.shared.next_broker() % brokers.len();
+            brokers.rotate_left(first);
+        }
+        let (connected_brokers, reconnect_to) = (Some(brokers.join(",").into()), Some("".into()));
+        let control =
+            ConnectionControl { connected_brokers, reconnect_to, rebalance_connection, ..ConnectionControl::default() };
+        self.answer(Position(0), Told::Command(Box::new(Command::ConnectionControl(control))));
     }
 
     /// Makes the connection known to operators.

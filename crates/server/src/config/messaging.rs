@@ -82,6 +82,11 @@ pub struct OpenWire {
     pub frame_bytes_max: usize,
     /// Milliseconds without a sign of life after which each side gives the other up at most; 0 for never.
     pub inactivity_ms_max: u64,
+    /// Addresses of brokers with the same queues, this one among them (`tcp://host:port`), of which clients with a `failover:`
+    /// address are told.
+    pub connected_brokers: Vec<String>,
+    /// Whether new clients are spread over them.
+    pub rebalance: bool,
     /// The queue for what no consumer can digest, from queues without a rule for it.
     pub dead_letter_queue: String,
     /// Instead of that, each queue has one of its own, whose name begins so; empty for one that all share.
@@ -139,6 +144,8 @@ impl Default for OpenWire {
             broker_name: settings.broker_name,
             frame_bytes_max: settings.frame_max,
             inactivity_ms_max: settings.max_inactivity_ms,
+            connected_brokers: Vec::new(),
+            rebalance: false,
             dead_letter_queue: broker::Letters::default().queue.to_string(),
             dead_letter_prefix: String::new(),
             dead_letter_expired: true,

@@ -32,7 +32,7 @@ impl Meanwhile {
             self.done.push(append(&self.store, ops, is_synced));
         }
         while self.error.is_none() && self.random.one_in(2) {
-            match self.writer.step(false) {
+            match self.writer.step() {
                 Ok(Step::Done) => {}
                 Ok(_) => return,
                 Err(error) => self.error = Some(error),

@@ -287,7 +287,7 @@ impl Run {
         self.take_stock(store.committed());
         drop(store);
         let ended = loop {
-            match writer.step(false) {
+            match writer.step() {
                 Ok(Step::Ended) => break true,
                 Ok(Step::Stalled) => return Err("the log waits for room that is there".into()),
                 Ok(_) => {}
@@ -473,7 +473,7 @@ impl Run {
     fn step_writer(&mut self) -> Outcome<Step> {
         let Some(node) = &mut self.node else { return Ok(Step::Idle) };
         let before = node.store.committed();
-        match node.writer.step(false) {
+        match node.writer.step() {
             Ok(step) => {
                 self.tally.stalls += u64::from(step == Step::Stalled);
                 self.advance();
