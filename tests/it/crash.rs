@@ -89,12 +89,23 @@ fn enough_fates(rounds: usize) -> Counts {
     }
 }
 
-struct Lengths(Random);
+/// A round: how long the broker runs, how it ends, and what its log is like after that.
+struct Round {
+    number: usize,
+    length: Duration,
+    ending: Ending,
+    shape: &'static str,
+}
 
-impl Lengths {
-    fn next(&mut self) -> Duration {
-        Duration::from_millis((SHORTEST_MS + self.0.below(LONGEST_MS - SHORTEST_MS)) as u64)
-    }
+/// So many rounds, which all end abruptly but for the last.
+fn plan(count: usize, last: Ending) -> impl Iterator<Item = Round> {
+    let mut random = Random::new(seed());
+    (1..=count).map(move |number| Round {
+        number,
+        length: Duration::from_millis((SHORTEST_MS + random.below(LONGEST_MS - SHORTEST_MS)) as u64),
+        ending: if number == count { last } else { Ending::Abrupt },
+        shape: SHAPES[number % SHAPES.len()],
+    })
 }
 
 #[test]
@@ -110,12 +121,10 @@ fn nothing_is_lost_or_doubled_that_moves_by_itself() {
 fn killed_again_and_again(cast: &'static Cast, at_least: &Counts, in_log: &InLog) {
     let (began, rounds) = (Instant::now(), rounds());
     let (mut server, mut load) = start(Server::builder(), cast);
-    let mut lengths = Lengths(Random::new(seed()));
     let (mut segments, mut messages) = (0, 0);
-    for round in 1..=rounds {
-        // The next start is with the other shape.
-        server.configure(SHAPES[round % SHAPES.len()]);
-        load.round(&mut server, lengths.next(), if round == rounds { Ending::Quiet } else { Ending::Abrupt });
+    for round in plan(rounds, Ending::Quiet) {
+        server.configure(round.shape);
+        load.round(&mut server, round.length, round.ending);
         segments = server.status("segments").max(segments);
         messages = server.status("messages_on_disk").max(messages);
     }
@@ -147,15 +156,14 @@ fn a_broker_that_confirms_too_early_is_found_out_by_what_moves() {
 fn found_out(cast: &'static Cast) {
     let Some(binary) = sabotaged_binary() else { return };
     let (mut server, mut load) = start(Server::builder().binary(binary), cast);
-    let mut lengths = Lengths(Random::new(seed()));
     let mut verdict: Option<Verdict> = None;
-    for round in 1..=ROUNDS {
-        server.configure(SHAPES[round % SHAPES.len()]);
-        load.round(&mut server, lengths.next(), Ending::Abrupt);
+    for round in plan(ROUNDS, Ending::Abrupt) {
+        server.configure(round.shape);
+        load.round(&mut server, round.length, round.ending);
         load.drain(&mut server);
         let latest = check(load.history(), &Counts::default());
         if let Some(lost) = latest.violations.iter().find(|violation| violation.kind == Kind::Lost) {
-            println!("found out in round {round}: {lost}");
+            println!("found out in round {}: {lost}", round.number);
             return;
         }
         verdict = Some(latest);

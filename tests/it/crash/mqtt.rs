@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use roadstead_tests::checker::Kind;
 use roadstead_tests::checker::mqtt::{Counts, check};
-use roadstead_tests::load::{Ending, MqttLoad, Random};
+use roadstead_tests::load::{Ending, MqttLoad};
 use roadstead_tests::server::{Builder, Server};
 
-use super::{Lengths, ROUNDS, SHAPES, rounds, sabotaged_binary, seed};
+use super::{ROUNDS, SHAPES, plan, rounds, sabotaged_binary, seed};
 
 /// Far less than is usual, and far more than nothing.
 fn enough(rounds: usize) -> Counts {
@@ -38,10 +38,9 @@ fn start(builder: Builder) -> (Server, MqttLoad) {
 fn nothing_answered_is_lost_and_what_comes_once_comes_once() {
     let (began, rounds) = (Instant::now(), rounds());
     let (mut server, mut load) = start(Server::builder());
-    let mut lengths = Lengths(Random::new(seed()));
-    for round in 1..=rounds {
-        server.configure(SHAPES[round % SHAPES.len()]);
-        load.round(&mut server, lengths.next(), if round == rounds { Ending::Quiet } else { Ending::Abrupt });
+    for round in plan(rounds, Ending::Quiet) {
+        server.configure(round.shape);
+        load.round(&mut server, round.length, round.ending);
     }
     load.drain(&mut server);
     assert!(!server.log().contains("ERROR"), "the broker complains");
@@ -54,14 +53,13 @@ fn nothing_answered_is_lost_and_what_comes_once_comes_once() {
 fn a_broker_that_answers_too_early_is_found_out() {
     let Some(binary) = sabotaged_binary() else { return };
     let (mut server, mut load) = start(Server::builder().binary(binary));
-    let mut lengths = Lengths(Random::new(seed()));
-    for round in 1..=ROUNDS {
-        server.configure(SHAPES[round % SHAPES.len()]);
-        load.round(&mut server, lengths.next(), Ending::Abrupt);
+    for round in plan(ROUNDS, Ending::Abrupt) {
+        server.configure(round.shape);
+        load.round(&mut server, round.length, round.ending);
         load.drain(&mut server);
         let verdict = check(load.history(), &Counts::default());
         if let Some(lost) = verdict.violations.iter().find(|violation| violation.kind == Kind::Lost) {
-            println!("found out in round {round}: {lost}");
+            println!("found out in round {}: {lost}", round.number);
             return;
         }
     }

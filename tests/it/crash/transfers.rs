@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use roadstead_tests::checker::Kind;
 use roadstead_tests::checker::transfers::{Counts, check};
-use roadstead_tests::load::{Ending, Random, TransferLoad};
+use roadstead_tests::load::{Ending, TransferLoad};
 use roadstead_tests::server::{Builder, Server};
 
-use super::{Lengths, ROUNDS, SHAPES, rounds, sabotaged_binary, seed};
+use super::{ROUNDS, SHAPES, plan, rounds, sabotaged_binary, seed};
 
 /// Far less than is usual, and far more than nothing.
 fn enough(rounds: usize) -> Counts {
@@ -32,10 +32,9 @@ fn start(builder: Builder) -> (Server, TransferLoad) {
 fn no_transaction_is_done_by_halves() {
     let (began, rounds) = (Instant::now(), rounds());
     let (mut server, mut load) = start(Server::builder());
-    let mut lengths = Lengths(Random::new(seed()));
-    for round in 1..=rounds {
-        server.configure(SHAPES[round % SHAPES.len()]);
-        load.round(&mut server, lengths.next(), if round == rounds { Ending::Quiet } else { Ending::Abrupt });
+    for round in plan(rounds, Ending::Quiet) {
+        server.configure(round.shape);
+        load.round(&mut server, round.length, round.ending);
     }
     let history = load.drain(&server);
     assert!(!server.log().contains("ERROR"), "the broker complains");
@@ -48,10 +47,9 @@ fn no_transaction_is_done_by_halves() {
 fn a_broker_that_commits_too_early_is_found_out() {
     let Some(binary) = sabotaged_binary() else { return };
     let (mut server, mut load) = start(Server::builder().binary(binary));
-    let mut lengths = Lengths(Random::new(seed()));
-    for round in 1..=ROUNDS {
-        server.configure(SHAPES[round % SHAPES.len()]);
-        load.round(&mut server, lengths.next(), Ending::Abrupt);
+    for round in plan(ROUNDS, Ending::Abrupt) {
+        server.configure(round.shape);
+        load.round(&mut server, round.length, round.ending);
     }
     let verdict = check(&load.drain(&server), &Counts::default());
     let found = [Kind::Lost, Kind::Doubled, Kind::Transaction].into_iter().any(|kind| verdict.has(kind));

@@ -112,6 +112,6 @@ pub fn check(mut events: Vec<Event>, at_least: &Counts) -> Verdict<Counts> {
     let book = book::Book::of(&events, &mut violations);
     rules::all(&book, &mut violations);
     let counts = book.counts();
-    rules::enough(&counts, at_least, &mut violations);
+    violations.extend(rules::lacking(&counts, at_least));
     Verdict { counts, violations }
 }

@@ -104,7 +104,7 @@ pub fn check(history: &History, at_least: &Counts) -> Verdict<Counts> {
         note(Kind::Transaction, format!("the branch {} is not prepared", branch.escape_ascii()));
     }
     let counts = counts(history);
-    enough(&counts, at_least, &mut note);
+    violations.extend(lacking(&counts, at_least));
     Verdict { counts, violations }
 }
 
@@ -131,16 +131,13 @@ fn counts(history: &History) -> Counts {
     }
 }
 
-fn enough(counts: &Counts, at_least: &Counts, note: &mut impl FnMut(Kind, String)) {
-    let pairs = [
+fn lacking(counts: &Counts, at_least: &Counts) -> Vec<Violation> {
+    super::lacking([
         ("kills", counts.kills, at_least.kills),
         ("commits", counts.commits, at_least.commits),
         ("rollbacks", counts.rollbacks, at_least.rollbacks),
-        ("unknown", counts.unknown, at_least.unknown),
-        ("recovered commits", counts.recovered_commits, at_least.recovered_commits),
-        ("recovered rollbacks", counts.recovered_rollbacks, at_least.recovered_rollbacks),
-    ];
-    for (name, count, least) in pairs.into_iter().filter(|(_, count, least)| count < least) {
-        note(Kind::Vacuous, format!("{count} {name}, and at least {least} were expected"));
-    }
+        ("transactions of which nobody knows what became of them", counts.unknown, at_least.unknown),
+        ("commits of branches after a kill", counts.recovered_commits, at_least.recovered_commits),
+        ("rollbacks of branches after a kill", counts.recovered_rollbacks, at_least.recovered_rollbacks),
+    ])
 }
