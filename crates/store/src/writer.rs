@@ -207,7 +207,8 @@ impl Writer {
 /// The thread of its own: runs until the store is closed or the disk fails.
 pub(crate) fn run(shared: &Shared, writer: &Mutex<Writer>) {
     loop {
-        let has_rested = shared.wait_for_task(writer.lock().is_unsynced());
+        let is_unsynced = writer.lock().is_unsynced();
+        let has_rested = shared.wait_for_task(is_unsynced);
         let sync = |writer: &mut Writer| writer.sync().map(|()| Step::Done);
         let mut step = if has_rested { sync(&mut writer.lock()) } else { writer.lock().step() };
         while let Ok(Step::Stalled) = step {

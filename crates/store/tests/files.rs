@@ -126,6 +126,29 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 #[test]
+fn who_waits_alone_commits_on_its_own_thread() {
+    // In memory, where a sync is quick.
+    let memory = Path::new("/dev/shm");
+    let data = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+    let (store, _) = open(data.path());
+    let mut done_at_once = 0;
+    for number in 0..200u8 {
+        let last = store.append_alone(&[Entry::Hold { holders: &[7], parts: [&[number; 100], b""] }]);
+        store.commit_alone(number % 4 > 0);
+        if store.committed() >= last {
+            done_at_once += 1;
+        }
+        wait_for(&store, last);
+    }
+    // The writer's own thread may be at it now and then, for the next segment above all.
+    assert!(done_at_once > 20, "{done_at_once} of 150 were committed at once");
+    drop(store);
+    let (_, contents) = open(data.path());
+    let held: Vec<_> = contents.held.iter().map(|held| (held.holder, held.count)).collect();
+    assert_eq!(held, [(7, 200)]);
+}
+
+#[test]
 fn what_was_committed_is_there_after_a_restart() {
     let data = tempfile::tempdir().unwrap();
     let (store, contents) = open(data.path());
