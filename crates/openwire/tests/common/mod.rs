@@ -34,6 +34,7 @@ impl World {
     pub fn with(log: MemoryLog) -> Self {
         let (log, now) = (Arc::new(log), Millis(1_000_000));
         let mut settings = broker::Settings::default();
+        settings.letters.queue = "ActiveMQ.DLQ".into();
         settings.letters.kept.expired = Some(openwire::ORIGIN);
         let (vhost, exchange) = ("/".into(), openwire::TOPICS.into());
         let remembered = Remembered { vhost, exchange, key: "prices.#".into(), keep: Keep::Messages(1) };

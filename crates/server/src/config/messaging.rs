@@ -139,7 +139,7 @@ impl Default for OpenWire {
             broker_name: settings.broker_name,
             frame_bytes_max: settings.frame_max,
             inactivity_ms_max: settings.max_inactivity_ms,
-            dead_letter_queue: broker::Letters::default().queue.to_string(),
+            dead_letter_queue: "ActiveMQ.DLQ".into(),
             dead_letter_prefix: String::new(),
             dead_letter_expired: true,
             dead_letter_transient: false,
