@@ -437,9 +437,8 @@ pub fn is_to_temporary(properties: &[u8]) -> bool {
 
 /// When a message is to come, if it is not to come at once.
 pub fn schedule(message: &Message<'_>) -> Result<Option<Schedule>, InvalidSchedule> {
-    let name = schedule::SCHEDULED.as_bytes();
     let properties = message.marshalled_properties.as_deref().unwrap_or_default();
-    if !properties.windows(name.len()).any(|bytes| bytes == name) {
+    if !primitive::has_name(properties, schedule::SCHEDULED.as_bytes()) {
         return Ok(None);
     }
     Schedule::of_headers(&headers_of(message))

@@ -36,8 +36,8 @@ use parking_lot::Mutex;
 use roadstead_broker::{
     ApplyTo, Attachment, BindingRequest, Broker, Codec, Consumer, ConsumerKey, Credit, DeleteRule, Delivery, End,
     ExchangeDeclaration, ExchangeKind, Keep, MessageView, Millis, Mirror, Origin, Outlet, Permissions, Policy,
-    PolicyKind, Position, Pressure, QueueDeclaration, RecalledTo, Refusal, Remembered, Settings, Settlement, Table,
-    User, Value,
+    PolicyKind, Position, Pressure, QueueDeclaration, RecalledTo, Refusal, Remembered, Schedule, Settings, Settlement,
+    Table, User, Value,
     broker::{Caller, Fetch},
     identity::Pattern,
     outlet::{Attempts, Chunks},
@@ -414,6 +414,10 @@ impl World {
     fn publish(&self, exchange: &str, key: &str, body: &str, words: &[&str]) {
         let headers = table(words, |key| !["ttl", "priority"].contains(&key));
         let route = self.broker.route(&self.caller, exchange, &[unless_empty(key)], &headers).unwrap();
+        let mut route = route;
+        if let Some(schedule) = Schedule::of_headers(&headers).unwrap() {
+            route = self.broker.later(self.caller.vhost.name(), &route, &schedule);
+        }
         let properties = words.join(" ");
         let body = Body::Borrowed {
             routing_key: unless_empty(key),
