@@ -25,7 +25,7 @@ use std::{
 
 pub use self::{
     backlog::{Backlog, Purged, Queued, Returns, Wanted, priority_of},
-    consumer::{Consumer, ConsumerId, Credit},
+    consumer::{Browses, Consumer, ConsumerId, Credit},
     departure::{Departure, Reason},
     groups::{GROUP_ID, GROUP_SEQUENCE, Group, Grouping},
     paging::Near,
@@ -466,7 +466,7 @@ impl Queue {
         // Quorum queues and streams don't know exclusive consumers, and RabbitMQ says nothing about it.
         let mut consumer = consumer;
         let role = match &consumer {
-            Consumer { browses: true, .. } => Role::Browses,
+            Consumer { browses: Some(_), .. } => Role::Browses,
             Consumer { filter: Some(_), .. } if self.stream.is_none() => Role::Selects,
             _ => Role::Takes,
         };

@@ -23,6 +23,7 @@ pub mod lent;
 pub mod mapping;
 pub mod message;
 pub mod network;
+mod notices;
 pub mod offer;
 pub mod outgoing;
 pub mod primitive;

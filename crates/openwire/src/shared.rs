@@ -23,7 +23,7 @@ pub struct Shared {
     /// How far producers have come that may come back.
     pub sequences: Sequences,
     state: Mutex<State>,
-    advisories: AtomicI64,
+    notices: AtomicI64,
     /// What advisories tell of.
     pub directory: Directory,
 }
@@ -77,9 +77,9 @@ impl Shared {
         Self { branches: Branches::restored(broker, notes), sequences, ..Self::default() }
     }
 
-    /// The number of the next advisory.
-    pub fn next_advisory(&self) -> i64 {
-        self.advisories.fetch_add(1, Ordering::Relaxed) + 1
+    /// The number of the next message of the broker's own.
+    pub fn next_notice(&self) -> i64 {
+        self.notices.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Gives a client its name. `place` is where it is, for others to be told; `waker` is woken when it is to ask again.

@@ -161,7 +161,11 @@ fn came_on_schedule(message: &mut Message<'_>, view: &MessageView<'_>) {
 }
 
 /// Adds properties to a message, and takes some away.
-fn change_properties(message: &mut Message<'_>, told: Vec<(Text<'_>, Primitive<'_>)>, is_gone: fn(&str) -> bool) {
+pub(crate) fn change_properties(
+    message: &mut Message<'_>,
+    told: Vec<(Text<'_>, Primitive<'_>)>,
+    is_gone: fn(&str) -> bool,
+) {
     let own = message.marshalled_properties.take();
     let mut map: Vec<_> =
         own.as_deref().and_then(|own| primitive::entries(own).ok()).into_iter().flatten().flatten().collect();

@@ -5,12 +5,13 @@
 //! `> no-exchange NAME`, `> join EXCHANGE QUEUE KEY [ARGUMENT=VALUE…]` and `> part …` (`-` is the empty key, `@NAME` an
 //! exchange instead of a queue), `> route EXCHANGE KEY[,KEY…] [HEADER=VALUE…]` (names the queues),
 //! `> bind QUEUE KEY [EXCHANGE] [ARGUMENT=VALUE…]` (to `amq.topic` if none is named), `> publish EXCHANGE KEY BODY
-//! [durable] [lasting] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [single] [groups] [prefetch=N]
+//! [durable] [lasting] [ttl=MS] [priority=N] [job=JOB] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [single] [groups] [prefetch=N]
 //! [x-priority=N] [x-consumer-timeout=MS] [selector=TEXT]` (the selector goes on to the end of the line), `> browse NAME
 //! QUEUE [settles] [prefetch=N] [selector=TEXT]`, `> settle NAME accept|reject|requeue|release|untimed|fail|late|poison N…` (by the count
 //! of its deliveries; `poison=CAUSE` tells why), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
 //! `> recall QUEUE KEY` (of `amq.topic`, which remembers the last of each topic of `last.#` and ten milliseconds of `recent.*`),
-//! `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
+//! `> survey NAME [remove] [job=JOB] [within=MS-MS]` (begins to look at what is scheduled), `> next NAME [accept|release]` (what
+//! it finds, settled so), `> end NAME`, `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
 //! `> no-policy NAME [operator]`, `> wait MS`, `> stall` and `> flow` (between them the log reads
 //! nothing), `> restart [NAME N…]` (only what is in the log is left; these deliveries of a
 //! consumer are untimed). Lines with `<` are the effects. With `UPDATE_SCRIPTS=1` in the environment they are written anew.
@@ -34,14 +35,15 @@ use std::{
 
 use parking_lot::Mutex;
 use roadstead_broker::{
-    ApplyTo, Attachment, BindingRequest, Broker, Codec, Consumer, ConsumerKey, Credit, DeleteRule, Delivery, End,
-    ExchangeDeclaration, ExchangeKind, Keep, MessageView, Millis, Mirror, Origin, Outlet, Permissions, Policy,
-    PolicyKind, Position, Pressure, QueueDeclaration, RecalledTo, Refusal, Remembered, Schedule, Settings, Settlement,
-    Table, User, Value,
+    ApplyTo, Appointments, Attachment, BindingRequest, Broker, Browses, Codec, Consumer, ConsumerKey, Credit,
+    DeleteRule, Delivery, End, ExchangeDeclaration, ExchangeKind, Keep, Message, MessageView, Millis, Mirror, Origin,
+    Outlet, Permissions, Policy, PolicyKind, Position, Pressure, QueueDeclaration, RecalledTo, Refusal, Remembered,
+    Schedule, Scheduled, Settings, Settlement, Survey, Table, User, Value,
     broker::{Caller, Fetch},
     identity::Pattern,
     outlet::{Attempts, Chunks},
     publish::{Batch, Body},
+    schedule,
 };
 
 use self::log::ScriptLog;
@@ -197,12 +199,17 @@ impl Codec for ScriptCodec {
 /// The protocol whose durable messages are kept when they expire: that of messages that are `lasting`.
 const LASTING: Origin = Origin(8);
 
+/// When scripts begin, in milliseconds.
+const START: u64 = 1000;
+
 struct World {
     journal: Journal,
     log: Arc<ScriptLog>,
     broker: Arc<Broker>,
     caller: Caller,
     consumers: HashMap<String, (Arc<ScriptOutlet>, Attachment)>,
+    /// With what they have found and not settled.
+    surveys: HashMap<String, (Survey, Vec<Scheduled>)>,
 }
 
 fn run(script: &str) -> String {
@@ -241,14 +248,14 @@ impl World {
     fn new() -> Self {
         let journal = Journal::default();
         let log = Arc::new(ScriptLog { journal: journal.clone(), ..ScriptLog::default() });
-        let broker = broker_of(&log, Millis(1000));
+        let broker = broker_of(&log, Millis(START));
         broker.add_vhost(&"/".into());
         let all = || Pattern::new(".*").unwrap();
         let permissions = Permissions { configure: all(), write: all(), read: all() };
         broker.put_user(&"u".into(), User { permissions: [("/".into(), permissions)].into(), ..User::default() });
         journal.lock().clear();
         let caller = broker.enter(broker.new_session(), &"u".into(), "/").unwrap();
-        Self { journal, log, broker: Arc::new(broker), caller, consumers: HashMap::new() }
+        Self { journal, log, broker: Arc::new(broker), caller, consumers: HashMap::new(), surveys: HashMap::new() }
     }
 
     fn step(&mut self, words: &[&str]) {
@@ -277,6 +284,7 @@ impl World {
                 let queue = self.broker.queue(&self.caller, queue).unwrap();
                 self.broker.recall(&queue, ("amq.topic", key), None, &mut RecalledTo::default());
             }
+            ["survey" | "next" | "end", name, ..] => self.survey_step(words[0], name, words),
             ["policy", name, pattern, ..] => self.policy(name, pattern, words),
             ["trace", state] => {
                 self.broker.set_tracing("/", *state == "on");
@@ -316,6 +324,44 @@ impl World {
                 }
             }
             _ => panic!("no such command: {words:?}"),
+        }
+    }
+
+    fn survey_step(&mut self, step: &str, name: &str, words: &[&str]) {
+        match step {
+            "survey" => {
+                let value = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+                let within = value("within").and_then(|within| within.split_once('-'));
+                let at = |text: &str| Millis(START + text.parse::<u64>().unwrap());
+                let within = within.map(|(first, last)| (at(first), at(last)));
+                let wanted = Appointments { job: value("job").map(str::to_owned), within };
+                let survey = self.broker.survey_schedule(&self.caller, wanted, words.contains(&"remove")).unwrap();
+                self.surveys.extend(survey.map(|survey| (name.to_owned(), (survey, Vec::new()))));
+            }
+            "next" => {
+                let (survey, left) = self.surveys.get_mut(name).unwrap();
+                let (mut found, is_last) = self.broker.next_scheduled(survey, Waker::noop());
+                let mut lines: Vec<String> = Vec::new();
+                for scheduled in &found {
+                    let view = scheduled.message.view();
+                    let (body, at) = (std::str::from_utf8(view.payload).unwrap(), view.due.unwrap().0 - START);
+                    let job = scheduled.job.as_deref().unwrap_or("-");
+                    lines.push(format!("{name} finds {body:?} of {job} for {at}"));
+                }
+                lines.extend(is_last.then(|| format!("{name} is done")));
+                self.journal.lock().extend(lines);
+                for (word, how) in [("accept", Settlement::Accept), ("release", Settlement::Release)] {
+                    if words.contains(&word) {
+                        self.broker.settle_scheduled(survey, found.drain(..).map(|found| (found, how)));
+                    }
+                }
+                *left = found;
+            }
+            _ => {
+                let (survey, left) = self.surveys.remove(name).unwrap();
+                self.broker.settle_scheduled(&survey, left.into_iter().map(|one| (one, Settlement::Release)));
+                self.broker.end_survey(&survey);
+            }
         }
     }
 
@@ -428,6 +474,15 @@ impl World {
             properties: properties.as_bytes(),
             payload: body.as_bytes(),
         };
+        let job = words.iter().find_map(|word| word.strip_prefix("job="));
+        let body = match job {
+            Some(job) => {
+                let annotations = schedule::annotations(job);
+                let view = MessageView { annotations: &annotations, ..route.view(&body, self.broker.now()) };
+                Body::Owned(Arc::new(Message::copy_of(&view)))
+            }
+            None => body,
+        };
         let mut batch = Batch::default();
         batch.publish(Arc::new(route), body, 7);
         self.broker.apply(&mut batch);
@@ -467,7 +522,7 @@ impl World {
             timeout_ms: number(words, "x-consumer-timeout"),
             start,
             filter: filter.or(selected),
-            browses: words[0] == "browse",
+            browses: (words[0] == "browse").then_some(Browses::Copies),
             prefetch: number(words, "prefetch").unwrap_or(0) as u32,
             shared: Arc::new(Credit::default()),
         };

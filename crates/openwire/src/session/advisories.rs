@@ -1,25 +1,16 @@
 //! Advisories: messages on topics that tell what happens in the broker. Clients need those of temporary destinations: they do
 //! not send to one that they have not been told of. Others are made only while somebody listens.
 
-use std::sync::Arc;
-
-use broker::{
-    Message as Kept, MessageView, Name, Position,
-    broker::Caller,
-    publish::{Batch, Body},
-};
+use broker::{Name, Position, broker::Caller};
 
 use super::{OpenWireSession, Told};
 use crate::{
-    ORIGIN, TOPICS,
     command::Command,
     connection::{ConnectionInfo, ConsumerInfo, DestinationInfo, ProducerInfo, RemoveInfo},
-    ids::{ConnectionId, ConsumerId, Destination, DestinationKind, MessageId, ObjectId, ProducerId},
-    lent::Text,
+    ids::{ConnectionId, ConsumerId, Destination, DestinationKind, ObjectId, ProducerId},
     mapping::{Address, matches},
     message::{Message, MessageDispatch},
-    primitive::{self, Value},
-    stored::Published,
+    notices::{self, text},
     structure::{Base, Owned},
 };
 
@@ -153,29 +144,9 @@ impl OpenWireSession {
 
     fn publish_advisory(&mut self, caller: &Caller, topic: &str, about: Command<'static>) {
         let mut message = self.advisory(caller.vhost.name(), topic, about);
-        let (properties, payload) = self.storer.store(&mut message);
         // Whoever may have the thing may have others told of it.
         let Ok(operator) = self.broker.operator(caller.vhost.name()) else { return };
-        let Ok(route) = self.broker.route(&operator, TOPICS, &[topic], &Published(&properties)) else { return };
-        if !route.leads_somewhere() {
-            return;
-        }
-        let kept = Kept::copy_of(&MessageView {
-            exchange: &route.exchange,
-            routing_key: topic,
-            origin: ORIGIN,
-            durable: false,
-            priority: None,
-            arrived: self.broker.now(),
-            due: None,
-            properties: &properties,
-            annotations: &[],
-            payload: &payload,
-            block: None,
-        });
-        let mut batch = Batch::default();
-        batch.publish(Arc::new(route), Body::Owned(Arc::new(kept)), 0);
-        self.broker.apply(&mut batch);
+        let _ = notices::send(&self.broker, &operator, &Address::Topic(topic.into()), &mut message);
     }
 
     /// A consumer of advisories begins, or ends.
@@ -224,43 +195,30 @@ impl OpenWireSession {
     }
 
     fn advisory(&self, vhost: &Name, topic: &str, about: Command<'static>) -> Message<'static> {
-        let broker_id = format!("ID:{}", self.settings.broker_name);
-        let producer_id = ProducerId { connection_id: Some(broker_id.clone().into()), value: 0, session_id: 0 };
-        let text = |text: &str| Value::Text(Text::from(text.to_owned()));
-        let mut told: Vec<(Text<'_>, Value<'_>)> = vec![
-            ("originBrokerId".into(), text(&broker_id)),
-            ("originBrokerName".into(), text(&self.settings.broker_name)),
-            ("originBrokerURL".into(), text(&format!("tcp://{}", self.peer.local))),
+        let mut told = vec![
+            text("originBrokerId", &notices::broker_id(&self.settings)),
+            text("originBrokerName", &self.settings.broker_name),
+            text("originBrokerURL", &format!("tcp://{}", self.peer.local)),
         ];
         let kind = topic[ADVISORY.len()..].split('.').next();
-        let count = match kind {
+        let name = match kind {
             Some("Consumer") => Some("consumerCount"),
             Some("Producer") => Some("producerCount"),
             _ => None,
         };
-        if let Some(name) = count {
-            let count = self.shared.directory.count(vhost, topic);
-            told.push((name.into(), Value::Int(i32::try_from(count).unwrap_or(i32::MAX))));
-        }
-        let mut properties = Vec::new();
-        let marshalled_properties = primitive::put_map(&mut properties, &told).is_ok().then(|| properties.into());
+        told.extend(name.map(|name| notices::count(name, self.shared.directory.count(vhost, topic))));
         let now = self.broker.now().0 as i64;
-        let topic = Destination { kind: DestinationKind::Topic, physical_name: Some(topic.to_owned().into()) };
-        Message {
-            destination: Some(topic),
-            message_id: Some(MessageId {
-                producer_id: Some(producer_id.clone()),
-                producer_sequence_id: self.shared.next_advisory(),
-                ..MessageId::default()
-            }),
-            producer_id: Some(producer_id),
+        let mut message = Message {
             message_type: Some("Advisory".into()),
             data_structure: Some(Box::new(about)),
-            marshalled_properties,
+            marshalled_properties: notices::map(&told),
             timestamp: now,
             arrival: now,
             ..Message::default()
-        }
+        };
+        let topic = Destination { kind: DestinationKind::Topic, physical_name: Some(topic.to_owned().into()) };
+        notices::own(&self.settings, &self.shared, topic, &mut message);
+        message
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use broker::{
-    Attachment, BindingRequest, Consumer as Attaching, DeleteRule, End, Filter, Outlet, Position, QueueDeclaration,
-    QueueInfo, RecalledTo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
+    Attachment, BindingRequest, Browses, Consumer as Attaching, DeleteRule, End, Filter, Outlet, Position,
+    QueueDeclaration, QueueInfo, RecalledTo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
 };
 
 use super::{
@@ -336,7 +336,7 @@ impl OpenWireSession {
             timeout_ms: None,
             start: Start::default(),
             filter,
-            browses: info.browser,
+            browses: info.browser.then_some(Browses::Copies),
             prefetch: 0,
             shared,
         };

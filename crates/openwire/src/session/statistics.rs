@@ -5,22 +5,14 @@
 
 use std::sync::Arc;
 
-use broker::{
-    Event, Message as Kept, MessageView, Name, QueueInfo, Refusal,
-    broker::Caller,
-    publish::{Batch, Body},
-    queue::QueueNumbers,
-};
+use broker::{Event, Name, QueueInfo, broker::Caller, publish::Batch, queue::QueueNumbers};
 
 use super::OpenWireSession;
 use crate::{
-    ORIGIN, TOPICS,
-    ids::{DestinationKind, MessageId, ProducerId},
-    lent::Text,
+    ids::DestinationKind,
     mapping::{Address, Exception, addresses, matches},
     message::{Message, MessageKind},
-    primitive::{self, Value},
-    stored::Published,
+    notices::{self, Entry, number, text},
     structure::Owned,
 };
 
@@ -29,9 +21,6 @@ const STATISTICS: &str = "ActiveMQ.Statistics.";
 
 /// Queues of one pattern that are told of at most.
 const ANSWERS: usize = 1024;
-
-/// Entries of a reply.
-type Numbers = Vec<(Text<'static>, Value<'static>)>;
 
 impl OpenWireSession {
     /// Answers a message that asks for numbers. Returns whether it is one.
@@ -65,63 +54,21 @@ impl OpenWireSession {
         caller: &Caller,
         question: &Message<'_>,
         (address, kind): (&Address, DestinationKind),
-        numbers: &Numbers,
+        numbers: &[Entry],
     ) -> Result<(), Exception> {
-        let now = self.broker.now();
-        let producer_id = ProducerId {
-            connection_id: Some(format!("ID:{}", self.settings.broker_name).into()),
-            value: 0,
-            session_id: 0,
-        };
-        let mut content = Vec::new();
-        primitive::put_map(&mut content, numbers).map_err(|_| Exception::jms("the numbers are too large"))?;
         let mut answer = Message {
             kind: MessageKind::Map,
-            destination: Some(address.destination(kind)),
             correlation_id: question.correlation_id.clone().map(Owned::into_owned),
-            message_id: Some(MessageId {
-                producer_id: Some(producer_id.clone()),
-                producer_sequence_id: self.shared.next_advisory(),
-                ..MessageId::default()
-            }),
-            producer_id: Some(producer_id),
-            timestamp: now.0 as i64,
-            content: Some(content.into()),
+            timestamp: self.broker.now().0 as i64,
+            content: notices::map(numbers),
             ..Message::default()
         };
-        let (properties, payload) = self.storer.store(&mut answer);
-        let facts = Published(&properties);
-        let route = match address {
-            Address::Topic(name) => self.broker.route(caller, TOPICS, &[name], &facts),
-            Address::Queue(name) => self.broker.route_to_queue(caller, name, &facts),
-        };
-        let route = match route {
-            Ok(route) => Arc::new(route),
-            // Nobody is there any more to be told.
-            Err(Refusal::NotFound(_)) => return Ok(()),
-            Err(refusal) => return Err(refusal.into()),
-        };
-        let kept = Kept::copy_of(&MessageView {
-            exchange: &route.exchange,
-            routing_key: address.name(),
-            origin: ORIGIN,
-            durable: false,
-            priority: None,
-            arrived: now,
-            due: None,
-            properties: &properties,
-            annotations: &[],
-            payload: &payload,
-            block: None,
-        });
-        let mut batch = Batch::default();
-        batch.publish(Arc::clone(&route), Body::Owned(Arc::new(kept)), 0);
-        self.broker.apply(&mut batch);
-        Ok(())
+        notices::own(&self.settings, &self.shared, address.destination(kind), &mut answer);
+        Ok(notices::send(&self.broker, caller, address, &mut answer)?)
     }
 
     /// What there is in the client's vhost.
-    fn broker_numbers(&self, caller: &Caller) -> Numbers {
+    fn broker_numbers(&self, caller: &Caller) -> Vec<Entry> {
         let mut sum = QueueNumbers::default();
         self.broker.survey_queues(|info, numbers| {
             if info.vhost == *caller.vhost.name() {
@@ -134,16 +81,16 @@ impl OpenWireSession {
         });
         let mut told = entries(&sum);
         let expired = self.broker.departed().find(|(reason, _)| *reason == "expired").map_or(0, |(_, count)| count);
-        told.push(long("expiredCount", expired));
-        told.push(long("producerCount", self.shared.directory.matching(caller.vhost.name(), PRODUCERS).len() as u64));
+        told.push(number("expiredCount", expired));
+        told.push(number("producerCount", self.shared.directory.matching(caller.vhost.name(), PRODUCERS).len() as u64));
         told.push(text("brokerName", &self.settings.broker_name));
-        told.push(text("brokerId", &format!("ID:{}", self.settings.broker_name)));
+        told.push(text("brokerId", &notices::broker_id(&self.settings)));
         told.push(text("openwire", &format!("tcp://{}", self.peer.local)));
         told
     }
 
     /// What there is in the queues of a pattern that the client may read.
-    fn queue_numbers(&self, caller: &Caller, pattern: &str) -> Vec<Numbers> {
+    fn queue_numbers(&self, caller: &Caller, pattern: &str) -> Vec<Vec<Entry>> {
         let queues: Vec<Arc<QueueInfo>> = {
             let state = caller.vhost.read();
             let wanted = state.queues().filter(|queue| queue.owner.is_none() && matches(pattern, &queue.name));
@@ -154,7 +101,7 @@ impl OpenWireSession {
         let of = |queue: &Arc<QueueInfo>| {
             let mut told = entries(&self.broker.queue_numbers(queue)?);
             let producers = self.shared.directory.count(&queue.vhost, &format!("{PRODUCERS_OF_QUEUE}{}", queue.name));
-            told.push(long("producerCount", producers as u64));
+            told.push(number("producerCount", producers as u64));
             told.push(text("destinationName", &format!("queue://{}", queue.name)));
             Some(told)
         };
@@ -166,24 +113,16 @@ impl OpenWireSession {
 const PRODUCERS: &str = "ActiveMQ.Advisory.Producer.>";
 const PRODUCERS_OF_QUEUE: &str = "ActiveMQ.Advisory.Producer.Queue.";
 
-fn long(name: &'static str, number: u64) -> (Text<'static>, Value<'static>) {
-    (name.into(), Value::Long(i64::try_from(number).unwrap_or(i64::MAX)))
-}
-
-fn text(name: &'static str, value: &str) -> (Text<'static>, Value<'static>) {
-    (name.into(), Value::Text(value.to_owned().into()))
-}
-
 /// What ActiveMQ calls the numbers of queues.
-fn entries(numbers: &QueueNumbers) -> Numbers {
+fn entries(numbers: &QueueNumbers) -> Vec<Entry> {
     let QueueNumbers { ready, held, memory_bytes, consumers, counts, .. } = *numbers;
     vec![
-        long("size", ready + held),
-        long("inflightCount", held),
-        long("enqueueCount", counts.get(Event::Publish)),
-        long("dequeueCount", counts.get(Event::Acknowledge) + counts.get(Event::DeliverNoAck)),
-        long("dispatchCount", counts.delivered()),
-        long("consumerCount", consumers.into()),
-        long("memoryUsage", memory_bytes),
+        number("size", ready + held),
+        number("inflightCount", held),
+        number("enqueueCount", counts.get(Event::Publish)),
+        number("dequeueCount", counts.get(Event::Acknowledge) + counts.get(Event::DeliverNoAck)),
+        number("dispatchCount", counts.delivered()),
+        number("consumerCount", consumers.into()),
+        number("memoryUsage", memory_bytes),
     ]
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use broker::{
-    Consumer, ConsumerKey, DeleteRule, Filter, Grouping, Name, Outlet, Position, QueueInfo, Refusal, Table, Value,
-    broker::Caller,
+    Browses, Consumer, ConsumerKey, DeleteRule, Filter, Grouping, Name, Outlet, Position, QueueInfo, Refusal, Table,
+    Value, broker::Caller,
 };
 
 use super::{
@@ -147,7 +147,7 @@ impl StompConnection {
             timeout_ms: None,
             start,
             filter: wanted.selector.clone().or(filter),
-            browses: wanted.browses,
+            browses: wanted.browses.then_some(Browses::Copies),
             prefetch: wanted.prefetch,
             shared: Arc::default(),
         };
