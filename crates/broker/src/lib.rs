@@ -34,8 +34,9 @@ pub mod value;
 pub use crate::{
     authorization::{Authorization, Principal},
     broker::{
-        Alarms, Appointments, Attachment, BindingRequest, Broker, DeleteRule, End, Kept, Letters, Mirror, Observed,
-        Observer, QueueCounts, QueueDeclaration, RecalledTo, Remembered, Scheduled, Settings, Survey, Watch,
+        Alarms, Appointments, Attachment, BindingRequest, Broker, DeleteRule, End, Happened, Happening, Interest, Kept,
+        Letters, Mirror, Observed, Observer, QueueCounts, QueueDeclaration, RecalledTo, Remembered, Scheduled,
+        Settings, Subject, Survey, Watch, Witness,
     },
     connection::{Channel, Connection, Terms},
     identity::{Access, Identity, Permissions, TopicPermissions, User},

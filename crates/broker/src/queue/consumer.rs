@@ -137,6 +137,8 @@ pub(super) struct Attached {
     pub(super) in_ring: bool,
     /// Whether its connection does not keep up.
     pub(super) pressed: bool,
+    /// Whether somebody was told that messages wait for it, and it has got none since.
+    pub(super) is_slow: bool,
     /// Slots that were taken back from it because it was late, and that it has not settled yet. Until then it gets no more.
     pub(super) late: Vec<u64>,
 }
@@ -174,6 +176,7 @@ impl Attached {
         }
         let counted = self.consumer.shared.take()?;
         self.held += 1;
+        self.is_slow = false;
         Some(counted)
     }
 }

@@ -1,8 +1,9 @@
 //! The consumers of one queue: who is asked next, and who may be asked at all.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::consumer::{Attached, Consumer, ConsumerId, Role};
+use crate::outlet::{ConsumerKey, Outlet};
 
 /// The consumers of a queue.
 #[derive(Debug, Default)]
@@ -62,6 +63,16 @@ impl Consumers {
             }
         }
         looking
+    }
+
+    /// Those that may have no more deliveries, though they have some, and of which nobody has been told since they got one.
+    pub(super) fn newly_slow(&mut self) -> Vec<(Arc<dyn Outlet>, ConsumerKey)> {
+        let taking = self.places.iter_mut().flatten().filter(|one| one.role != Role::Browses && one.held > 0);
+        let slow = |one: &mut Attached| {
+            let is_new = !one.could_reserve() && !std::mem::replace(&mut one.is_slow, true);
+            is_new.then(|| (Arc::clone(&one.consumer.outlet), one.consumer.key))
+        };
+        taking.filter_map(slow).collect()
     }
 
     /// Whether anybody takes every message.
@@ -125,6 +136,7 @@ impl Consumers {
             has_browsed: false,
             in_ring: false,
             pressed: true,
+            is_slow: false,
             late: Vec::new(),
         });
         id

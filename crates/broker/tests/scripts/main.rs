@@ -11,7 +11,7 @@
 //! of its deliveries; `poison=CAUSE` tells why), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
 //! `> recall QUEUE KEY` (of `amq.topic`, which remembers the last of each topic of `last.#` and ten milliseconds of `recent.*`),
 //! `> survey NAME [remove] [job=JOB] [within=MS-MS]` (begins to look at what is scheduled), `> next NAME [accept|release]` (what
-//! it finds, settled so), `> end NAME`, `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
+//! it finds, settled so), `> end NAME`, `> witness HAPPENING…` (of which is told from now on), `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
 //! `> no-policy NAME [operator]`, `> wait MS`, `> stall` and `> flow` (between them the log reads
 //! nothing), `> restart [NAME N…]` (only what is in the log is left; these deliveries of a
 //! consumer are untimed). Lines with `<` are the effects. With `UPDATE_SCRIPTS=1` in the environment they are written anew.
@@ -28,7 +28,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::Waker,
 };
@@ -36,10 +36,11 @@ use std::{
 use parking_lot::Mutex;
 use roadstead_broker::{
     ApplyTo, Appointments, Attachment, BindingRequest, Broker, Browses, Codec, Consumer, ConsumerKey, Credit,
-    DeleteRule, Delivery, End, ExchangeDeclaration, ExchangeKind, Keep, Message, MessageView, Millis, Mirror, Origin,
-    Outlet, Permissions, Policy, PolicyKind, Position, Pressure, QueueDeclaration, RecalledTo, Refusal, Remembered,
-    Schedule, Scheduled, Settings, Settlement, Survey, Table, User, Value,
-    broker::{Caller, Fetch},
+    DeleteRule, Delivery, End, ExchangeDeclaration, ExchangeKind, Happened, Happening, Interest, Keep, Message,
+    MessageView, Millis, Mirror, Origin, Outlet, Permissions, Policy, PolicyKind, Position, Pressure, QueueDeclaration,
+    RecalledTo, Refusal, Remembered, Schedule, Scheduled, Settings, Settlement, Subject, Survey, Table, User, Value,
+    Witness,
+    broker::{Caller, Fetch, Notice},
     identity::Pattern,
     outlet::{Attempts, Chunks},
     publish::{Batch, Body},
@@ -199,6 +200,28 @@ impl Codec for ScriptCodec {
 /// The protocol whose durable messages are kept when they expire: that of messages that are `lasting`.
 const LASTING: Origin = Origin(8);
 
+/// Tells the journal of what happens.
+#[derive(Debug)]
+struct ScriptWitness {
+    journal: Journal,
+    interest: Arc<AtomicU8>,
+}
+
+impl Witness for ScriptWitness {
+    fn interest(&self) -> Interest {
+        Interest::from_bits(self.interest.load(Ordering::Relaxed))
+    }
+
+    fn tell(&self, _: &Broker, happened: &Happened) -> Vec<Notice> {
+        let about = match &happened.subject {
+            Subject::Message(message) => format!("{:?}", std::str::from_utf8(message.view().payload).unwrap()),
+            Subject::Consumer(..) => "a consumer".into(),
+        };
+        self.journal.lock().push(format!("told {:?} {about} in {}", happened.what, happened.queue.name));
+        Vec::new()
+    }
+}
+
 /// When scripts begin, in milliseconds.
 const START: u64 = 1000;
 
@@ -208,6 +231,8 @@ struct World {
     broker: Arc<Broker>,
     caller: Caller,
     consumers: HashMap<String, (Arc<ScriptOutlet>, Attachment)>,
+    /// What its witness wants to know of.
+    interest: Arc<AtomicU8>,
     /// With what they have found and not settled.
     surveys: HashMap<String, (Survey, Vec<Scheduled>)>,
 }
@@ -248,14 +273,24 @@ impl World {
     fn new() -> Self {
         let journal = Journal::default();
         let log = Arc::new(ScriptLog { journal: journal.clone(), ..ScriptLog::default() });
+        let interest = Arc::<AtomicU8>::default();
         let broker = broker_of(&log, Millis(START));
+        broker.set_witness(Arc::new(ScriptWitness { journal: journal.clone(), interest: Arc::clone(&interest) }));
         broker.add_vhost(&"/".into());
         let all = || Pattern::new(".*").unwrap();
         let permissions = Permissions { configure: all(), write: all(), read: all() };
         broker.put_user(&"u".into(), User { permissions: [("/".into(), permissions)].into(), ..User::default() });
         journal.lock().clear();
         let caller = broker.enter(broker.new_session(), &"u".into(), "/").unwrap();
-        Self { journal, log, broker: Arc::new(broker), caller, consumers: HashMap::new(), surveys: HashMap::new() }
+        Self {
+            journal,
+            log,
+            broker: Arc::new(broker),
+            caller,
+            consumers: HashMap::new(),
+            interest,
+            surveys: HashMap::new(),
+        }
     }
 
     fn step(&mut self, words: &[&str]) {
@@ -283,6 +318,20 @@ impl World {
             ["recall", queue, key] => {
                 let queue = self.broker.queue(&self.caller, queue).unwrap();
                 self.broker.recall(&queue, ("amq.topic", key), None, &mut RecalledTo::default());
+            }
+            ["witness", words @ ..] => {
+                let all = [
+                    Happening::Queued,
+                    Happening::Unattended,
+                    Happening::Consumed,
+                    Happening::Expired,
+                    Happening::DeadLettered,
+                    Happening::Dropped,
+                    Happening::Slow,
+                ];
+                let wanted = all.into_iter().filter(|one| words.contains(&format!("{one:?}").as_str()));
+                let interest = wanted.fold(Interest::default(), Interest::with);
+                self.interest.store(interest.bits(), Ordering::Relaxed);
             }
             ["survey" | "next" | "end", name, ..] => self.survey_step(words[0], name, words),
             ["policy", name, pattern, ..] => self.policy(name, pattern, words),
