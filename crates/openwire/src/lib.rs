@@ -9,6 +9,7 @@
 
 #![warn(missing_docs)]
 
+pub mod advisor;
 pub mod body;
 pub mod branches;
 mod cache;
@@ -48,6 +49,7 @@ pub const ORIGIN: broker::Origin = broker::Origin(4);
 pub const TOPICS: &str = "amq.topic";
 
 pub use crate::{
+    advisor::Advisor,
     codec::{Decoder, Encoder},
     command::Command,
     error::{Malformed, Unencodable},

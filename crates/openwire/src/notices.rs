@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use broker::{
-    Broker, Message as Kept, MessageView, Refusal, Route,
+    Broker, Message as Kept, MessageView, Millis, Refusal, Route,
     broker::Caller,
     publish::{Batch, Body},
 };
 
 use crate::{
     ORIGIN, Settings, Shared, TOPICS,
-    ids::{Destination, MessageId, ProducerId},
+    command::Command,
+    ids::{Destination, DestinationKind, MessageId, ProducerId},
     lent::{Bytes, Text},
     mapping::Address,
     message::Message,
@@ -58,6 +59,32 @@ pub(crate) fn own(settings: &Settings, shared: &Shared, to: Destination<'static>
     });
     message.producer_id = Some(producer_id);
     message.persistent = false;
+}
+
+/// An advisory: what it tells, in a command and in properties, where the broker is, and when.
+pub(crate) fn advisory(
+    settings: &Settings,
+    shared: &Shared,
+    topic: &str,
+    (about, mut told): (Option<Command<'static>>, Vec<Entry>),
+    (url, now): (&str, Millis),
+) -> Message<'static> {
+    told.extend([
+        text("originBrokerId", &broker_id(settings)),
+        text("originBrokerName", &settings.broker_name),
+        text("originBrokerURL", url),
+    ]);
+    let mut message = Message {
+        message_type: Some("Advisory".into()),
+        data_structure: about.map(Box::new),
+        marshalled_properties: map(&told),
+        timestamp: now.0 as i64,
+        arrival: now.0 as i64,
+        ..Message::default()
+    };
+    let topic = Destination { kind: DestinationKind::Topic, physical_name: Some(topic.to_owned().into()) };
+    own(settings, shared, topic, &mut message);
+    message
 }
 
 /// Finds the way of a message of the broker's own, and makes it what the broker keeps.

@@ -137,7 +137,7 @@ pub(super) struct Attached {
     pub(super) in_ring: bool,
     /// Whether its connection does not keep up.
     pub(super) pressed: bool,
-    /// Whether somebody was told that messages wait for it, and it has got none since.
+    /// Whether nobody is to be told that messages wait for it: it is new, or that was told and it has got none since.
     pub(super) is_slow: bool,
     /// Slots that were taken back from it because it was late, and that it has not settled yet. Until then it gets no more.
     pub(super) late: Vec<u64>,

@@ -319,20 +319,7 @@ impl World {
                 let queue = self.broker.queue(&self.caller, queue).unwrap();
                 self.broker.recall(&queue, ("amq.topic", key), None, &mut RecalledTo::default());
             }
-            ["witness", words @ ..] => {
-                let all = [
-                    Happening::Queued,
-                    Happening::Unattended,
-                    Happening::Consumed,
-                    Happening::Expired,
-                    Happening::DeadLettered,
-                    Happening::Dropped,
-                    Happening::Slow,
-                ];
-                let wanted = all.into_iter().filter(|one| words.contains(&format!("{one:?}").as_str()));
-                let interest = wanted.fold(Interest::default(), Interest::with);
-                self.interest.store(interest.bits(), Ordering::Relaxed);
-            }
+            ["witness", words @ ..] => self.witness(words),
             ["survey" | "next" | "end", name, ..] => self.survey_step(words[0], name, words),
             ["policy", name, pattern, ..] => self.policy(name, pattern, words),
             ["trace", state] => {
@@ -374,6 +361,21 @@ impl World {
             }
             _ => panic!("no such command: {words:?}"),
         }
+    }
+
+    fn witness(&self, words: &[&str]) {
+        let all = [
+            Happening::Queued,
+            Happening::Unattended,
+            Happening::Consumed,
+            Happening::Expired,
+            Happening::DeadLettered,
+            Happening::Dropped,
+            Happening::Slow,
+        ];
+        let wanted = all.into_iter().filter(|one| words.contains(&format!("{one:?}").as_str()));
+        let interest = wanted.fold(Interest::default(), Interest::with);
+        self.interest.store(interest.bits(), Ordering::Relaxed);
     }
 
     fn survey_step(&mut self, step: &str, name: &str, words: &[&str]) {

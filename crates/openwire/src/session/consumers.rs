@@ -32,8 +32,8 @@ pub(super) struct Consumer {
     /// Its number there.
     pub(super) number: u32,
     prefetch: u32,
-    /// Whether it listens to advisories that are made only while somebody does.
-    is_listener: bool,
+    /// The topics of advisories to which it listens that are made only while somebody does.
+    listens_to: Vec<Box<str>>,
     /// What it takes to put it on queues that are made later.
     pub(super) pattern: Option<Box<Pattern>>,
 }
@@ -66,9 +66,9 @@ impl OpenWireSession {
         let prefetch = u32::try_from(info.prefetch_size).unwrap_or(0);
         let consumer = ConsumerOut::new(id.clone(), no_local, settles_itself, prefetch == 0 && !settles_itself);
         let number = self.outgoing.lock().open(consumer);
-        let is_listener = self.count_listener(&addresses, true);
+        let listens_to = self.begin_listening(&caller, &addresses);
         let pattern = self.watch_patterns(&caller, info, filter.as_ref(), (&addresses, destination.kind));
-        self.consumers.insert(id.clone(), Consumer { number, prefetch, is_listener, pattern });
+        self.consumers.insert(id.clone(), Consumer { number, prefetch, listens_to, pattern });
         let mut safe = Position(0);
         for address in &addresses {
             let attached = self.places(&caller, info, address, destination.kind).and_then(|places| {
@@ -423,9 +423,7 @@ impl OpenWireSession {
     /// attempt.
     pub(super) fn close_consumer(&mut self, id: &ConsumerId<'static>, last_seen: Option<i64>) {
         let Some(consumer) = self.consumers.remove(id) else { return };
-        if consumer.is_listener {
-            self.shared.directory.count_listener(false);
-        }
+        self.end_listening(&consumer.listens_to);
         self.withdraw(&ObjectId::Consumer(id.clone()));
         self.pulls.retain(|(_, waiting)| *waiting != consumer.number);
         let (attachments, left) = {

@@ -132,6 +132,9 @@ impl OpenWireSession {
             }
             let token = if base.response_required { 1 << 32 | u64::from(base.command_id as u32) } else { 0 };
             for (route, kept) in messages {
+                if !route.is_wanted() {
+                    self.advise_unattended(&caller, &kept);
+                }
                 if token != 0 || route.leads_somewhere() {
                     batch.publish(route, Body::Owned(kept), token);
                 } else {

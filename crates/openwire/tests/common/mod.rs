@@ -10,7 +10,7 @@ use broker::{
     Session, User, identity::Pattern, outlet::Chunks, session::Intake,
 };
 use openwire::{
-    Command, Decoder, Encoder, Offer, OpenWireSession, Settings, Shared, Structure, WireFormat,
+    Advisor, Command, Decoder, Encoder, Offer, OpenWireSession, Settings, Shared, Structure, WireFormat,
     connection::{ConnectionInfo, ConsumerInfo, ProducerInfo},
     ids::{ConnectionId, ConsumerId, Destination, DestinationKind, MessageId, ProducerId},
     message::{Message, MessageAck, MessageDispatch, MessageKind},
@@ -51,7 +51,9 @@ impl World {
             broker.put_user(&user.into(), data);
         }
         log.commit();
-        Self { broker, shared: Arc::default(), log, settings: Arc::default(), now }
+        let (shared, settings) = Default::default();
+        broker.set_witness(Arc::new(Advisor::new(&shared, &settings)));
+        Self { broker, shared, log, settings, now }
     }
 
     /// A client that has said nothing.
