@@ -35,6 +35,7 @@ pub mod session;
 pub mod shared;
 pub mod stored;
 mod structure;
+pub mod subscriptions;
 #[cfg(test)]
 mod tests;
 pub mod throwable;

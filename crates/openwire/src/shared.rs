@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::{
     ORIGIN, branches::Branches, directory::Directory, ids::DestinationKind, outgoing::Outgoing, sequences::Sequences,
-    session::Client,
+    session::Client, subscriptions::Subscriptions,
 };
 
 /// What connections have in common.
@@ -26,6 +26,8 @@ pub struct Shared {
     notices: AtomicI64,
     /// What advisories tell of.
     pub directory: Directory,
+    /// All consumers.
+    pub subscriptions: Subscriptions,
 }
 
 /// Something in a vhost, by its name.

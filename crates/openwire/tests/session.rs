@@ -579,3 +579,41 @@ fn a_reply_whose_queue_is_gone_at_the_commit_is_gone_too() {
     let operator = world.broker.operator("/").unwrap();
     assert!(world.broker.queue(&operator, "a:1").is_err(), "the queue is there again");
 }
+
+#[test]
+fn who_asks_is_told_of_the_consumers_of_what_he_may_read() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    let info = client.consumer_info(1, queue("desk.q"), 2);
+    client.send(&ConsumerInfo { selector: Some("JMSPriority < 9".into()), ..info });
+    client.consume(2, topic("t"), 10);
+    for text in ["one", "two", "three"] {
+        client.publish(&queue("desk.q"), text);
+    }
+    client.publish(&topic("t"), "four");
+    let got = dispatches(client.take());
+    client.acknowledge(ack_type::INDIVIDUAL, &got[0], &got[0]);
+    let ask = |user: &str| {
+        let mut client = world.client();
+        client.connect(user, user);
+        client.consume(1, queue("openwire-replies"), 10);
+        let question = client.message(&queue("ActiveMQ.Statistics.Subscription"), "");
+        client.send(&Message { reply_to: Some(queue("openwire-replies")), ..question });
+        let numbers = |dispatch: openwire::message::MessageDispatch<'static>| {
+            let message = dispatch.message.unwrap();
+            let entries = primitive::entries(message.content.as_deref().unwrap()).unwrap().map(Result::unwrap);
+            let find = |name: &str| {
+                let mut named = entries.clone().filter(|(key, _)| **key == *name);
+                named.next().map(|(_, value)| format!("{value:?}").replace(['"', ')'], "")).unwrap()
+            };
+            let names = ["destinationName", "dispatchedCounter", "dequeueCounter", "dispatchedQueueSize", "selector"];
+            let told = names.map(|name| find(name).rsplit('(').next().unwrap().to_owned());
+            told.join(" ").trim_end().to_owned()
+        };
+        let told: Vec<_> = dispatches(client.take()).into_iter().map(numbers).collect();
+        client.session.disconnected(client.now);
+        told
+    };
+    assert_eq!(ask("reader"), ["desk.q 3 1 2 JMSPriority < 9", "t 1 1 0", "openwire-replies 0 0 0"]);
+    assert_eq!(ask("clerk"), Vec::<String>::new());
+}

@@ -112,6 +112,18 @@ impl Broker {
         Ok(route)
     }
 
+    /// Whether a caller may consume what goes through an exchange with a key, or send it there. Of the default exchange that is a
+    /// queue's name.
+    pub fn may_use(&self, caller: &Caller, access: Access, (exchange, key): (&str, &str)) -> bool {
+        let by_exchange = self.check(caller, access, caller.vhost.exchange_resource(exchange)).is_ok();
+        if exchange.is_empty() {
+            // Who may send to all queues may send to each.
+            let is_sent = access == Access::Write && by_exchange;
+            return is_sent || self.check(caller, access, caller.vhost.queue_resource(key)).is_ok();
+        }
+        by_exchange && self.check_topic(caller, access, exchange, key).is_ok()
+    }
+
     /// Checks a topic permission with an authorization of the login's own. That may ask somebody else, so no lock is held.
     pub(super) fn check_topic_unlocked(
         &self,

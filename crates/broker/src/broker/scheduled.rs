@@ -18,7 +18,7 @@ use crate::{
     refusal::Refusal,
     schedule::JOB_ID,
     session::Millis,
-    value::{Name, Value},
+    value::Value,
 };
 
 /// Messages of a page at most.
@@ -188,17 +188,6 @@ impl Broker {
         let view = scheduled.message.view();
         let key = self.codecs.routing_key(&view);
         let needed = [Some(Access::Read), remove.then_some(Access::Write)];
-        needed.into_iter().flatten().all(|access| self.check_place(caller, access, (view.exchange, &key)).is_ok())
-    }
-
-    fn check_place(&self, caller: &Caller, access: Access, (exchange, key): (&Name, &str)) -> Result<(), Refusal> {
-        let by_exchange = self.check(caller, access, caller.vhost.exchange_resource(exchange));
-        if exchange.is_empty() {
-            // Who may send to all queues may send to each.
-            let is_sent = access == Access::Write && by_exchange.is_ok();
-            return if is_sent { Ok(()) } else { self.check(caller, access, caller.vhost.queue_resource(key)) };
-        }
-        by_exchange?;
-        self.check_topic(caller, access, exchange, key)
+        needed.into_iter().flatten().all(|access| self.may_use(caller, access, (view.exchange, &key)))
     }
 }

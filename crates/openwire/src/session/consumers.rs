@@ -18,6 +18,7 @@ use crate::{
     mapping::{Address, Exception, addresses, binding_key},
     outgoing::{ConsumerOut, Settled, key_of},
     structure::Owned,
+    subscriptions::Subscription,
 };
 
 /// Queues that consumers of a virtual topic have begin so.
@@ -65,7 +66,11 @@ impl OpenWireSession {
         let no_local = self.client.connection_id.clone().filter(|_| info.no_local);
         let prefetch = u32::try_from(info.prefetch_size).unwrap_or(0);
         let consumer = ConsumerOut::new(id.clone(), no_local, settles_itself, prefetch == 0 && !settles_itself);
+        let numbers = Arc::clone(&consumer.numbers);
         let number = self.outgoing.lock().open(consumer);
+        let subscription =
+            Subscription { info: info.clone().into_owned(), client_id: self.client.client_id.clone(), numbers };
+        self.shared.subscriptions.add(caller.vhost.name(), &id.to_string(), subscription);
         let listens_to = self.begin_listening(&caller, &addresses);
         let pattern = self.watch_patterns(&caller, info, filter.as_ref(), (&addresses, destination.kind));
         self.consumers.insert(id.clone(), Consumer { number, prefetch, listens_to, pattern });
@@ -424,6 +429,9 @@ impl OpenWireSession {
     pub(super) fn close_consumer(&mut self, id: &ConsumerId<'static>, last_seen: Option<i64>) {
         let Some(consumer) = self.consumers.remove(id) else { return };
         self.end_listening(&consumer.listens_to);
+        if let Some(caller) = &self.caller {
+            self.shared.subscriptions.remove(caller.vhost.name(), &id.to_string());
+        }
         self.withdraw(&ObjectId::Consumer(id.clone()));
         self.pulls.retain(|(_, waiting)| *waiting != consumer.number);
         let (attachments, left) = {

@@ -1,25 +1,29 @@
 //! Numbers for who asks for them by a message: what ActiveMQ's statistics plugin does.
 //!
 //! A message with a reply address that goes to `ActiveMQ.Statistics.Broker` or `ActiveMQ.Statistics.Destination.QUEUE` is
-//! answered by a map, for a pattern of queues by one for each.
+//! answered by a map, for a pattern of queues by one for each; one that goes to `ActiveMQ.Statistics.Subscription` by one for each
+//! consumer.
 
 use std::sync::Arc;
 
-use broker::{Event, Name, QueueInfo, broker::Caller, publish::Batch, queue::QueueNumbers};
+use broker::{Access, Event, Name, QueueInfo, broker::Caller, publish::Batch, queue::QueueNumbers};
 
 use super::OpenWireSession;
 use crate::{
+    TOPICS,
     ids::DestinationKind,
     mapping::{Address, Exception, addresses, matches},
     message::{Message, MessageKind},
-    notices::{self, Entry, number, text},
+    notices::{self, Entry, count, number, text},
+    primitive::Value,
     structure::Owned,
+    subscriptions::Subscription,
 };
 
 /// What the names of these destinations begin with.
 const STATISTICS: &str = "ActiveMQ.Statistics.";
 
-/// Queues of one pattern that are told of at most.
+/// Queues of one pattern, or consumers, that are told of at most.
 const ANSWERS: usize = 1024;
 
 impl OpenWireSession {
@@ -35,6 +39,7 @@ impl OpenWireSession {
         let (Some(asked), Some(reply_to)) = (asked, &question.reply_to) else { return Ok(false) };
         let answers = match (asked, asked.strip_prefix("Destination.")) {
             ("Broker", _) => vec![self.broker_numbers(caller)],
+            ("Subscription", _) => self.subscription_numbers(caller),
             (_, Some(pattern)) => self.queue_numbers(caller, pattern),
             _ => return Ok(false),
         };
@@ -87,6 +92,50 @@ impl OpenWireSession {
         told.push(text("brokerId", &notices::broker_id(&self.settings)));
         told.push(text("openwire", &format!("tcp://{}", self.peer.local)));
         told
+    }
+
+    /// The consumers of what the client may read.
+    fn subscription_numbers(&self, caller: &Caller) -> Vec<Vec<Entry>> {
+        let may_read = |one: &Arc<Subscription>| {
+            let destination = one.info.destination.as_ref().filter(|destination| !destination.kind.is_temporary());
+            let of = destination.and_then(|destination| addresses(destination).ok()).unwrap_or_default();
+            let is_readable = |address: &Address| match address {
+                Address::Queue(name) => self.broker.may_use(caller, Access::Read, ("", name)),
+                Address::Topic(name) => self.broker.may_use(caller, Access::Read, (TOPICS, name)),
+            };
+            !of.is_empty() && of.iter().all(is_readable)
+        };
+        let subscriptions = self.shared.subscriptions.of(caller.vhost.name());
+        let told = subscriptions.iter().filter(|one| may_read(one)).take(ANSWERS);
+        told.map(|one| self.numbers_of(one)).collect()
+    }
+
+    fn numbers_of(&self, subscription: &Subscription) -> Vec<Entry> {
+        let Subscription { info, client_id, numbers } = subscription;
+        let (dispatched, done) = numbers.get();
+        let held = dispatched.saturating_sub(done);
+        let prefetch = u64::try_from(info.prefetch_size).unwrap_or(0);
+        let (id, destination) = (info.consumer_id.as_ref(), info.destination.as_ref());
+        let connection = id.and_then(|id| id.connection_id.as_deref()).unwrap_or_default();
+        let flag = |name: &'static str, flag| (name.into(), Value::Bool(flag));
+        vec![
+            text("destinationName", destination.and_then(|to| to.physical_name.as_deref()).unwrap_or_default()),
+            text("clientId", client_id.as_deref().unwrap_or_default()),
+            text("connectionId", connection),
+            number("sessionId", id.map_or(0, |id| id.session_id as u64)),
+            text("selector", info.selector.as_deref().unwrap_or_default()),
+            number("enqueueCounter", dispatched),
+            number("dequeueCounter", done),
+            number("dispatchedCounter", dispatched),
+            number("dispatchedQueueSize", held),
+            count("prefetchSize", prefetch as usize),
+            count("maximumPendingMessageLimit", usize::try_from(info.maximum_pending_message_limit).unwrap_or(0)),
+            flag("exclusive", info.exclusive),
+            flag("retroactive", info.retroactive),
+            flag("slowConsumer", prefetch > 0 && held >= prefetch),
+            text("brokerName", &self.settings.broker_name),
+            text("brokerId", &notices::broker_id(&self.settings)),
+        ]
     }
 
     /// What there is in the queues of a pattern that the client may read.

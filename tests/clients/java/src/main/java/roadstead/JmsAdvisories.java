@@ -36,6 +36,7 @@ final class JmsAdvisories {
         suite.add("topics-are-told-of", session -> topics());
         suite.add("what-becomes-of-messages-is-told", session -> messages());
         suite.add("numbers-of-a-queue", session -> numbers());
+        suite.add("numbers-of-consumers", session -> subscriptions());
     }
 
     private static <T> T next(BlockingQueue<T> events) throws Exception {
@@ -119,6 +120,30 @@ final class JmsAdvisories {
                 }
                 equal(told != null, true, "whether its end was told");
             }
+        }
+    }
+
+    private static void subscriptions() throws Exception {
+        try (Jms jms = Jms.open()) {
+            Queue queue = jms.queue("numbers");
+            jms.send(queue, "a", "b", "c");
+            MessageConsumer consumer = jms.session.createConsumer(queue, "JMSPriority >= 0");
+            equal(Jms.text(consumer), "a", "what came");
+            jakarta.jms.TemporaryQueue replyTo = jms.session.createTemporaryQueue();
+            MessageConsumer answers = jms.consumer(replyTo);
+            jakarta.jms.Message question = jms.session.createMessage();
+            question.setJMSReplyTo(replyTo);
+            jms.session.createProducer(null).send(jms.session.createQueue("ActiveMQ.Statistics.Subscription"), question);
+            jakarta.jms.MapMessage answer = (jakarta.jms.MapMessage) answers.receive(PATIENCE);
+            while (answer != null && !queue.getQueueName().equals(answer.getString("destinationName"))) {
+                answer = (jakarta.jms.MapMessage) answers.receive(PATIENCE);
+            }
+            equal(answer != null, true, "whether the consumer is told of");
+            equal(answer.getString("selector"), "JMSPriority >= 0", "the selector");
+            equal(answer.getLong("dispatchedCounter"), 3L, "what was dispatched");
+            equal(answer.getLong("dequeueCounter"), 1L, "what was acknowledged");
+            equal(answer.getBoolean("exclusive"), false, "whether it is exclusive");
+            consumer.close();
         }
     }
 
