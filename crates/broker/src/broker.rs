@@ -19,27 +19,31 @@ mod recall;
 mod reports;
 mod retained;
 mod routing;
+mod scheduled;
 mod selectors;
 mod streams;
 mod time;
 mod tracing;
 mod vhosts;
 mod watches;
+mod witness;
 
 pub use self::bindings::{BindingRequest, End};
 pub use self::letters::{Kept, Letters};
 pub use self::recall::{RecalledTo, Remembered};
 pub use self::routing::Mirror;
+pub use self::scheduled::{Appointments, Scheduled, Survey};
 pub use self::tracing::{Observed, Observer};
 pub(crate) use self::tracing::{has_trace_context, may_be_traced};
 pub use self::watches::Watch;
+pub use self::witness::{Happened, Happening, Interest, Notice, Subject, Witness};
 use self::{accounts::Accounts, connections::Connections};
 
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::Waker,
@@ -121,6 +125,8 @@ pub struct Broker {
     memories: Vec<recall::Memory>,
     /// Who wants to know of queues that are made.
     watches: RwLock<Vec<Weak<Watch>>>,
+    /// Who is told of what happens to messages.
+    witness: OnceLock<Arc<dyn Witness>>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) shards: Vec<Mutex<Shard>>,
     vhosts: RwLock<BTreeMap<Name, Arc<Vhost>>>,
@@ -319,6 +325,7 @@ impl Broker {
         let broker = Self {
             identity: Identity::default(),
             watches: RwLock::default(),
+            witness: OnceLock::new(),
             memories: settings.remembered.iter().cloned().map(recall::Memory::new).collect(),
             settings,
             log,

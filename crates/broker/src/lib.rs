@@ -34,8 +34,9 @@ pub mod value;
 pub use crate::{
     authorization::{Authorization, Principal},
     broker::{
-        Alarms, Attachment, BindingRequest, Broker, DeleteRule, End, Kept, Letters, Mirror, Observed, Observer,
-        QueueCounts, QueueDeclaration, RecalledTo, Remembered, Settings, Watch,
+        Alarms, Appointments, Attachment, BindingRequest, Broker, DeleteRule, End, Happened, Happening, Interest, Kept,
+        Letters, Mirror, Observed, Observer, QueueCounts, QueueDeclaration, RecalledTo, Remembered, Scheduled,
+        Settings, Subject, Survey, Watch, Witness,
     },
     connection::{Channel, Connection, Terms},
     identity::{Access, Identity, Permissions, TopicPermissions, User},
@@ -45,8 +46,8 @@ pub use crate::{
     policy::{ApplyTo, Policies, Policy, PolicyKind},
     publish::{Batch, Published, Route},
     queue::{
-        Consumer, ConsumerId, Credit, Filter, GROUP_ID, GROUP_SEQUENCE, Group, Grouping, RetainedPage, Settlement,
-        Start,
+        Browses, Consumer, ConsumerId, Credit, Filter, GROUP_ID, GROUP_SEQUENCE, Group, Grouping, RetainedPage,
+        Settlement, Start,
     },
     refusal::{Refusal, Resource},
     schedule::Schedule,

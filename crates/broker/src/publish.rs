@@ -355,11 +355,19 @@ impl Route {
     }
 
     /// The same route, but for some queues.
-    fn without(&self, refusing: &[Arc<QueueInfo>]) -> Self {
+    #[must_use]
+    pub fn without(&self, refusing: &[Arc<QueueInfo>]) -> Self {
         let is_left = |queue: &&Arc<QueueInfo>| refusing.iter().all(|other| other.id != queue.id);
         let queues = self.queues.iter().filter(is_left).cloned().collect();
         let (delay_ms, histories, traffic) = (self.delay_ms, self.histories.clone(), self.traffic.clone());
-        Self { delay_ms, histories, traffic, ..Self::new(self.exchange.clone(), self.version, false, queues) }
+        let (traced, reusable) = (self.traced.clone(), self.reusable);
+        Self {
+            delay_ms,
+            histories,
+            traffic,
+            traced,
+            ..Self::new(self.exchange.clone(), self.version, reusable, queues)
+        }
     }
 
     /// A message on this route through references.

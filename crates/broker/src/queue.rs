@@ -25,7 +25,7 @@ use std::{
 
 pub use self::{
     backlog::{Backlog, Purged, Queued, Returns, Wanted, priority_of},
-    consumer::{Consumer, ConsumerId, Credit},
+    consumer::{Browses, Consumer, ConsumerId, Credit},
     departure::{Departure, Reason},
     groups::{GROUP_ID, GROUP_SEQUENCE, Group, Grouping},
     paging::Near,
@@ -44,7 +44,7 @@ use self::{
     stream::Stream,
 };
 use crate::{
-    broker::{Kept, has_trace_context, may_be_traced},
+    broker::{Happened, Happening, Interest, Kept, Subject, has_trace_context, may_be_traced},
     limits,
     log::{Load, Position},
     message::{Draft, Message},
@@ -109,6 +109,10 @@ pub struct Aftermath {
     pub observed: bool,
     /// What is published or delivered and traced.
     pub traces: Vec<Traced>,
+    /// What somebody wants to know of.
+    pub interest: Interest,
+    /// What of that has happened.
+    pub happened: Vec<Happened>,
     /// Queues that nobody has used for as long as they may live without.
     pub unused: Vec<Arc<QueueInfo>>,
     /// Which messages are kept that leave a queue without a rule for them.
@@ -183,6 +187,8 @@ pub struct Queue {
     unreadable: Option<String>,
     /// Bodies of held messages are being read.
     reads_held: bool,
+    /// Whether bodies of held messages stay in memory.
+    keeps_held: bool,
     /// What went through.
     traffic: Counts,
 }
@@ -214,6 +220,7 @@ impl Queue {
             logged: false,
             unreadable: None,
             reads_held: false,
+            keeps_held: false,
             traffic: Counts::default(),
         };
         queue.note_used(now);
@@ -253,7 +260,9 @@ impl Queue {
         let place = match self.levels.binary_search_by(|(level, _)| priority.cmp(level)) {
             Ok(place) => place,
             Err(place) => {
-                self.levels.insert(place, (priority, Backlog::new(priority)));
+                let mut backlog = Backlog::new(priority);
+                backlog.keeps_held = self.keeps_held;
+                self.levels.insert(place, (priority, backlog));
                 place
             }
         };
@@ -293,6 +302,10 @@ impl Queue {
     /// Takes a message in: straight to a consumer if one is ready, else to the end of the backlog.
     pub fn publish(&mut self, draft: &mut Draft<'_>, record: Position, after: &mut Aftermath) {
         self.traffic.add(Event::Publish, 1);
+        after.note(Happening::Queued, &self.info, || Subject::Message(draft.share()));
+        if !draft.view().durable && self.consumers.count() == 0 {
+            after.note(Happening::Unattended, &self.info, || Subject::Message(draft.share()));
+        }
         self.catch_up(after);
         if self.stream.is_some() {
             return self.write(draft, record, after);
@@ -327,6 +340,7 @@ impl Queue {
             after.late.push((Arc::clone(&self.info), slot, draft.share()));
         }
         self.note_times(draft.view(), after);
+        self.note_slow(after);
         self.grown(after);
     }
 
@@ -360,8 +374,17 @@ impl Queue {
         self.read_ahead(after);
     }
 
+    /// Whether bodies of held messages stay in memory: somebody wants to be told of them.
+    fn keep_held(&mut self, is_kept: bool) {
+        if self.keeps_held != is_kept {
+            self.keeps_held = is_kept;
+            self.levels.iter_mut().for_each(|(_, backlog)| backlog.keeps_held = is_kept);
+        }
+    }
+
     /// Hands out what can be handed out.
     fn pump(&mut self, after: &mut Aftermath) {
+        self.keep_held(after.interest.has(Happening::Consumed));
         if self.stream.is_some() {
             return self.read_on(after);
         }
@@ -412,6 +435,27 @@ impl Queue {
         self.deliver(index, handout, &Draft::owned(&queued.message), after);
     }
 
+    /// A consumer is done with what it holds in a slot. That is told of if the message is in memory.
+    fn note_consumed(&mut self, slot: u64, after: &mut Aftermath) {
+        if !after.interest.has(Happening::Consumed) {
+            return;
+        }
+        let held = self.backlog_of(slot).and_then(|backlog| backlog.held_at(slot));
+        if let Some((_, Some(message))) = held {
+            after.note(Happening::Consumed, &self.info, || Subject::Message(message));
+        }
+    }
+
+    /// A message waits: consumers that may have no more are slow. Each is told of once, until it gets one again.
+    fn note_slow(&mut self, after: &mut Aftermath) {
+        if !after.interest.has(Happening::Slow) {
+            return;
+        }
+        for (outlet, key) in self.consumers.newly_slow() {
+            after.note(Happening::Slow, &self.info, || Subject::Consumer(outlet, key));
+        }
+    }
+
     fn settles_itself(&mut self, index: u32) -> bool {
         self.consumers.at(index).is_some_and(|attached| attached.consumer.settles_itself)
     }
@@ -420,6 +464,10 @@ impl Queue {
         let Some(attached) = self.consumers.at(index) else { return };
         let event = if attached.consumer.settles_itself { Event::DeliverNoAck } else { Event::Deliver };
         self.traffic.add(event, 1);
+        if event == Event::DeliverNoAck {
+            let message = || Subject::Message(Arc::new(Message::copy_of(draft.view())));
+            after.note(Happening::Consumed, &self.info, message);
+        }
         self.traffic.add(Event::Redeliver, handout.returns.any().into());
         let delivery = Delivery {
             consumer: attached.consumer.key,
@@ -466,7 +514,7 @@ impl Queue {
         // Quorum queues and streams don't know exclusive consumers, and RabbitMQ says nothing about it.
         let mut consumer = consumer;
         let role = match &consumer {
-            Consumer { browses: true, .. } => Role::Browses,
+            Consumer { browses: Some(_), .. } => Role::Browses,
             Consumer { filter: Some(_), .. } if self.stream.is_none() => Role::Selects,
             _ => Role::Takes,
         };
@@ -561,6 +609,9 @@ impl Queue {
                 Settlement::Late => {}
                 Settlement::Accept | Settlement::Reject => {
                     self.traffic.add(Event::Acknowledge, (how == Settlement::Accept).into());
+                    if how == Settlement::Accept {
+                        self.note_consumed(slot, after);
+                    }
                     self.forget_attempts_at(slot, after);
                     if let Some(backlog) = self.backlog_of(slot) {
                         backlog.settle(slot);

@@ -20,7 +20,15 @@ use crate::{limits, value::Value};
 
 /// A parsed selector.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Selector(Expression);
+pub struct Selector {
+    expression: Expression,
+    /// Whether text is compared with numbers and truth values as what it says.
+    converts: bool,
+}
+
+/// A selector that begins so compares text with numbers and truth values as what it says: some protocols have nothing but text
+/// (`SelectorParser` in ActiveMQ).
+pub const CONVERT: &str = "convert_string_expressions:";
 
 /// Why a text is no selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +44,24 @@ pub struct SelectorError {
 pub trait Identifiers {
     /// The value of `name`, which is case-sensitive; [`Operand::Unknown`] if there is none.
     fn lookup(&self, name: &str) -> Operand<'_>;
+
+    /// Whether text is compared with numbers and truth values as what it says.
+    fn converts(&self) -> bool {
+        false
+    }
+}
+
+/// Identifiers of a selector that converts text.
+struct Converting<'a>(&'a dyn Identifiers);
+
+impl Identifiers for Converting<'_> {
+    fn lookup(&self, name: &str) -> Operand<'_> {
+        self.0.lookup(name)
+    }
+
+    fn converts(&self) -> bool {
+        true
+    }
 }
 
 /// A value as selectors see it: numbers of all widths are one of two types.
@@ -88,14 +114,15 @@ impl Operand<'_> {
 }
 
 impl Selector {
-    /// Parses a selector. A blank text is none: JMS has it select everything, which is the caller's to do.
+    /// Parses a selector, which may begin with [`CONVERT`]. A blank text is none: JMS has it select everything, which is the caller's to do.
     ///
     /// # Errors
     /// If the text is no selector, is longer than [`limits::SELECTOR_BYTES`] or nests deeper than
     /// [`limits::SELECTOR_DEPTH`].
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         check_length(text)?;
-        Parser::new(text)?.selector().map(Self)
+        let (converts, text) = text.strip_prefix(CONVERT).map_or((false, text), |text| (true, text));
+        Parser::new(text)?.selector().map(|expression| Self { expression, converts })
     }
 
     /// Parses a selector in the form in which RabbitMQ's JMS client sends it: compiled to the text of an Erlang term, such
@@ -105,7 +132,7 @@ impl Selector {
     /// As [`Self::parse`].
     pub fn parse_erlang(text: &str) -> Result<Self, SelectorError> {
         check_length(text)?;
-        erlang::parse(text).map(Self)
+        erlang::parse(text).map(|expression| Self { expression, converts: false })
     }
 
     /// Whether the selector is true. False and unknown are not.
@@ -115,7 +142,10 @@ impl Selector {
 
     /// What the selector comes to: true, false or unknown, or the value of the identifier that it consists of.
     pub fn evaluate<'a>(&'a self, identifiers: &'a dyn Identifiers) -> Operand<'a> {
-        self.0.evaluate(identifiers)
+        if self.converts {
+            return self.expression.evaluate(&Converting(identifiers)).into_owned();
+        }
+        self.expression.evaluate(identifiers)
     }
 }
 

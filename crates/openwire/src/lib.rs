@@ -9,6 +9,7 @@
 
 #![warn(missing_docs)]
 
+pub mod advisor;
 pub mod body;
 pub mod branches;
 mod cache;
@@ -23,6 +24,7 @@ pub mod lent;
 pub mod mapping;
 pub mod message;
 pub mod network;
+mod notices;
 pub mod offer;
 pub mod outgoing;
 pub mod primitive;
@@ -33,6 +35,7 @@ pub mod session;
 pub mod shared;
 pub mod stored;
 mod structure;
+pub mod subscriptions;
 #[cfg(test)]
 mod tests;
 pub mod throwable;
@@ -47,6 +50,7 @@ pub const ORIGIN: broker::Origin = broker::Origin(4);
 pub const TOPICS: &str = "amq.topic";
 
 pub use crate::{
+    advisor::Advisor,
     codec::{Decoder, Encoder},
     command::Command,
     error::{Malformed, Unencodable},

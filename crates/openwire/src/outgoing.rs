@@ -17,6 +17,7 @@ use crate::{
     message::MessageDispatch,
     stored,
     structure::Structure,
+    subscriptions::Numbers,
 };
 
 /// A connection's output.
@@ -62,6 +63,8 @@ pub struct ConsumerOut {
     dispatched: VecDeque<Dispatched>,
     /// Dispatches that it may have and not have told of.
     pub credit: Arc<Credit>,
+    /// What went through it.
+    pub numbers: Arc<Numbers>,
     /// Whether it asks for each message.
     pub pulls: bool,
     /// Whether a pull is open, and a message may come for it.
@@ -187,6 +190,7 @@ impl ConsumerOut {
             sources: Vec::new(),
             dispatched: VecDeque::new(),
             credit: Arc::default(),
+            numbers: Arc::default(),
             pulls,
             is_pulling: false,
         }
@@ -283,6 +287,7 @@ impl ConsumerOut {
         let Some(range) = self.range(first, last) else { return (Vec::new(), 0) };
         let taken: Vec<_> = self.dispatched.drain(range).collect();
         let counted = taken.iter().filter(|one| one.counted).count() as u32;
+        self.numbers.count_done(taken.len());
         (taken.iter().filter(|one| !one.is_pending).filter_map(|one| self.settled(one)).collect(), counted)
     }
 
@@ -305,6 +310,7 @@ impl ConsumerOut {
             let Ok(place) = self.dispatched.binary_search_by_key(number, |one| one.number) else { continue };
             if is_committed {
                 self.dispatched.remove(place);
+                self.numbers.count_done(1);
             } else {
                 self.dispatched[place].is_pending = false;
             }
@@ -332,6 +338,10 @@ impl Outlet for Outgoing {
                 state.output.wake(wakes);
             }
             return Pressure::Low;
+        }
+        consumer.numbers.count_dispatched();
+        if consumer.settles_itself {
+            consumer.numbers.count_done(1);
         }
         message.jmsx_group_first_for_consumer = delivery.is_first_of_group;
         if let Some(id) = &mut message.message_id {

@@ -15,6 +15,9 @@ pub const DEPTH_MAX: usize = 32;
 /// Strings of so many units of UTF-16 have a length of four bytes, as ActiveMQ writes them; either is read for any.
 const BIG_TEXT_LEN: usize = i16::MAX as usize / 4;
 
+const TOO_DEEP: Malformed = Malformed::new("maps and lists lie too deep in each other");
+const UNKNOWN: Malformed = Malformed::new("a value has no known type");
+
 /// A value of a map, list or stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -130,6 +133,17 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
+/// Whether a map has an entry whose name begins so. Values are passed over, not read.
+pub fn has_name(bytes: &[u8], beginning: &[u8]) -> bool {
+    let Ok(Entries { mut input, left }) = entries(bytes) else { return false };
+    let mut names = (0..left).map_while(|_| {
+        let name = name(&mut input).ok()?;
+        pass(&mut input, DEPTH_MAX).ok()?;
+        Some(name)
+    });
+    names.any(|name| name.starts_with(beginning))
+}
+
 /// Values one after the other, as the body of a stream message has them. After an error there are no more.
 #[derive(Clone, Debug)]
 pub struct Values<'a> {
@@ -165,10 +179,40 @@ fn count(input: &mut Input<'_>, each: usize) -> Result<usize, Malformed> {
     Ok(count)
 }
 
-fn entry<'a>(input: &mut Input<'a>, depth: usize) -> Result<(Text<'a>, Value<'a>), Malformed> {
+fn name<'a>(input: &mut Input<'a>) -> Result<&'a [u8], Malformed> {
     let len = input.u16()?;
-    let key = utf8::decode(input.take(len.into())?)?;
+    input.take(len.into())
+}
+
+fn entry<'a>(input: &mut Input<'a>, depth: usize) -> Result<(Text<'a>, Value<'a>), Malformed> {
+    let key = utf8::decode(name(input)?)?;
     Ok((key, value(input, depth)?))
+}
+
+/// Passes over a value.
+fn pass(input: &mut Input<'_>, depth: usize) -> Result<(), Malformed> {
+    let len = match input.u8()? {
+        tag::NULL => 0,
+        tag::BOOL | tag::BYTE => 1,
+        tag::CHAR | tag::SHORT => 2,
+        tag::INT | tag::FLOAT => 4,
+        tag::LONG | tag::DOUBLE => 8,
+        tag::TEXT => input.u16()?.into(),
+        tag::BIG_TEXT | tag::BYTES => input.len()?,
+        tag @ (tag::MAP | tag::LIST) => {
+            let depth = depth.checked_sub(1).ok_or(TOO_DEEP)?;
+            let has_names = tag == tag::MAP;
+            for _ in 0..count(input, if has_names { 3 } else { 1 })? {
+                if has_names {
+                    name(input)?;
+                }
+                pass(input, depth)?;
+            }
+            0
+        }
+        _ => return Err(UNKNOWN),
+    };
+    input.take(len).map(|_| ())
 }
 
 fn value<'a>(input: &mut Input<'a>, depth: usize) -> Result<Value<'a>, Malformed> {
@@ -195,7 +239,7 @@ fn value<'a>(input: &mut Input<'a>, depth: usize) -> Result<Value<'a>, Malformed
             Value::Bytes(input.take(len)?.into())
         }
         tag @ (tag::MAP | tag::LIST) => {
-            let depth = depth.checked_sub(1).ok_or(Malformed::new("maps and lists lie too deep in each other"))?;
+            let depth = depth.checked_sub(1).ok_or(TOO_DEEP)?;
             if tag == tag::MAP {
                 let count = count(input, 3)?;
                 Value::Map((0..count).map(|_| entry(input, depth)).collect::<Result<_, _>>()?)
@@ -204,7 +248,7 @@ fn value<'a>(input: &mut Input<'a>, depth: usize) -> Result<Value<'a>, Malformed
                 Value::List((0..count).map(|_| value(input, depth)).collect::<Result<_, _>>()?)
             }
         }
-        _ => return Err(Malformed::new("a value has no known type")),
+        _ => return Err(UNKNOWN),
     })
 }
 
@@ -367,6 +411,21 @@ mod tests {
     }
 
     #[test]
+    fn names_are_found_by_their_beginning() {
+        let list = Value::List(vec![Value::Map(vec![("AMQ_inner".into(), Value::Int(1))])]);
+        let map = [("first".into(), list), ("text".into(), Value::Text("AMQ_".into())), ("AMQ_x".into(), Value::Null)];
+        let mut bytes = Vec::new();
+        put_map(&mut bytes, &map[..2]).unwrap();
+        assert!(!has_name(&bytes, b"AMQ_") && has_name(&bytes, b"te"));
+        bytes.clear();
+        put_map(&mut bytes, &map).unwrap();
+        assert!(has_name(&bytes, b"AMQ_") && !has_name(&bytes, b"MQ_"));
+        // What is cut off before a name has no such name.
+        bytes.truncate(bytes.len() - 2);
+        assert!(!has_name(&bytes, b"AMQ_"));
+    }
+
+    #[test]
     fn a_key_that_is_too_long_is_not_written() {
         assert!(put_map(&mut Vec::new(), &[("x".repeat(65_536).into(), Value::Null)]).is_err());
     }
@@ -379,6 +438,10 @@ mod tests {
             put_map(&mut bytes, &map).unwrap();
             list.iter().for_each(|value| put_value(&mut stream, value).unwrap());
             prop_assert_eq!(read_map(&bytes), Ok(map));
+            prop_assert_eq!(has_name(&bytes, b"ke"), !list.is_empty());
+            let mut passed = Input::new(&stream);
+            (0..list.len()).for_each(|_| pass(&mut passed, DEPTH_MAX).unwrap());
+            prop_assert!(passed.rest().is_empty());
             prop_assert_eq!(values(&stream).collect::<Result<Vec<_>, _>>(), Ok(list));
             for len in (4..bytes.len()).step_by(1 + bytes.len() / 100) {
                 let _ = read_map(&bytes[..len]);

@@ -12,6 +12,7 @@ mod destinations;
 mod handshake;
 mod patterns;
 mod pulls;
+mod scheduler;
 mod send;
 mod statistics;
 mod transactions;
@@ -48,6 +49,7 @@ use crate::{
 };
 
 pub use self::handshake::{Client, Settings};
+pub(crate) use self::patterns::is_private;
 
 /// Operations after which a batch is applied though more input is there.
 const BATCH_OPERATIONS: usize = 1024;
@@ -92,6 +94,8 @@ pub struct OpenWireSession {
     /// When pulls are over, and the consumers that wait, by their numbers.
     pulls: BTreeSet<(Millis, u32)>,
     request: Option<Request>,
+    /// What is being done with what is scheduled.
+    errand: Option<Box<scheduler::Errand>>,
     /// Whether nothing is read until less waits for the disk.
     is_congested: bool,
     /// Commands that wait for the end of an alarm, and bytes of their messages.
@@ -157,6 +161,7 @@ impl OpenWireSession {
             answers: VecDeque::new(),
             pulls: BTreeSet::new(),
             request: None,
+            errand: None,
             is_congested: false,
             held: VecDeque::new(),
             held_bytes: 0,
@@ -299,7 +304,7 @@ impl OpenWireSession {
 
     /// Sends what is safe.
     fn tell_answers(&mut self) {
-        if self.answers.is_empty() {
+        if self.answers.is_empty() || self.errand.is_some() {
             return;
         }
         let committed = self.broker.committed();
@@ -365,6 +370,7 @@ impl OpenWireSession {
         self.roll_back_all();
         self.leave_producers();
         self.withdraw_all();
+        self.end_errand();
         self.answers.clear();
         self.held.clear();
         self.held_bytes = 0;
@@ -411,6 +417,7 @@ impl OpenWireSession {
 
     fn is_paused(&self) -> bool {
         self.request.is_some()
+            || self.errand.is_some()
             || self.is_congested
             || self.held_bytes > alarm::HELD_BYTES
             || self.answers.len() > ANSWERS
@@ -475,6 +482,7 @@ impl Session for OpenWireSession {
         self.settle_unwanted();
         self.poll_patterns(waker);
         self.poll_alarm(now, waker);
+        self.poll_errand(waker);
         self.tell_answers();
     }
 

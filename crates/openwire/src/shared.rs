@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::{
     ORIGIN, branches::Branches, directory::Directory, ids::DestinationKind, outgoing::Outgoing, sequences::Sequences,
-    session::Client,
+    session::Client, subscriptions::Subscriptions,
 };
 
 /// What connections have in common.
@@ -23,11 +23,13 @@ pub struct Shared {
     /// How far producers have come that may come back.
     pub sequences: Sequences,
     state: Mutex<State>,
-    advisories: AtomicI64,
+    notices: AtomicI64,
     /// Clients that were told which broker to go to.
     spread: AtomicUsize,
     /// What advisories tell of.
     pub directory: Directory,
+    /// All consumers.
+    pub subscriptions: Subscriptions,
 }
 
 /// Something in a vhost, by its name.
@@ -79,9 +81,9 @@ impl Shared {
         Self { branches: Branches::restored(broker, notes), sequences, ..Self::default() }
     }
 
-    /// The number of the next advisory.
-    pub fn next_advisory(&self) -> i64 {
-        self.advisories.fetch_add(1, Ordering::Relaxed) + 1
+    /// The number of the next message of the broker's own.
+    pub fn next_notice(&self) -> i64 {
+        self.notices.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The number of the broker that the next client is to go to.

@@ -161,7 +161,11 @@ fn came_on_schedule(message: &mut Message<'_>, view: &MessageView<'_>) {
 }
 
 /// Adds properties to a message, and takes some away.
-fn change_properties(message: &mut Message<'_>, told: Vec<(Text<'_>, Primitive<'_>)>, is_gone: fn(&str) -> bool) {
+pub(crate) fn change_properties(
+    message: &mut Message<'_>,
+    told: Vec<(Text<'_>, Primitive<'_>)>,
+    is_gone: fn(&str) -> bool,
+) {
     let own = message.marshalled_properties.take();
     let mut map: Vec<_> =
         own.as_deref().and_then(|own| primitive::entries(own).ok()).into_iter().flatten().flatten().collect();
@@ -437,9 +441,8 @@ pub fn is_to_temporary(properties: &[u8]) -> bool {
 
 /// When a message is to come, if it is not to come at once.
 pub fn schedule(message: &Message<'_>) -> Result<Option<Schedule>, InvalidSchedule> {
-    let name = schedule::SCHEDULED.as_bytes();
     let properties = message.marshalled_properties.as_deref().unwrap_or_default();
-    if !properties.windows(name.len()).any(|bytes| bytes == name) {
+    if !primitive::has_name(properties, schedule::SCHEDULED.as_bytes()) {
         return Ok(None);
     }
     Schedule::of_headers(&headers_of(message))

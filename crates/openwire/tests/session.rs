@@ -444,67 +444,6 @@ fn persistent_messages_that_expire_are_dead_letters() {
     assert_eq!(letters.iter().map(told).collect::<Vec<_>>(), expected);
 }
 
-/// What advisories tell, in short: the topic, the command and the count.
-fn advisories(commands: Vec<Command<'static>>) -> Vec<String> {
-    let told = |dispatch: openwire::message::MessageDispatch<'static>| {
-        let message = dispatch.message?;
-        let properties = primitive::entries(message.marshalled_properties.as_deref()?).ok()?;
-        let count = properties.map_while(Result::ok).find(|(name, _)| name.ends_with("Count"));
-        let count = count.map_or_else(String::new, |(_, count)| format!(" {count:?}"));
-        let about = match *message.data_structure? {
-            Command::ConnectionInfo(_) => "connection",
-            Command::ConsumerInfo(_) => "consumer",
-            Command::ProducerInfo(_) => "producer",
-            Command::DestinationInfo(info) if info.operation_type == 0 => "destination",
-            Command::DestinationInfo(_) => "no destination",
-            Command::RemoveInfo(_) => "gone",
-            _ => "?",
-        };
-        let topic = message.destination?.physical_name?;
-        let to = if message.target_consumer_id.is_some() { " before" } else { "" };
-        Some(format!("{} {about}{count}{to}", topic.trim_start_matches("ActiveMQ.Advisory.")))
-    };
-    dispatches(commands).into_iter().filter_map(told).collect()
-}
-
-#[test]
-fn who_listens_is_told_of_connections_consumers_producers_and_queues() {
-    let world = World::new();
-    let mut client = world.connected("a");
-    client.consume(1, queue("q"), 10);
-    let mut listener = world.connected("b");
-    listener.consume(1, topic("ActiveMQ.Advisory.Consumer.Queue.q,ActiveMQ.Advisory.Queue"), 1000);
-    assert_eq!(advisories(listener.take()), ["Consumer.Queue.q consumer Int(1) before", "Queue destination before"]);
-    listener.consume(2, topic("ActiveMQ.Advisory.>"), 1000);
-    let before = advisories(listener.take());
-    let expected =
-        ["Queue destination", "Connection connection", "Connection connection", "Consumer.Queue.q consumer Int(1)"];
-    assert_eq!(before, expected.map(|told| format!("{told} before")));
-    // What the listener consumes itself is none of it.
-    client.produce(queue("p"));
-    client.consume(2, queue("q"), 10);
-    let mut other = world.connected("c");
-    other.session.disconnected(other.now);
-    let twice = |told: Vec<String>, what: &str| told.iter().filter(|one| *one == what).count();
-    let told = advisories(listener.take());
-    assert_eq!(twice(told.clone(), "Queue destination"), 2, "{told:?}");
-    assert_eq!(twice(told.clone(), "Consumer.Queue.q consumer Int(2)"), 2, "{told:?}");
-    assert_eq!(twice(told.clone(), "Producer.Queue.p producer Int(1)"), 1, "{told:?}");
-    assert_eq!(
-        told.iter().filter(|one| one.starts_with("Connection")).collect::<Vec<_>>(),
-        ["Connection connection", "Connection gone"]
-    );
-    client.session.disconnected(client.now);
-    let told = advisories(listener.take());
-    assert_eq!(told.last().unwrap(), "Connection gone");
-    for gone in ["Consumer.Queue.q gone Int(0)", "Producer.Queue.p gone Int(0)"] {
-        assert!(told.iter().any(|one| one == gone), "{gone} in {told:?}");
-    }
-    assert!(world.shared.directory.has_listeners());
-    listener.session.disconnected(listener.now);
-    assert!(!world.shared.directory.has_listeners());
-}
-
 #[test]
 fn a_retroactive_consumer_gets_what_its_topics_remember() {
     let world = World::new();
@@ -664,4 +603,42 @@ fn new_clients_are_sent_to_one_broker_after_the_other_and_stay_there() {
     assert_eq!(told("one", false), ("tcp://a:1,tcp://b:2".into(), true));
     assert_eq!(told("two", false), ("tcp://b:2,tcp://a:1".into(), true));
     assert_eq!(told("two again", true), ("tcp://a:1,tcp://b:2".into(), false));
+}
+
+#[test]
+fn who_asks_is_told_of_the_consumers_of_what_he_may_read() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    let info = client.consumer_info(1, queue("desk.q"), 2);
+    client.send(&ConsumerInfo { selector: Some("JMSPriority < 9".into()), ..info });
+    client.consume(2, topic("t"), 10);
+    for text in ["one", "two", "three"] {
+        client.publish(&queue("desk.q"), text);
+    }
+    client.publish(&topic("t"), "four");
+    let got = dispatches(client.take());
+    client.acknowledge(ack_type::INDIVIDUAL, &got[0], &got[0]);
+    let ask = |user: &str| {
+        let mut client = world.client();
+        client.connect(user, user);
+        client.consume(1, queue("openwire-replies"), 10);
+        let question = client.message(&queue("ActiveMQ.Statistics.Subscription"), "");
+        client.send(&Message { reply_to: Some(queue("openwire-replies")), ..question });
+        let numbers = |dispatch: openwire::message::MessageDispatch<'static>| {
+            let message = dispatch.message.unwrap();
+            let entries = primitive::entries(message.content.as_deref().unwrap()).unwrap().map(Result::unwrap);
+            let find = |name: &str| {
+                let mut named = entries.clone().filter(|(key, _)| **key == *name);
+                named.next().map(|(_, value)| format!("{value:?}").replace(['"', ')'], "")).unwrap()
+            };
+            let names = ["destinationName", "dispatchedCounter", "dequeueCounter", "dispatchedQueueSize", "selector"];
+            let told = names.map(|name| find(name).rsplit('(').next().unwrap().to_owned());
+            told.join(" ").trim_end().to_owned()
+        };
+        let told: Vec<_> = dispatches(client.take()).into_iter().map(numbers).collect();
+        client.session.disconnected(client.now);
+        told
+    };
+    assert_eq!(ask("reader"), ["desk.q 3 1 2 JMSPriority < 9", "t 1 1 0", "openwire-replies 0 0 0"]);
+    assert_eq!(ask("clerk"), Vec::<String>::new());
 }

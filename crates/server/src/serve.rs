@@ -144,6 +144,7 @@ async fn serve(config: Config, started: Instant) -> anyhow::Result<()> {
             config,
         }
     });
+    server.broker.set_witness(Arc::new(openwire::Advisor::new(&server.openwire_shared, &server.openwire)));
     let exporter = Exporter::new(&server.config.otlp)?;
     let stop_signals = Stop::catch()?;
     listen(&server, tls.map(TlsAcceptor::from))?;

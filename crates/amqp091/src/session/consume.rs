@@ -107,7 +107,7 @@ impl AmqpSession {
             timeout_ms: arguments.get("x-consumer-timeout").and_then(Value::as_integer).map(|ms| ms as u64),
             start,
             filter,
-            browses: false,
+            browses: None,
             prefetch,
             shared,
         };

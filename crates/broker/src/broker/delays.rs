@@ -121,8 +121,7 @@ impl Broker {
         let (arrived, due) = (after.now, self.due_after(&view, after));
         let released = annotated(&MessageView { arrived, due, ..view }, annotations.clone());
         let keys = self.routing_keys(&view, &headers, &annotations);
-        let queues = self.queues_of(&departure.queue.vhost, view.exchange, &keys, &view, &annotations);
-        (Route::new(view.exchange.clone(), 0, false, queues), released)
+        (self.released_route(&departure.queue.vhost, &keys, &view, annotations), released)
     }
 
     /// When a message is of no more use that has waited for its time until now.
@@ -171,8 +170,7 @@ impl Broker {
         let released = annotated(&MessageView { arrived, due, ..view }, annotations.clone());
         let mut keys = self.routing_keys(&view, &headers, &annotations);
         keys.extend(blind_keys(&annotations));
-        let queues = self.queues_of(&departure.queue.vhost, view.exchange, &keys, &view, &annotations);
-        (Route::new(view.exchange.clone(), 0, false, queues), released)
+        (self.released_route(&departure.queue.vhost, &keys, &view, annotations), released)
     }
 }
 

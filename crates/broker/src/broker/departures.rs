@@ -58,7 +58,7 @@ impl Broker {
                 }
                 (_, Some(target)) => self.letter(&departure, target, &mut last, after),
                 // Nothing else leaves a queue that has no rule for it.
-                (Reason::Poison | Reason::Expired, None) => {
+                (Reason::Poison | Reason::Expired, None) if departure.goes_on => {
                     let target = self.letter_target(&departure.queue, &rules);
                     self.letter(&departure, &target, &mut last, after)
                 }
@@ -66,7 +66,10 @@ impl Broker {
             };
             let at_least_once = rules.dead_letter.as_ref().is_some_and(|target| target.at_least_once);
             let must_arrive = at_least_once && departure.reason != Reason::Delayed;
-            if !self.move_to(batch, route, message, (from, must_arrive), after) {
+            let arrives = !route.queues.is_empty();
+            if self.move_to(batch, route, message, (from, must_arrive), after) {
+                self.note_departure(&departure, arrives, after);
+            } else {
                 let queue = Arc::clone(&departure.queue);
                 let mut shard = self.shards[self.shard_index(queue.id)].lock();
                 shard.with(&queue, |queue| queue.keep_back(departure, after.now));

@@ -34,7 +34,7 @@ pub struct Kept {
 
 impl Default for Letters {
     fn default() -> Self {
-        Self { queue: "ActiveMQ.DLQ".into(), prefix: None, kept: Kept::default() }
+        Self { queue: "dead-letters".into(), prefix: None, kept: Kept::default() }
     }
 }
 

@@ -18,6 +18,7 @@ impl Broker {
             now: self.now(),
             committed: self.log.committed(),
             observed: self.settings.observer.is_some(),
+            interest: self.interest(),
             kept: self.settings.letters.kept,
             tight: self.tight.load(Ordering::Relaxed),
             ..Aftermath::default()

@@ -54,21 +54,45 @@ impl Broker {
             route.traffic = traffic;
             return Ok(route);
         }
-        let mut routed = state.route(exchange, keys, facts, self.chance());
-        if let Some(mirror) = self.settings.mirror.as_ref().filter(|mirror| mirror.vhost == *vhost.name()) {
-            mirror.extend(&mut routed, &state, (exchange, keys), facts);
-        }
+        let routed = self.follow(vhost.name(), &state, (exchange, keys), facts);
         let reusable = routed.reusable && keys.len() == 1 && !caller.may_change();
         let mut route = Route::new(exchange.into(), version, reusable, routed.queues);
         (route.histories, route.traffic) = (routed.histories, traffic);
-        if !self.memories.is_empty() {
-            route.histories.extend(self.memories(vhost.name(), exchange, key));
-        }
         if state.is_traced || self.settings.observer.is_some() {
             let (vhost, user) = (vhost.name().clone(), caller.user.clone());
             route.traced = Some(Followed { vhost, user, copied: state.is_traced });
         }
         Ok(route)
+    }
+
+    /// Where keys lead from an exchange: to queues, to who listens to their mirrors, and to what remembers topics.
+    fn follow(&self, vhost: &Name, state: &VhostState, (exchange, keys): (&str, &[&str]), facts: &dyn Facts) -> Routed {
+        let mut routed = state.route(exchange, keys, facts, self.chance());
+        if let Some(mirror) = self.settings.mirror.as_ref().filter(|mirror| mirror.vhost == *vhost) {
+            mirror.extend(&mut routed, state, (exchange, keys), facts);
+        }
+        if !self.memories.is_empty() {
+            let key = keys.first().copied().unwrap_or_default();
+            routed.histories.extend(self.memories(vhost, exchange, key));
+        }
+        routed
+    }
+
+    /// The way of a message that was kept back and is no longer: the one that it would take if it were published now.
+    pub(super) fn released_route(
+        &self,
+        vhost: &Name,
+        keys: &[String],
+        message: &MessageView<'_>,
+        annotations: Table,
+    ) -> Route {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let stored = Stored { annotations, ..self.stored(message) };
+        let Some(of) = self.vhost(vhost) else { return Route::nowhere() };
+        let routed = self.follow(vhost, &of.read(), (message.exchange, &keys), &stored);
+        let mut route = Route::new(message.exchange.clone(), 0, false, routed.queues);
+        route.histories = routed.histories;
+        route
     }
 
     /// Finds where messages for a queue go. The caller may send them there who may write to the default exchange, or to the
@@ -86,6 +110,18 @@ impl Broker {
         let mut route = self.route(&permitted, "", &[name], facts)?;
         route.reusable &= !caller.may_change();
         Ok(route)
+    }
+
+    /// Whether a caller may consume what goes through an exchange with a key, or send it there. Of the default exchange that is a
+    /// queue's name.
+    pub fn may_use(&self, caller: &Caller, access: Access, (exchange, key): (&str, &str)) -> bool {
+        let by_exchange = self.check(caller, access, caller.vhost.exchange_resource(exchange)).is_ok();
+        if exchange.is_empty() {
+            // Who may send to all queues may send to each.
+            let is_sent = access == Access::Write && by_exchange;
+            return is_sent || self.check(caller, access, caller.vhost.queue_resource(key)).is_ok();
+        }
+        by_exchange && self.check_topic(caller, access, exchange, key).is_ok()
     }
 
     /// Checks a topic permission with an authorization of the login's own. That may ask somebody else, so no lock is held.

@@ -58,7 +58,7 @@ impl Broker {
         if queue.queue_type != QueueType::Stream {
             return Ok(());
         }
-        if consumer.browses {
+        if consumer.browses.is_some() {
             return Err(Refusal::Unsupported(format!("browsing not supported by stream {}", queue.resource())));
         }
         if consumer.settles_itself {

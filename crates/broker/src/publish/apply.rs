@@ -164,7 +164,15 @@ impl Broker {
             if queue.rules().overflow == Overflow::RejectPublishDeadLetter {
                 let message = publish.draft(after.now).share();
                 let (queue, record, reason) = (Arc::clone(queue), Position(0), Reason::MaxLength);
-                after.departures.push(Departure { queue, message, record, priority: 0, reason, cause: None });
+                after.departures.push(Departure {
+                    queue,
+                    message,
+                    record,
+                    priority: 0,
+                    reason,
+                    cause: None,
+                    goes_on: true,
+                });
             }
         }
         if !refusing.is_empty() {
@@ -302,11 +310,13 @@ impl Broker {
             self.wait_for_commit(std::mem::take(&mut after.uncommitted));
             std::mem::take(&mut after.unused).iter().for_each(|queue| self.remove_unused(queue));
             let (departures, traces) = (std::mem::take(&mut after.departures), std::mem::take(&mut after.traces));
-            if departures.is_empty() && traces.is_empty() {
+            let happened = std::mem::take(&mut after.happened);
+            if departures.is_empty() && traces.is_empty() && happened.is_empty() {
                 break;
             }
             self.send_on(departures, &mut after);
             self.publish_traces(traces, &mut after);
+            self.tell_witness(happened, &mut after);
         }
         self.alarm.ring();
     }

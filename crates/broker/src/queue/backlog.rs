@@ -139,6 +139,8 @@ pub struct Backlog {
     /// Counts what makes a reading under way worthless.
     generation: u64,
     is_missing_some: bool,
+    /// Whether bodies of held messages stay in memory, though the log has them.
+    pub keeps_held: bool,
 }
 
 impl Backlog {
@@ -261,11 +263,12 @@ impl Backlog {
 
     /// Hands out a ready message, whose body may have been read apart.
     fn hold_at(&mut self, number: u64, read: Option<Arc<Message>>) -> Option<(u64, Queued)> {
+        let keeps_held = self.keeps_held;
         let slot = self.slot_mut(number).filter(|slot| !slot.held)?;
         let message = slot.message.clone().or(read)?;
         slot.held = true;
         let queued = Queued { message, record: slot.record, returns: slot.returns };
-        if slot.readable {
+        if slot.readable && !keeps_held {
             // Who holds it has it; should it come back, the log has it too.
             let forgotten = slot.message.take();
             self.memory_bytes -= forgotten.map_or(0, |message| message.memory_bytes());

@@ -5,7 +5,7 @@
 //! and going use the queue, as taking a single message does; between, a queue that expires without consumers does.
 //! Where several publishers overtook each other and their messages leave memory meanwhile, it may see one twice.
 
-use super::{Aftermath, Consumer, ConsumerId, Queue, Queued, Role, selecting::Offer};
+use super::{Aftermath, Browses, Consumer, ConsumerId, Queue, Queued, Role, selecting::Offer};
 use crate::{
     log::Position,
     outlet::{Attempts, Delivery, Pressure},
@@ -40,13 +40,19 @@ impl Queue {
         let Some(id) = attached.map(|attached| attached.id) else { return false };
         match self.look_for(index, after) {
             Offer::Message(priority) => {
-                let Some(counted) = self.consumers.at(index).and_then(|attached| attached.reserve()) else {
-                    return false;
-                };
+                let attached = self.consumers.at(index);
+                let holds = attached.as_ref().is_some_and(|one| one.consumer.browses == Some(Browses::Holds));
+                let Some(counted) = attached.and_then(|attached| attached.reserve()) else { return false };
                 let backlog = self.level(priority);
+                if holds {
+                    // What has left the queue meanwhile is passed over.
+                    let found = backlog.take_found(id.reader(), true);
+                    return found.is_none_or(|(slot, queued)| self.show(index, counted, (slot, &queued), after));
+                }
                 let found = backlog.copy_found(id.reader());
                 backlog.pass_found(id.reader());
-                found.is_some_and(|queued| self.show(index, counted, &queued, after))
+                let seen = found.map(|queued| Queued { record: Position(0), ..queued });
+                seen.is_some_and(|queued| self.show(index, counted, (NO_SLOT, &queued), after))
             }
             Offer::Later => {
                 self.consumers.rest(index);
@@ -62,14 +68,14 @@ impl Queue {
         }
     }
 
-    /// Delivers a copy of which the queue knows nothing. Returns whether the browser can take more.
-    fn show(&mut self, index: u32, counted: bool, queued: &Queued, after: &mut Aftermath) -> bool {
+    /// Delivers what a browser has found. Returns whether it can take more.
+    fn show(&mut self, index: u32, counted: bool, (slot, queued): (u64, &Queued), after: &mut Aftermath) -> bool {
         let Some(attached) = self.consumers.at(index) else { return false };
         let delivery = Delivery {
             consumer: attached.consumer.key,
             queue: Some(&self.info),
-            slot: NO_SLOT,
-            record: Position(0),
+            slot,
+            record: queued.record,
             redelivered: queued.returns.any(),
             failures: queued.returns.failed().into(),
             counted,

@@ -93,14 +93,22 @@ pub struct Consumer {
     pub start: Start,
     /// Which messages it wants; all without one. What it does not want stays in the queue, in its place.
     pub filter: Option<Filter>,
-    /// Whether it only looks: it gets copies of what waits in the queue when it comes, and is told the end by
-    /// [`Outlet::browsed`]. Nothing changes for the messages, and what it settles only lets it have more. It is no consumer
-    /// otherwise: nobody is kept from having the queue for himself, or from being the last to leave it.
-    pub browses: bool,
+    /// Whether it only browses what waits in the queue when it comes, and is told the end by [`Outlet::browsed`]. It is no
+    /// consumer otherwise: nobody is kept from having the queue for himself, or from being the last to leave it.
+    pub browses: Option<Browses>,
     /// Unsettled deliveries that it may have; 0 for any number. Does not apply if it settles itself.
     pub prefetch: u32,
     /// A limit that it shares with the other consumers of its channel.
     pub shared: Arc<Credit>,
+}
+
+/// What a browser gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Browses {
+    /// Copies. Nothing changes for the messages, and what it settles only lets it have more.
+    Copies,
+    /// The messages, which are settled by no consumer, as if they had been fetched. What goes back does not come again.
+    Holds,
 }
 
 /// What a consumer does with a queue.
@@ -129,6 +137,8 @@ pub(super) struct Attached {
     pub(super) in_ring: bool,
     /// Whether its connection does not keep up.
     pub(super) pressed: bool,
+    /// Whether nobody is to be told that messages wait for it: it is new, or that was told and it has got none since.
+    pub(super) is_slow: bool,
     /// Slots that were taken back from it because it was late, and that it has not settled yet. Until then it gets no more.
     pub(super) late: Vec<u64>,
 }
@@ -166,6 +176,7 @@ impl Attached {
         }
         let counted = self.consumer.shared.take()?;
         self.held += 1;
+        self.is_slow = false;
         Some(counted)
     }
 }

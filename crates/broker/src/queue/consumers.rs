@@ -1,8 +1,9 @@
 //! The consumers of one queue: who is asked next, and who may be asked at all.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::consumer::{Attached, Consumer, ConsumerId, Role};
+use crate::outlet::{ConsumerKey, Outlet};
 
 /// The consumers of a queue.
 #[derive(Debug, Default)]
@@ -62,6 +63,18 @@ impl Consumers {
             }
         }
         looking
+    }
+
+    /// Those that may have no more deliveries, or whose connections do not keep up, and of which nobody has been told since they
+    /// could take one.
+    pub(super) fn newly_slow(&mut self) -> Vec<(Arc<dyn Outlet>, ConsumerKey)> {
+        let taking =
+            self.places.iter_mut().flatten().filter(|one| one.role != Role::Browses && (one.held > 0 || one.pressed));
+        let slow = |one: &mut Attached| {
+            let is_new = !one.could_reserve() && !std::mem::replace(&mut one.is_slow, true);
+            is_new.then(|| (Arc::clone(&one.consumer.outlet), one.consumer.key))
+        };
+        taking.filter_map(slow).collect()
     }
 
     /// Whether anybody takes every message.
@@ -125,6 +138,7 @@ impl Consumers {
             has_browsed: false,
             in_ring: false,
             pressed: true,
+            is_slow: true,
             late: Vec::new(),
         });
         id
@@ -159,6 +173,7 @@ impl Consumers {
     /// A consumer can take messages again. Returns whether it is there.
     pub(super) fn release(&mut self, id: ConsumerId) -> bool {
         let Some(attached) = self.get(id) else { return false };
+        attached.is_slow = false;
         let pressed = std::mem::take(&mut attached.pressed) && attached.role != Role::Browses;
         self.pressed -= usize::from(pressed);
         self.rejoin(id);

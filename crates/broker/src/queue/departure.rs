@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Aftermath, Queue, Queued, backlog::Expired};
 use crate::{
+    broker::Happening,
     limits,
     log::{Load, Position, Purpose},
     message::Message,
@@ -63,6 +64,8 @@ pub struct Departure {
     pub reason: Reason,
     /// What its consumer says of that, if it says something.
     pub cause: Option<Arc<str>>,
+    /// Whether it goes anywhere; else somebody only wants to know that it is gone.
+    pub goes_on: bool,
 }
 
 /// Why a message leaves, and what its consumer says of that.
@@ -132,6 +135,12 @@ impl Queue {
         }
     }
 
+    /// Whether somebody wants to know of messages that leave.
+    fn is_told_of(&self, reason: Reason, after: &Aftermath) -> bool {
+        let what = if reason == Reason::Expired { Happening::Expired } else { Happening::Dropped };
+        after.interest.has(what) && !self.info.queue_type.is_internal()
+    }
+
     /// Whether messages that leave may have to go somewhere.
     fn may_send_on(&self, reason: Reason) -> bool {
         let is_kept = match reason {
@@ -159,7 +168,7 @@ impl Queue {
         self.forget_attempts(*record, after);
         match expired {
             Expired::Message(queued) => self.send_on(queued.message, queued.record, (priority, why), after),
-            Expired::Record(record) if self.may_send_on(why.reason) => {
+            Expired::Record(record) if self.may_send_on(why.reason) || self.is_told_of(why.reason, after) => {
                 self.departing.waiting.insert(record.0, (priority, why));
             }
             Expired::Record(record) => self.release(record, priority, after),
@@ -168,9 +177,10 @@ impl Queue {
 
     fn send_on(&mut self, message: Arc<Message>, record: Position, (priority, why): (u8, Why), after: &mut Aftermath) {
         let Why { reason, cause } = why;
-        if self.sends_on(reason, &message, after) {
+        let goes_on = self.sends_on(reason, &message, after);
+        if goes_on || self.is_told_of(reason, after) {
             let queue = Arc::clone(&self.info);
-            after.departures.push(Departure { queue, message, record, priority, reason, cause });
+            after.departures.push(Departure { queue, message, record, priority, reason, cause, goes_on });
         } else {
             self.release(record, priority, after);
         }

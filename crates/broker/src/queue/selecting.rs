@@ -64,6 +64,7 @@ impl Queue {
             after.late.push((Arc::clone(&self.info), slot, draft.share()));
         }
         self.note_times(draft.view(), after);
+        self.note_slow(after);
         self.grown(after);
     }
 

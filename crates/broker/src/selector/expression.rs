@@ -77,12 +77,14 @@ impl Expression {
             Self::Or(operands) => combine(operands, identifiers, true),
             Self::Compare(how, operands) => {
                 let [left, right] = &**operands;
-                how.apply(&left.evaluate(identifiers), &right.evaluate(identifiers))
+                let (left, right) = (left.evaluate(identifiers), right.evaluate(identifiers));
+                if identifiers.converts() { how.apply_converted(&left, &right) } else { how.apply(&left, &right) }
             }
             Self::Between(operands) => {
                 let [value, from, to] = operands.each_ref().map(|operand| operand.evaluate(identifiers));
+                let apply = if identifiers.converts() { Comparison::apply_converted } else { Comparison::apply };
                 let bounds =
-                    [Comparison::GreaterOrEqual.apply(&value, &from), Comparison::LessOrEqual.apply(&value, &to)];
+                    [apply(Comparison::GreaterOrEqual, &value, &from), apply(Comparison::LessOrEqual, &value, &to)];
                 three_valued(bounds.into_iter(), false)
             }
             Self::In(operand, list) => match operand.evaluate(identifiers) {
@@ -141,6 +143,27 @@ impl Comparison {
                 (Some(left), Some(right)) => by_order(left.partial_cmp(&right)),
                 _ => Operand::Unknown,
             },
+        }
+    }
+
+    /// The same, where text is what it says if the other is no text. Text that says nothing of the kind is no match.
+    fn apply_converted(self, left: &Operand<'_>, right: &Operand<'_>) -> Operand<'static> {
+        let (other, text) = match (left, right) {
+            (Operand::Text(text), other) | (other, Operand::Text(text)) => (other, text.trim()),
+            _ => return self.apply(left, right),
+        };
+        let converted = match other {
+            Operand::Bool(_) => Some(Operand::Bool(text.eq_ignore_ascii_case("true"))),
+            Operand::Integer(_) | Operand::Float(_) => {
+                let float = || text.parse().ok().map(Operand::Float);
+                text.parse().ok().map(Operand::Integer).or_else(float)
+            }
+            _ => return self.apply(left, right),
+        };
+        match (converted, left) {
+            (None, _) => Operand::Bool(false),
+            (Some(converted), Operand::Text(_)) => self.apply(&converted, right),
+            (Some(converted), _) => self.apply(left, &converted),
         }
     }
 

@@ -34,6 +34,33 @@ fn check(expected: Option<bool>, texts: &[&str]) {
 }
 
 #[test]
+fn text_is_what_it_says_if_the_selector_asks_for_that() {
+    let mut headers = Table::default();
+    for (name, value) in [("age", "42"), ("price", " 2.5"), ("open", "TRUE"), ("colour", "red")] {
+        headers.push(name, value.into());
+    }
+    headers.push("weight", Value::I32(7));
+    let matches = |text: &str| Selector::parse(text).unwrap().matches(&Subject::new(&headers, &headers));
+    let said = [
+        "age > 41",
+        "41 < age",
+        "age = 42 AND price = 2.5",
+        "age BETWEEN 42 AND 43",
+        "open = TRUE",
+        "colour <> 'blue' AND colour = 'red'",
+        "weight = 7 AND age = '42'",
+    ];
+    for text in said {
+        assert!(matches(&format!("{CONVERT}{text}")), "{text}");
+    }
+    for text in ["colour > 1", "colour <> 1", "age > 42", "open = FALSE", "missing > 1", "weight = 'red'"] {
+        assert!(!matches(&format!("{CONVERT}{text}")), "{text}");
+    }
+    assert!(!matches("age > 41") && !matches("open = TRUE"));
+    assert_eq!(Selector::parse(&format!("{CONVERT}age >")).unwrap_err().at, 6);
+}
+
+#[test]
 fn what_is_true() {
     check(
         Some(true),

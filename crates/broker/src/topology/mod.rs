@@ -134,6 +134,11 @@ impl QueueType {
         }
     }
 
+    /// Whether clients have nothing to do with it.
+    pub fn is_internal(self) -> bool {
+        matches!(self, Self::Delay | Self::Retained)
+    }
+
     /// Whether its messages are kept on disk whatever their publishers asked for.
     pub fn is_always_durable(self) -> bool {
         matches!(self, Self::Quorum | Self::Stream | Self::Retained)

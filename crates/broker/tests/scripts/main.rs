@@ -5,12 +5,13 @@
 //! `> no-exchange NAME`, `> join EXCHANGE QUEUE KEY [ARGUMENT=VALUE…]` and `> part …` (`-` is the empty key, `@NAME` an
 //! exchange instead of a queue), `> route EXCHANGE KEY[,KEY…] [HEADER=VALUE…]` (names the queues),
 //! `> bind QUEUE KEY [EXCHANGE] [ARGUMENT=VALUE…]` (to `amq.topic` if none is named), `> publish EXCHANGE KEY BODY
-//! [durable] [lasting] [ttl=MS] [priority=N] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [single] [groups] [prefetch=N]
+//! [durable] [lasting] [ttl=MS] [priority=N] [job=JOB] [HEADER=VALUE…]`, `> consume NAME QUEUE [settles] [exclusive] [single] [groups] [prefetch=N]
 //! [x-priority=N] [x-consumer-timeout=MS] [selector=TEXT]` (the selector goes on to the end of the line), `> browse NAME
 //! QUEUE [settles] [prefetch=N] [selector=TEXT]`, `> settle NAME accept|reject|requeue|release|untimed|fail|late|poison N…` (by the count
 //! of its deliveries; `poison=CAUSE` tells why), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
 //! `> recall QUEUE KEY` (of `amq.topic`, which remembers the last of each topic of `last.#` and ten milliseconds of `recent.*`),
-//! `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
+//! `> survey NAME [remove] [job=JOB] [within=MS-MS]` (begins to look at what is scheduled), `> next NAME [accept|release]` (what
+//! it finds, settled so), `> end NAME`, `> witness HAPPENING…` (of which is told from now on), `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
 //! `> no-policy NAME [operator]`, `> wait MS`, `> stall` and `> flow` (between them the log reads
 //! nothing), `> restart [NAME N…]` (only what is in the log is left; these deliveries of a
 //! consumer are untimed). Lines with `<` are the effects. With `UPDATE_SCRIPTS=1` in the environment they are written anew.
@@ -27,21 +28,23 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::Waker,
 };
 
 use parking_lot::Mutex;
 use roadstead_broker::{
-    ApplyTo, Attachment, BindingRequest, Broker, Codec, Consumer, ConsumerKey, Credit, DeleteRule, Delivery, End,
-    ExchangeDeclaration, ExchangeKind, Keep, MessageView, Millis, Mirror, Origin, Outlet, Permissions, Policy,
-    PolicyKind, Position, Pressure, QueueDeclaration, RecalledTo, Refusal, Remembered, Settings, Settlement, Table,
-    User, Value,
-    broker::{Caller, Fetch},
+    ApplyTo, Appointments, Attachment, BindingRequest, Broker, Browses, Codec, Consumer, ConsumerKey, Credit,
+    DeleteRule, Delivery, End, ExchangeDeclaration, ExchangeKind, Happened, Happening, Interest, Keep, Message,
+    MessageView, Millis, Mirror, Origin, Outlet, Permissions, Policy, PolicyKind, Position, Pressure, QueueDeclaration,
+    RecalledTo, Refusal, Remembered, Schedule, Scheduled, Settings, Settlement, Subject, Survey, Table, User, Value,
+    Witness,
+    broker::{Caller, Fetch, Notice},
     identity::Pattern,
     outlet::{Attempts, Chunks},
     publish::{Batch, Body},
+    schedule,
 };
 
 use self::log::ScriptLog;
@@ -197,12 +200,41 @@ impl Codec for ScriptCodec {
 /// The protocol whose durable messages are kept when they expire: that of messages that are `lasting`.
 const LASTING: Origin = Origin(8);
 
+/// Tells the journal of what happens.
+#[derive(Debug)]
+struct ScriptWitness {
+    journal: Journal,
+    interest: Arc<AtomicU8>,
+}
+
+impl Witness for ScriptWitness {
+    fn interest(&self) -> Interest {
+        Interest::from_bits(self.interest.load(Ordering::Relaxed))
+    }
+
+    fn tell(&self, _: &Broker, happened: &Happened) -> Vec<Notice> {
+        let about = match &happened.subject {
+            Subject::Message(message) => format!("{:?}", std::str::from_utf8(message.view().payload).unwrap()),
+            Subject::Consumer(..) => "a consumer".into(),
+        };
+        self.journal.lock().push(format!("told {:?} {about} in {}", happened.what, happened.queue.name));
+        Vec::new()
+    }
+}
+
+/// When scripts begin, in milliseconds.
+const START: u64 = 1000;
+
 struct World {
     journal: Journal,
     log: Arc<ScriptLog>,
     broker: Arc<Broker>,
     caller: Caller,
     consumers: HashMap<String, (Arc<ScriptOutlet>, Attachment)>,
+    /// What its witness wants to know of.
+    interest: Arc<AtomicU8>,
+    /// With what they have found and not settled.
+    surveys: HashMap<String, (Survey, Vec<Scheduled>)>,
 }
 
 fn run(script: &str) -> String {
@@ -241,14 +273,24 @@ impl World {
     fn new() -> Self {
         let journal = Journal::default();
         let log = Arc::new(ScriptLog { journal: journal.clone(), ..ScriptLog::default() });
-        let broker = broker_of(&log, Millis(1000));
+        let interest = Arc::<AtomicU8>::default();
+        let broker = broker_of(&log, Millis(START));
+        broker.set_witness(Arc::new(ScriptWitness { journal: journal.clone(), interest: Arc::clone(&interest) }));
         broker.add_vhost(&"/".into());
         let all = || Pattern::new(".*").unwrap();
         let permissions = Permissions { configure: all(), write: all(), read: all() };
         broker.put_user(&"u".into(), User { permissions: [("/".into(), permissions)].into(), ..User::default() });
         journal.lock().clear();
         let caller = broker.enter(broker.new_session(), &"u".into(), "/").unwrap();
-        Self { journal, log, broker: Arc::new(broker), caller, consumers: HashMap::new() }
+        Self {
+            journal,
+            log,
+            broker: Arc::new(broker),
+            caller,
+            consumers: HashMap::new(),
+            interest,
+            surveys: HashMap::new(),
+        }
     }
 
     fn step(&mut self, words: &[&str]) {
@@ -277,6 +319,8 @@ impl World {
                 let queue = self.broker.queue(&self.caller, queue).unwrap();
                 self.broker.recall(&queue, ("amq.topic", key), None, &mut RecalledTo::default());
             }
+            ["witness", words @ ..] => self.witness(words),
+            ["survey" | "next" | "end", name, ..] => self.survey_step(words[0], name, words),
             ["policy", name, pattern, ..] => self.policy(name, pattern, words),
             ["trace", state] => {
                 self.broker.set_tracing("/", *state == "on");
@@ -316,6 +360,59 @@ impl World {
                 }
             }
             _ => panic!("no such command: {words:?}"),
+        }
+    }
+
+    fn witness(&self, words: &[&str]) {
+        let all = [
+            Happening::Queued,
+            Happening::Unattended,
+            Happening::Consumed,
+            Happening::Expired,
+            Happening::DeadLettered,
+            Happening::Dropped,
+            Happening::Slow,
+        ];
+        let wanted = all.into_iter().filter(|one| words.contains(&format!("{one:?}").as_str()));
+        let interest = wanted.fold(Interest::default(), Interest::with);
+        self.interest.store(interest.bits(), Ordering::Relaxed);
+    }
+
+    fn survey_step(&mut self, step: &str, name: &str, words: &[&str]) {
+        match step {
+            "survey" => {
+                let value = |key: &str| words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+                let within = value("within").and_then(|within| within.split_once('-'));
+                let at = |text: &str| Millis(START + text.parse::<u64>().unwrap());
+                let within = within.map(|(first, last)| (at(first), at(last)));
+                let wanted = Appointments { job: value("job").map(str::to_owned), within };
+                let survey = self.broker.survey_schedule(&self.caller, wanted, words.contains(&"remove")).unwrap();
+                self.surveys.extend(survey.map(|survey| (name.to_owned(), (survey, Vec::new()))));
+            }
+            "next" => {
+                let (survey, left) = self.surveys.get_mut(name).unwrap();
+                let (mut found, is_last) = self.broker.next_scheduled(survey, Waker::noop());
+                let mut lines: Vec<String> = Vec::new();
+                for scheduled in &found {
+                    let view = scheduled.message.view();
+                    let (body, at) = (std::str::from_utf8(view.payload).unwrap(), view.due.unwrap().0 - START);
+                    let job = scheduled.job.as_deref().unwrap_or("-");
+                    lines.push(format!("{name} finds {body:?} of {job} for {at}"));
+                }
+                lines.extend(is_last.then(|| format!("{name} is done")));
+                self.journal.lock().extend(lines);
+                for (word, how) in [("accept", Settlement::Accept), ("release", Settlement::Release)] {
+                    if words.contains(&word) {
+                        self.broker.settle_scheduled(survey, found.drain(..).map(|found| (found, how)));
+                    }
+                }
+                *left = found;
+            }
+            _ => {
+                let (survey, left) = self.surveys.remove(name).unwrap();
+                self.broker.settle_scheduled(&survey, left.into_iter().map(|one| (one, Settlement::Release)));
+                self.broker.end_survey(&survey);
+            }
         }
     }
 
@@ -414,6 +511,10 @@ impl World {
     fn publish(&self, exchange: &str, key: &str, body: &str, words: &[&str]) {
         let headers = table(words, |key| !["ttl", "priority"].contains(&key));
         let route = self.broker.route(&self.caller, exchange, &[unless_empty(key)], &headers).unwrap();
+        let mut route = route;
+        if let Some(schedule) = Schedule::of_headers(&headers).unwrap() {
+            route = self.broker.later(self.caller.vhost.name(), &route, &schedule);
+        }
         let properties = words.join(" ");
         let body = Body::Borrowed {
             routing_key: unless_empty(key),
@@ -423,6 +524,15 @@ impl World {
             ttl_ms: number(words, "ttl"),
             properties: properties.as_bytes(),
             payload: body.as_bytes(),
+        };
+        let job = words.iter().find_map(|word| word.strip_prefix("job="));
+        let body = match job {
+            Some(job) => {
+                let annotations = schedule::annotations(job);
+                let view = MessageView { annotations: &annotations, ..route.view(&body, self.broker.now()) };
+                Body::Owned(Arc::new(Message::copy_of(&view)))
+            }
+            None => body,
         };
         let mut batch = Batch::default();
         batch.publish(Arc::new(route), body, 7);
@@ -463,7 +573,7 @@ impl World {
             timeout_ms: number(words, "x-consumer-timeout"),
             start,
             filter: filter.or(selected),
-            browses: words[0] == "browse",
+            browses: (words[0] == "browse").then_some(Browses::Copies),
             prefetch: number(words, "prefetch").unwrap_or(0) as u32,
             shared: Arc::new(Credit::default()),
         };

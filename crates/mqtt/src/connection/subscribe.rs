@@ -183,7 +183,7 @@ impl MqttConnection {
             timeout_ms: None,
             start: Start::default(),
             filter: None,
-            browses: false,
+            browses: None,
             prefetch: 0,
             shared: Arc::clone(&self.credit),
         };

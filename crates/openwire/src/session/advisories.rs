@@ -1,34 +1,28 @@
 //! Advisories: messages on topics that tell what happens in the broker. Clients need those of temporary destinations: they do
 //! not send to one that they have not been told of. Others are made only while somebody listens.
 
-use std::sync::Arc;
-
-use broker::{
-    Message as Kept, MessageView, Name, Position,
-    broker::Caller,
-    publish::{Batch, Body},
-};
+use broker::{Message as Kept, Name, Position, broker::Caller};
 
 use super::{OpenWireSession, Told};
 use crate::{
-    ORIGIN, TOPICS,
+    advisor::{topic, unattended},
     command::Command,
     connection::{ConnectionInfo, ConsumerInfo, DestinationInfo, ProducerInfo, RemoveInfo},
-    ids::{ConnectionId, ConsumerId, Destination, DestinationKind, MessageId, ObjectId, ProducerId},
-    lent::Text,
-    mapping::{Address, matches},
+    directory::{ADVISORY, Kind, topic_of},
+    ids::{ConnectionId, ConsumerId, Destination, DestinationKind, ObjectId, ProducerId},
+    mapping::{Address, addresses, matches},
     message::{Message, MessageDispatch},
-    primitive::{self, Value},
-    stored::Published,
+    notices::{self, Entry, text},
+    stored,
     structure::{Base, Owned},
 };
 
-/// What topics of advisories begin with.
-const ADVISORY: &str = "ActiveMQ.Advisory.";
 /// The topic that tells of connections.
 const CONNECTION: &str = "ActiveMQ.Advisory.Connection";
 /// The topic that tells of queues.
 const QUEUE: &str = "ActiveMQ.Advisory.Queue";
+/// The topic that tells of topics.
+const TOPIC: &str = "ActiveMQ.Advisory.Topic";
 /// Topics that every client listens to.
 const TEMPORARY: [&str; 2] = ["ActiveMQ.Advisory.TempQueue", "ActiveMQ.Advisory.TempTopic"];
 
@@ -37,20 +31,9 @@ pub(super) fn is_advisory(address: &Address) -> bool {
     matches!(address, Address::Topic(name) if name.starts_with(ADVISORY))
 }
 
-/// Whether an address is one of advisories that are made only while somebody listens.
-fn is_on_demand(address: &Address) -> bool {
-    is_advisory(address) && !TEMPORARY.contains(&address.name())
-}
-
 /// The topic that tells of temporary destinations of a kind.
 fn temporary_topic(kind: DestinationKind) -> &'static str {
     TEMPORARY[usize::from(kind.is_topic())]
-}
-
-/// The topic that tells of consumers or producers of an address.
-fn topic_of(what: &str, address: &Address) -> String {
-    let kind = if matches!(address, Address::Topic(_)) { "Topic" } else { "Queue" };
-    format!("{ADVISORY}{what}.{kind}.{}", address.name())
 }
 
 /// What there is of this session's that advisories tell of, by id: the topics.
@@ -80,7 +63,7 @@ impl OpenWireSession {
         }
         let mut about = info.clone().into_owned();
         about.base = Base::default();
-        let topics = to.into_iter().map(|address| topic_of("Consumer", address)).collect();
+        let topics = to.into_iter().map(|address| topic(Kind::Consumer, address)).collect();
         self.announce(ObjectId::Consumer(id.clone()), topics, &Command::ConsumerInfo(Box::new(about)));
     }
 
@@ -92,7 +75,7 @@ impl OpenWireSession {
         }
         let mut about = info.clone().into_owned();
         about.base = Base::default();
-        let topics = to.into_iter().map(|address| topic_of("Producer", address)).collect();
+        let topics = to.into_iter().map(|address| topic(Kind::Producer, address)).collect();
         self.announce(ObjectId::Producer(id.clone()), topics, &Command::ProducerInfo(about));
     }
 
@@ -100,8 +83,10 @@ impl OpenWireSession {
         let Some(caller) = self.caller.clone() else { return };
         let name = id.to_string();
         for topic in &topics {
-            self.shared.directory.add(caller.vhost.name(), topic, &name, about.clone());
-            self.advise(&caller, topic, || about.clone());
+            if self.shared.directory.add(caller.vhost.name(), topic, &name, about.clone()) == 1 {
+                self.advise_topic(&caller, topic, true);
+            }
+            self.advise(&caller, kind_of(&id), topic, || about.clone());
         }
         self.announced.insert(id, topics);
     }
@@ -111,11 +96,26 @@ impl OpenWireSession {
         let (Some(caller), Some(topics)) = (self.caller.clone(), self.announced.remove(id)) else { return };
         let name = id.to_string();
         for topic in &topics {
-            if self.shared.directory.remove(caller.vhost.name(), topic, &name) {
-                let gone = || RemoveInfo { object_id: Some(id.clone()), ..RemoveInfo::default() };
-                self.advise(&caller, topic, || Command::RemoveInfo(gone()));
+            let Some(left) = self.shared.directory.remove(caller.vhost.name(), topic, &name) else { continue };
+            let gone = || RemoveInfo { object_id: Some(id.clone()), ..RemoveInfo::default() };
+            self.advise(&caller, kind_of(id), topic, || Command::RemoveInfo(gone()));
+            if left == 0 {
+                self.advise_topic(&caller, topic, false);
             }
         }
+    }
+
+    /// The topic of which an advisory's topic tells has its first consumer or producer, or none any more.
+    fn advise_topic(&mut self, caller: &Caller, advisory: &str, is_new: bool) {
+        let Some(name) = topic_of(advisory).filter(|name| self.is_topic(caller.vhost.name(), name)) else { return };
+        let connection_id = self.client.connection_id.clone().unwrap_or_default();
+        let about = || destination_info(name, DestinationKind::Topic, &connection_id, is_new);
+        self.advise(caller, Kind::Topic, TOPIC, about);
+    }
+
+    /// Whether a name is one of a topic: no pattern, and not temporary.
+    fn is_topic(&self, vhost: &Name, name: &str) -> bool {
+        !Address::Topic(name.into()).is_pattern() && self.shared.temporary(vhost, name).is_none()
     }
 
     /// All of this session's is gone, the connection last.
@@ -128,7 +128,9 @@ impl OpenWireSession {
     /// A queue has been made, or removed.
     pub(super) fn advise_queue(&mut self, caller: &Caller, name: &str, is_new: bool) {
         let connection_id = self.client.connection_id.clone().unwrap_or_default();
-        self.advise(caller, QUEUE, || destination_info(name, DestinationKind::Queue, &connection_id, is_new));
+        self.advise(caller, Kind::Queue, QUEUE, || {
+            destination_info(name, DestinationKind::Queue, &connection_id, is_new)
+        });
     }
 
     /// Tells everybody of a temporary destination that has come or gone.
@@ -145,46 +147,77 @@ impl OpenWireSession {
     }
 
     /// Tells whoever listens of something.
-    fn advise(&mut self, caller: &Caller, topic: &str, about: impl FnOnce() -> Command<'static>) {
-        if self.shared.directory.has_listeners() {
+    fn advise(&mut self, caller: &Caller, kind: Kind, topic: &str, about: impl FnOnce() -> Command<'static>) {
+        if self.shared.directory.wants(caller.vhost.name(), kind, topic) {
             self.publish_advisory(caller, topic, about());
+        }
+    }
+
+    /// Nobody is there for a message to a topic. If it is not persistent, that is told by the message itself.
+    pub(super) fn advise_unattended(&mut self, caller: &Caller, kept: &Kept) {
+        let view = kept.view();
+        if view.durable || view.exchange.is_empty() || !self.shared.directory.may_want(Kind::NoConsumer) {
+            return;
+        }
+        let topic = topic(Kind::NoConsumer, &Address::Topic(view.routing_key.to_owned()));
+        if view.routing_key.starts_with(ADVISORY)
+            || !self.shared.directory.wants(caller.vhost.name(), Kind::NoConsumer, &topic)
+        {
+            return;
+        }
+        let message = stored::restored(&view, &self.broker.codecs(), 0);
+        self.send_advisory(caller, &topic, &mut unattended(&message, &topic));
+    }
+
+    /// A producer has to wait, because there is no room for its message.
+    pub(super) fn advise_full(&mut self, message: &Message<'_>) {
+        let directory = &self.shared.directory;
+        if !directory.may_want(Kind::FastProducer) && !directory.may_want(Kind::Full) {
+            return;
+        }
+        let (Some(caller), Some(destination)) = (self.caller.clone(), &message.destination) else { return };
+        let usage = if self.broker.alarms().memory { "memory" } else { "disk" };
+        for address in addresses(destination).unwrap_or_default() {
+            let (full, fast) = (topic(Kind::Full, &address), topic(Kind::FastProducer, &address));
+            if self.shared.directory.wants(caller.vhost.name(), Kind::Full, &full) {
+                let mut advisory = self.advisory_of(&full, None, vec![text("usageName", usage)]);
+                self.send_advisory(&caller, &full, &mut advisory);
+            }
+            let Some(producer) = message.producer_id.clone().map(Owned::into_owned) else { continue };
+            if self.shared.directory.wants(caller.vhost.name(), Kind::FastProducer, &fast) {
+                let told = vec![text("producerId", &producer.to_string())];
+                let about = ProducerInfo {
+                    producer_id: Some(producer),
+                    destination: Some(destination.clone().into_owned()),
+                    ..ProducerInfo::default()
+                };
+                let mut advisory = self.advisory_of(&fast, Some(Command::ProducerInfo(about)), told);
+                self.send_advisory(&caller, &fast, &mut advisory);
+            }
         }
     }
 
     fn publish_advisory(&mut self, caller: &Caller, topic: &str, about: Command<'static>) {
         let mut message = self.advisory(caller.vhost.name(), topic, about);
-        let (properties, payload) = self.storer.store(&mut message);
-        // Whoever may have the thing may have others told of it.
-        let Ok(operator) = self.broker.operator(caller.vhost.name()) else { return };
-        let Ok(route) = self.broker.route(&operator, TOPICS, &[topic], &Published(&properties)) else { return };
-        if !route.leads_somewhere() {
-            return;
-        }
-        let kept = Kept::copy_of(&MessageView {
-            exchange: &route.exchange,
-            routing_key: topic,
-            origin: ORIGIN,
-            durable: false,
-            priority: None,
-            arrived: self.broker.now(),
-            due: None,
-            properties: &properties,
-            annotations: &[],
-            payload: &payload,
-            block: None,
-        });
-        let mut batch = Batch::default();
-        batch.publish(Arc::new(route), Body::Owned(Arc::new(kept)), 0);
-        self.broker.apply(&mut batch);
+        self.send_advisory(caller, topic, &mut message);
     }
 
-    /// A consumer of advisories begins, or ends.
-    pub(super) fn count_listener(&self, addresses: &[Address], begins: bool) -> bool {
-        let listens = addresses.iter().any(is_on_demand);
-        if listens {
-            self.shared.directory.count_listener(begins);
-        }
-        listens
+    fn send_advisory(&self, caller: &Caller, topic: &str, message: &mut Message<'_>) {
+        // Whoever may have the thing may have others told of it.
+        let Ok(operator) = self.broker.operator(caller.vhost.name()) else { return };
+        let _ = notices::send(&self.broker, &operator, &Address::Topic(topic.into()), message);
+    }
+
+    /// A consumer begins. Returns which of its addresses are of advisories that are made only while somebody listens.
+    pub(super) fn begin_listening(&self, caller: &Caller, addresses: &[Address]) -> Vec<Box<str>> {
+        let topics = addresses.iter().filter(|address| matches!(address, Address::Topic(_))).map(Address::name);
+        topics.filter(|topic| self.shared.directory.listen(caller.vhost.name(), topic)).map(Box::from).collect()
+    }
+
+    /// A consumer ends that has listened to these.
+    pub(super) fn end_listening(&self, topics: &[Box<str>]) {
+        let Some(caller) = &self.caller else { return };
+        topics.iter().for_each(|topic| self.shared.directory.end_listening(caller.vhost.name(), topic));
     }
 
     /// Tells a new consumer of advisories of what is there.
@@ -205,6 +238,13 @@ impl OpenWireSession {
                 let info = |name: &str| destination_info(name, DestinationKind::Queue, "", true);
                 told.extend(shared.map(|queue| (Box::from(QUEUE), info(&queue.name))));
             }
+            if matches(pattern, TOPIC) {
+                let topics = self.shared.directory.topics(&vhost);
+                let topics = topics.into_iter().filter(|name| self.is_topic(&vhost, name));
+                told.extend(
+                    topics.map(|name| (TOPIC.into(), destination_info(&name, DestinationKind::Topic, "", true))),
+                );
+            }
             told.extend(self.shared.directory.matching(&vhost, pattern));
         }
         for (topic, about) in told {
@@ -224,43 +264,27 @@ impl OpenWireSession {
     }
 
     fn advisory(&self, vhost: &Name, topic: &str, about: Command<'static>) -> Message<'static> {
-        let broker_id = format!("ID:{}", self.settings.broker_name);
-        let producer_id = ProducerId { connection_id: Some(broker_id.clone().into()), value: 0, session_id: 0 };
-        let text = |text: &str| Value::Text(Text::from(text.to_owned()));
-        let mut told: Vec<(Text<'_>, Value<'_>)> = vec![
-            ("originBrokerId".into(), text(&broker_id)),
-            ("originBrokerName".into(), text(&self.settings.broker_name)),
-            ("originBrokerURL".into(), text(&format!("tcp://{}", self.peer.local))),
-        ];
-        let kind = topic[ADVISORY.len()..].split('.').next();
-        let count = match kind {
+        let name = match topic[ADVISORY.len()..].split('.').next() {
             Some("Consumer") => Some("consumerCount"),
             Some("Producer") => Some("producerCount"),
             _ => None,
         };
-        if let Some(name) = count {
-            let count = self.shared.directory.count(vhost, topic);
-            told.push((name.into(), Value::Int(i32::try_from(count).unwrap_or(i32::MAX))));
-        }
-        let mut properties = Vec::new();
-        let marshalled_properties = primitive::put_map(&mut properties, &told).is_ok().then(|| properties.into());
-        let now = self.broker.now().0 as i64;
-        let topic = Destination { kind: DestinationKind::Topic, physical_name: Some(topic.to_owned().into()) };
-        Message {
-            destination: Some(topic),
-            message_id: Some(MessageId {
-                producer_id: Some(producer_id.clone()),
-                producer_sequence_id: self.shared.next_advisory(),
-                ..MessageId::default()
-            }),
-            producer_id: Some(producer_id),
-            message_type: Some("Advisory".into()),
-            data_structure: Some(Box::new(about)),
-            marshalled_properties,
-            timestamp: now,
-            arrival: now,
-            ..Message::default()
-        }
+        let told = name.map(|name| notices::count(name, self.shared.directory.count(vhost, topic)));
+        self.advisory_of(topic, Some(about), told.into_iter().collect())
+    }
+
+    fn advisory_of(&self, topic: &str, about: Option<Command<'static>>, told: Vec<Entry>) -> Message<'static> {
+        let url = format!("tcp://{}", self.peer.local);
+        notices::advisory(&self.settings, &self.shared, topic, (about, told), (&url, self.broker.now()))
+    }
+}
+
+/// The kind of advisories that tell of something.
+fn kind_of(id: &ObjectId<'_>) -> Kind {
+    match id {
+        ObjectId::Consumer(_) => Kind::Consumer,
+        ObjectId::Producer(_) => Kind::Producer,
+        _ => Kind::Connection,
     }
 }
 

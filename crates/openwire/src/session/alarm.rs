@@ -33,6 +33,9 @@ impl OpenWireSession {
 
     /// Has a command wait.
     pub(super) fn hold(&mut self, command: Command<'_>) {
+        if let (Command::Message(message), true) = (&command, self.held.is_empty()) {
+            self.advise_full(message);
+        }
         self.held_bytes += bytes_of(&command);
         self.held.push_back(command.into_owned());
     }

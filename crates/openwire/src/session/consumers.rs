@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use broker::{
-    Attachment, BindingRequest, Consumer as Attaching, DeleteRule, End, Filter, Outlet, Position, QueueDeclaration,
-    QueueInfo, RecalledTo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
+    Attachment, BindingRequest, Browses, Consumer as Attaching, DeleteRule, End, Filter, Outlet, Position,
+    QueueDeclaration, QueueInfo, RecalledTo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
 };
 
 use super::{
@@ -18,6 +18,7 @@ use crate::{
     mapping::{Address, Exception, addresses, binding_key},
     outgoing::{ConsumerOut, Settled, key_of},
     structure::Owned,
+    subscriptions::Subscription,
 };
 
 /// Queues that consumers of a virtual topic have begin so.
@@ -32,8 +33,8 @@ pub(super) struct Consumer {
     /// Its number there.
     pub(super) number: u32,
     prefetch: u32,
-    /// Whether it listens to advisories that are made only while somebody does.
-    is_listener: bool,
+    /// The topics of advisories to which it listens that are made only while somebody does.
+    listens_to: Vec<Box<str>>,
     /// What it takes to put it on queues that are made later.
     pub(super) pattern: Option<Box<Pattern>>,
 }
@@ -65,10 +66,14 @@ impl OpenWireSession {
         let no_local = self.client.connection_id.clone().filter(|_| info.no_local);
         let prefetch = u32::try_from(info.prefetch_size).unwrap_or(0);
         let consumer = ConsumerOut::new(id.clone(), no_local, settles_itself, prefetch == 0 && !settles_itself);
+        let numbers = Arc::clone(&consumer.numbers);
         let number = self.outgoing.lock().open(consumer);
-        let is_listener = self.count_listener(&addresses, true);
+        let subscription =
+            Subscription { info: info.clone().into_owned(), client_id: self.client.client_id.clone(), numbers };
+        self.shared.subscriptions.add(caller.vhost.name(), &id.to_string(), subscription);
+        let listens_to = self.begin_listening(&caller, &addresses);
         let pattern = self.watch_patterns(&caller, info, filter.as_ref(), (&addresses, destination.kind));
-        self.consumers.insert(id.clone(), Consumer { number, prefetch, is_listener, pattern });
+        self.consumers.insert(id.clone(), Consumer { number, prefetch, listens_to, pattern });
         let mut safe = Position(0);
         for address in &addresses {
             let attached = self.places(&caller, info, address, destination.kind).and_then(|places| {
@@ -336,7 +341,7 @@ impl OpenWireSession {
             timeout_ms: None,
             start: Start::default(),
             filter,
-            browses: info.browser,
+            browses: info.browser.then_some(Browses::Copies),
             prefetch: 0,
             shared,
         };
@@ -423,8 +428,9 @@ impl OpenWireSession {
     /// attempt.
     pub(super) fn close_consumer(&mut self, id: &ConsumerId<'static>, last_seen: Option<i64>) {
         let Some(consumer) = self.consumers.remove(id) else { return };
-        if consumer.is_listener {
-            self.shared.directory.count_listener(false);
+        self.end_listening(&consumer.listens_to);
+        if let Some(caller) = &self.caller {
+            self.shared.subscriptions.remove(caller.vhost.name(), &id.to_string());
         }
         self.withdraw(&ObjectId::Consumer(id.clone()));
         self.pulls.retain(|(_, waiting)| *waiting != consumer.number);

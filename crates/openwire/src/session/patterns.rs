@@ -25,9 +25,14 @@ pub(super) struct Pattern {
     watches: Vec<Arc<Watch>>,
 }
 
+/// Whether a queue is of one subscription, session or client.
+pub(crate) fn is_private(name: &str) -> bool {
+    PRIVATE.iter().any(|private| name.starts_with(private))
+}
+
 /// Whether a queue is one of those that a pattern stands for.
 pub(super) fn is_of_pattern(pattern: &str, name: &str) -> bool {
-    matches(pattern, name) && !PRIVATE.iter().any(|private| name.starts_with(private))
+    matches(pattern, name) && !is_private(name)
 }
 
 impl OpenWireSession {

@@ -111,15 +111,17 @@ impl OpenWireSession {
         if let Some(position) = number.and_then(|number| self.came_before(producer.as_ref()?, number, batch)) {
             return Ok(Outcome::done(position));
         }
-        let messages = if self.answers_statistics(&caller, &message, batch)? {
+        let managed = self.manages_schedule(&caller, &message, batch)?;
+        let messages = if managed.is_some() || self.answers_statistics(&caller, &message, batch)? {
             Vec::new()
         } else {
             let addresses = self.targets(&caller, &destination)?;
             self.copies(&caller, &mut message, &destination, &addresses, batch)?
         };
+        let done = managed.unwrap_or(Position(0));
         let outcome = if let Some(id) = transaction {
             self.send_in(&id, messages)?;
-            Outcome::done(Position(0))
+            Outcome::done(done)
         } else {
             let count = messages.len();
             let is_kept = messages.iter().any(|(route, _)| route.queues.iter().any(|queue| queue.durable));
@@ -130,6 +132,9 @@ impl OpenWireSession {
             }
             let token = if base.response_required { 1 << 32 | u64::from(base.command_id as u32) } else { 0 };
             for (route, kept) in messages {
+                if !route.is_wanted() {
+                    self.advise_unattended(&caller, &kept);
+                }
                 if token != 0 || route.leads_somewhere() {
                     batch.publish(route, Body::Owned(kept), token);
                 } else {
@@ -137,7 +142,7 @@ impl OpenWireSession {
                 }
             }
             // Who is not waited for is done at once.
-            if count == 0 { Outcome::done(Position(0)) } else { Outcome::Later }
+            if count == 0 { Outcome::done(done) } else { Outcome::Later }
         };
         if let (Some(producer), Some(window), false) = (producer, window, base.response_required) {
             self.apply(batch);

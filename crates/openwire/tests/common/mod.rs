@@ -10,7 +10,7 @@ use broker::{
     Session, User, identity::Pattern, outlet::Chunks, session::Intake,
 };
 use openwire::{
-    Command, Decoder, Encoder, Offer, OpenWireSession, Settings, Shared, Structure, WireFormat,
+    Advisor, Command, Decoder, Encoder, Offer, OpenWireSession, Settings, Shared, Structure, WireFormat,
     connection::{ConnectionInfo, ConsumerInfo, ProducerInfo},
     ids::{ConnectionId, ConsumerId, Destination, DestinationKind, MessageId, ProducerId},
     message::{Message, MessageAck, MessageDispatch, MessageKind},
@@ -34,6 +34,7 @@ impl World {
     pub fn with(log: MemoryLog) -> Self {
         let (log, now) = (Arc::new(log), Millis(1_000_000));
         let mut settings = broker::Settings::default();
+        settings.letters.queue = "ActiveMQ.DLQ".into();
         settings.letters.kept.expired = Some(openwire::ORIGIN);
         let (vhost, exchange) = ("/".into(), openwire::TOPICS.into());
         let remembered = Remembered { vhost, exchange, key: "prices.#".into(), keep: Keep::Messages(1) };
@@ -50,7 +51,9 @@ impl World {
             broker.put_user(&user.into(), data);
         }
         log.commit();
-        Self { broker, shared: Arc::default(), log, settings: Arc::default(), now }
+        let (shared, settings) = Default::default();
+        broker.set_witness(Arc::new(Advisor::new(&shared, &settings)));
+        Self { broker, shared, log, settings, now }
     }
 
     /// A client that has said nothing.

@@ -146,7 +146,7 @@ impl Default for OpenWire {
             inactivity_ms_max: settings.max_inactivity_ms,
             connected_brokers: Vec::new(),
             rebalance: false,
-            dead_letter_queue: broker::Letters::default().queue.to_string(),
+            dead_letter_queue: "ActiveMQ.DLQ".into(),
             dead_letter_prefix: String::new(),
             dead_letter_expired: true,
             dead_letter_transient: false,

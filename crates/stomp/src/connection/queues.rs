@@ -7,7 +7,7 @@ use broker::{
     broker::Caller,
 };
 
-use super::StompConnection;
+use super::{StompConnection, subscribe::converting};
 use crate::{
     EXCHANGE,
     destination::{Destination, binding_key},
@@ -129,7 +129,9 @@ impl StompConnection {
             self.broker.recall(&queue, (exchange, key), filter.as_ref(), &mut recalled);
         }
         let bound = match selector {
-            Some(selector) => self.broker.bind_selected(caller, &name, (exchange, key), selector, is_durable),
+            Some(selector) => {
+                self.broker.bind_selected(caller, &name, (exchange, key), &converting(selector), is_durable)
+            }
             None => {
                 let (destination, arguments) = (End::Queue(&name), Table::default());
                 self.broker.bind(caller, BindingRequest { source: exchange, destination, key, arguments })

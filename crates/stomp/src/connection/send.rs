@@ -113,6 +113,7 @@ impl StompConnection {
             self.prepare(caller, destination, frame)?;
             let (exchange, routing_key) = self.sending_address(destination)?;
             let route = self.broker.route(caller, &exchange, &[&*routing_key], &Published(properties))?;
+            let route = self.without_own(route);
             routed.push(Remembered { route: Arc::new(route), routing_key: (&*routing_key).into() });
         }
         if let [one] = &routed[..]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use broker::{
-    Consumer, ConsumerKey, DeleteRule, Filter, Grouping, Name, Outlet, Position, QueueInfo, Refusal, Table, Value,
-    broker::Caller,
+    Browses, Consumer, ConsumerKey, DeleteRule, Filter, Grouping, Name, Outlet, Position, QueueInfo, Refusal, Route,
+    Table, Value, broker::Caller, selector::CONVERT,
 };
 
 use super::{
@@ -28,6 +28,8 @@ pub(super) struct Subscription {
     /// As error texts name it.
     description: String,
     is_to_topic: bool,
+    /// Whether it does not get what its own connection sends.
+    is_without_own: bool,
 }
 
 /// A consumer to be.
@@ -66,7 +68,6 @@ const TEMP_QUEUE: &str = "/temp-queue/";
 impl StompConnection {
     pub(super) fn subscribe(&mut self, frame: &Frame<'_>) -> Result<(), Problem> {
         let Some(caller) = self.caller.clone() else { return Ok(()) };
-        refuse_unsupported(frame)?;
         let text = frame.header("destination").ok_or_else(|| missing_destination("SUBSCRIBE"))?.trim_start();
         let (id, has_id) = frame.header("id").map_or((text, false), |id| (id, true));
         check_id(frame, id, has_id)?;
@@ -86,6 +87,11 @@ impl StompConnection {
         if !destination.is_queue() && frame.flag("browser") == Some(true) {
             return Err(Problem::unsupported("'browser' on SUBSCRIBE to anything but a queue"));
         }
+        let is_to_topic = matches!(destination, Destination::Topic(_) | Destination::TempTopic(_));
+        let is_without_own = is_without_own(frame);
+        if is_without_own && !is_to_topic {
+            return Err(Problem::unsupported("'no-local' on SUBSCRIBE to anything but a topic"));
+        }
         // A subscription of topics has a queue of its own, which gets only what it wants.
         let selector = self.selector(frame)?.filter(|_| destination.is_queue());
         let (queue, position) = self.source_queue(&caller, &destination, frame)?;
@@ -103,9 +109,13 @@ impl StompConnection {
             ..Wanted::of(&queue)
         };
         let source = self.attach(&caller, &wanted)?;
-        let is_to_topic = matches!(destination, Destination::Topic(_));
         let description = description(id, has_id);
-        let subscription = Subscription { source, queue, description, is_to_topic };
+        let is_to_topic = matches!(destination, Destination::Topic(_));
+        let subscription = Subscription { source, queue, description, is_to_topic, is_without_own };
+        if is_without_own {
+            // They lead there as if it were anybody's.
+            self.routes.clear();
+        }
         self.subscriptions.insert(key_of(id, has_id), subscription);
         match frame.header("receipt") {
             // The first message must not come before it.
@@ -120,7 +130,17 @@ impl StompConnection {
     pub(super) fn selector(&self, frame: &Frame<'_>) -> Result<Option<Filter>, Problem> {
         let selector = frame.header("selector").unwrap_or_default();
         let invalid = |error| Problem::new("Invalid selector", format!("'{selector}' is no selector: {error}\n"));
-        self.broker.selector(selector).map_err(invalid)
+        if selector.trim().is_empty() {
+            return Ok(None);
+        }
+        self.broker.selector(&converting(selector)).map_err(invalid)
+    }
+
+    /// A route, but for the queues of subscriptions that do not want what this connection sends.
+    pub(super) fn without_own(&self, route: Route) -> Route {
+        let unwanted = self.subscriptions.values().filter(|subscription| subscription.is_without_own);
+        let queues: Vec<_> = unwanted.map(|subscription| Arc::clone(&subscription.queue)).collect();
+        if queues.is_empty() { route } else { route.without(&queues) }
     }
 
     fn prefetch(&self, frame: &Frame<'_>) -> u32 {
@@ -147,7 +167,7 @@ impl StompConnection {
             timeout_ms: None,
             start,
             filter: wanted.selector.clone().or(filter),
-            browses: wanted.browses,
+            browses: wanted.browses.then_some(Browses::Copies),
             prefetch: wanted.prefetch,
             shared: Arc::default(),
         };
@@ -182,6 +202,9 @@ impl StompConnection {
             return Err(Problem::new("No subscription found", detail));
         };
         self.detach(&caller, subscription.source);
+        if subscription.is_without_own {
+            self.routes.clear();
+        }
         let mut position = Position(0);
         let is_forgotten = durable(frame) == Some(true)
             || frame.header("activemq.subscriptionName").is_some()
@@ -223,14 +246,15 @@ impl StompConnection {
     }
 }
 
-/// What ActiveMQ's clients can ask for, and what is not here yet.
-fn refuse_unsupported(frame: &Frame<'_>) -> Result<(), Problem> {
-    for header in ["activemq.noLocal", "no-local"] {
-        if frame.header(header).is_some_and(|value| !value.is_empty() && value != "false") {
-            return Err(Problem::unsupported(&format!("'{header}' on SUBSCRIBE")));
-        }
-    }
-    Ok(())
+/// Whether a subscription is not to get what its own connection sends. ActiveMQ and others have a header of their own for that.
+fn is_without_own(frame: &Frame<'_>) -> bool {
+    ["activemq.noLocal", "no-local"].into_iter().any(|header| frame.flag(header) == Some(true))
+}
+
+/// A selector that takes text for the numbers that it says: headers are nothing but text. ActiveMQ does the same.
+pub(super) fn converting(selector: &str) -> String {
+    let own = selector.strip_prefix(CONVERT).unwrap_or(selector);
+    format!("{CONVERT}{own}")
 }
 
 /// RabbitMQ's name for a subscription.

@@ -338,8 +338,8 @@ impl Backlog {
         if held {
             self.held += 1;
             let due = message.traits().due.filter(|_| !untimed);
-            let readable = true;
-            self.insert(number, Slot { message: None, record, due, bytes, returns, held, readable, untimed });
+            let (kept, readable) = (self.keeps_held.then(|| Arc::clone(&message)), true);
+            self.insert(number, Slot { message: kept, record, due, bytes, returns, held, readable, untimed });
         }
         Some((number, Queued { message, record, returns }))
     }

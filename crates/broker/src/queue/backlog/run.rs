@@ -238,10 +238,11 @@ impl Backlog {
         if self.held == 0 {
             return;
         }
+        let keeps_held = self.keeps_held;
         for slot in self.chunks.values_mut().flat_map(|chunk| chunk.slots.iter_mut().flatten()) {
             if slot.record != Position(0) && slot.record < end {
                 slot.readable = true;
-                if slot.held {
+                if slot.held && !keeps_held {
                     self.memory_bytes -= slot.message.take().map_or(0, |message| message.memory_bytes());
                 }
             }

@@ -35,6 +35,50 @@ final class JmsScheduled {
         suite.add("a-message-comes-again-and-again", session -> repeated());
         suite.add("a-delay-begins-with-the-commit", session -> transacted());
         suite.add("a-delayed-message-has-its-time-before-it", session -> expiring());
+        suite.add("what-is-scheduled-is-seen-and-removed", session -> managed());
+    }
+
+    /** Asks the scheduler to do something. */
+    private static void manage(Jms jms, String action, Destination replyTo, Object... properties) throws JMSException {
+        Message question = jms.session.createMessage();
+        question.setStringProperty(ScheduledMessage.AMQ_SCHEDULER_ACTION, action);
+        for (int i = 0; i < properties.length; i += 2) {
+            question.setObjectProperty((String) properties[i], properties[i + 1]);
+        }
+        question.setJMSReplyTo(replyTo);
+        jms.send(jms.session.createQueue(ScheduledMessage.AMQ_SCHEDULER_MANAGEMENT_DESTINATION), question);
+    }
+
+    private static void managed() throws Exception {
+        try (Jms jms = Jms.open()) {
+            Queue queue = jms.queue("managed");
+            MessageConsumer consumer = jms.consumer(queue);
+            Destination replyTo = jms.session.createTemporaryQueue();
+            MessageConsumer replies = jms.consumer(replyTo);
+            // Nothing else comes at these times.
+            long day = 24L * 60 * 60 * 1000;
+            long start = System.currentTimeMillis() + 100 * day;
+            jms.send(queue, scheduled(jms, "removed by its job", 101 * day));
+            jms.send(queue, scheduled(jms, "removed by its time", 102 * day));
+            jms.send(queue, scheduled(jms, "kept", DELAY));
+            Object[] within = {
+                ScheduledMessage.AMQ_SCHEDULER_ACTION_START_TIME, start,
+                ScheduledMessage.AMQ_SCHEDULER_ACTION_END_TIME, Long.toString(start + 3 * day)
+            };
+            manage(jms, ScheduledMessage.AMQ_SCHEDULER_ACTION_BROWSE, replyTo, within);
+            Message first = replies.receive(PATIENCE);
+            equal(text(first), "removed by its job", "what is scheduled");
+            String job = first.getStringProperty(ScheduledMessage.AMQ_SCHEDULED_ID);
+            expect(replies, "removed by its time");
+            nothing(replies);
+            manage(jms, ScheduledMessage.AMQ_SCHEDULER_ACTION_REMOVE, null, ScheduledMessage.AMQ_SCHEDULED_ID, job);
+            manage(jms, ScheduledMessage.AMQ_SCHEDULER_ACTION_BROWSE, replyTo, within);
+            expect(replies, "removed by its time");
+            manage(jms, ScheduledMessage.AMQ_SCHEDULER_ACTION_REMOVEALL, null, within);
+            manage(jms, ScheduledMessage.AMQ_SCHEDULER_ACTION_BROWSE, replyTo, within);
+            nothing(replies);
+            expect(consumer, "kept");
+        }
     }
 
     static Message scheduled(Jms jms, String text, long delay) throws JMSException {
