@@ -30,7 +30,7 @@ const JMS_MESSAGE_BYTES: u32 = 100 * 1024 * 1024;
 const NOT_YET: [(&str, &str); 0] = [];
 
 /// The tests below that run a suite.
-const SUITES: usize = 29;
+const SUITES: usize = 30;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -89,6 +89,20 @@ fn stomp_py() {
 #[test]
 fn stompjs() {
     node_suite("stompjs", "stomp_suite.js", "@stomp/stompjs");
+}
+
+#[test]
+fn stomp_ruby() {
+    let has_gem = |ruby: &PathBuf| {
+        let output = Command::new(ruby).args(["-e", "require 'stomp'"]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let Some(ruby) = installed("ruby").filter(has_gem) else {
+        return skip("stomp_ruby", "there is no Ruby with the gem stomp");
+    };
+    let mut command = Command::new(ruby);
+    command.arg(root().join("tests/clients/ruby/stomp_suite.rb"));
+    run("stomp_ruby", &[], command);
 }
 
 #[test]

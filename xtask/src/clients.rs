@@ -8,7 +8,7 @@ use crate::root;
 use crate::shell::{self, Result};
 
 /// The programs that clients need, and how each tells its version.
-pub const PROGRAMS: [(&str, &str); 8] = [
+pub const PROGRAMS: [(&str, &str); 9] = [
     ("python3", "--version"),
     ("go", "version"),
     ("node", "--version"),
@@ -17,6 +17,7 @@ pub const PROGRAMS: [(&str, &str); 8] = [
     ("mvn", "-version"),
     ("amqp-publish", "-?"),
     ("chromium", "--version"),
+    ("ruby", "--version"),
 ];
 
 enum Outcome {
@@ -27,7 +28,7 @@ enum Outcome {
 
 type SetUp = fn() -> Result<Outcome>;
 
-const LANGUAGES: [(&str, SetUp); 10] = [
+const LANGUAGES: [(&str, SetUp); 11] = [
     ("python", python),
     ("node", node),
     ("browser", browser),
@@ -36,6 +37,7 @@ const LANGUAGES: [(&str, SetUp); 10] = [
     ("java-javax", java_javax),
     ("rust", rust),
     ("c", c),
+    ("ruby", ruby),
     ("directory", directory),
     ("tools", tools),
 ];
@@ -157,6 +159,15 @@ fn browser() -> Result<Outcome> {
 
 fn c() -> Result<Outcome> {
     Ok(programs(&[("amqp-publish", "amqp-tools"), ("mosquitto_pub", "mosquitto-clients"), ("curl", "curl")]))
+}
+
+/// The gem is Debian's too, which is where Debian's Ruby finds it.
+fn ruby() -> Result<Outcome> {
+    let is_usable = || shell::output("ruby", &["-e", "require 'stomp'"]).is_some();
+    if is_usable() || (installable("ruby-stomp") && is_usable()) {
+        return Ok(Outcome::Ready);
+    }
+    Ok(Outcome::Skipped("there is no Ruby with the gem stomp, which is Debian's ruby-stomp".to_owned()))
 }
 
 /// The LDAP server that logins are tried with. It is no client, and not in everybody's path.

@@ -500,12 +500,14 @@ impl Session for StompConnection {
 
     fn shut_down(&mut self, _now: Millis) {
         match self.phase {
-            Phase::Open => {
-                let detail = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
-                self.fail(&Problem::new("connection_forced", detail), None);
-            }
             Phase::Finished(_) => {}
-            _ => self.phase = Phase::Finished(HangUp::Broker),
+            // Without ERROR, as RabbitMQ and ActiveMQ end it: clients that come back by themselves take that for their own fault.
+            _ => {
+                self.end();
+                self.responses.clear();
+                self.problem = Some("the broker stops".to_owned());
+                self.phase = Phase::Finished(HangUp::Broker);
+            }
         }
     }
 

@@ -102,7 +102,7 @@ impl StompConnection {
         topic: &str,
         frame: &Frame<'_>,
     ) -> Result<(Arc<QueueInfo>, Position), Problem> {
-        let named = frame.header("activemq.subscriptionName").or_else(|| frame.header("durable-subscription-name"));
+        let named = subscription_name(frame);
         let is_durable = durable(frame) == Some(true) || named.is_some();
         let mut arguments = queue_arguments(frame)?;
         let selector = frame.header("selector").map(str::trim).filter(|selector| !selector.is_empty());
@@ -186,6 +186,11 @@ impl StompConnection {
             None => format!("stomp-subscription-{}", self.broker.unique_name()).into(),
         })
     }
+}
+
+/// What ActiveMQ and Artemis have durable subscriptions called by.
+pub(super) fn subscription_name<'a>(frame: &'a Frame<'_>) -> Option<&'a str> {
+    frame.header("activemq.subscriptionName").or_else(|| frame.header("durable-subscription-name"))
 }
 
 /// Whether a queue is to survive a restart: two headers say the same.

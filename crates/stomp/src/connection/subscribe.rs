@@ -9,13 +9,14 @@ use broker::{
 
 use super::{
     StompConnection,
-    queues::{durable, whole_number},
+    queues::{durable, subscription_name, whole_number},
     send::missing_destination,
 };
 use crate::{
     destination::Destination,
     mapping::Problem,
     outgoing::{AckMode, Opened},
+    queue_name,
     wire::Frame,
 };
 
@@ -195,20 +196,14 @@ impl StompConnection {
         };
         check_id(frame, id, has_id)?;
         let Some(subscription) = self.subscriptions.remove(&*key_of(id, has_id)) else {
-            let shown = description(id, has_id);
-            let detail = format!(
-                "UNSUBSCRIBE must refer to an existing subscription.\nSubscription to \"{shown}\" not found.\n"
-            );
-            return Err(Problem::new("No subscription found", detail));
+            return self.forget(&caller, frame, &description(id, has_id));
         };
         self.detach(&caller, subscription.source);
         if subscription.is_without_own {
             self.routes.clear();
         }
         let mut position = Position(0);
-        let is_forgotten = durable(frame) == Some(true)
-            || frame.header("activemq.subscriptionName").is_some()
-            || frame.header("durable-subscription-name").is_some();
+        let is_forgotten = durable(frame) == Some(true) || subscription_name(frame).is_some();
         if is_forgotten && subscription.is_to_topic {
             match self.broker.delete_queue(&caller, &subscription.queue.name, DeleteRule::default()) {
                 Ok((_, deleted)) => position = deleted,
@@ -220,6 +215,28 @@ impl StompConnection {
         self.receipt(frame, position);
         self.tell();
         Ok(())
+    }
+
+    /// Deletes what a subscription with a name has kept, though it is not open here: ActiveMQ's clients close it first, or come
+    /// back for nothing else.
+    fn forget(&mut self, caller: &Caller, frame: &Frame<'_>, shown: &str) -> Result<(), Problem> {
+        let named = subscription_name(frame).zip(self.client_id.as_deref());
+        let queue = named.map(|(name, client)| queue_name::of_named_subscription(client, name));
+        let rule = DeleteRule { if_unused: true, if_empty: false };
+        match queue.map(|queue| self.broker.delete_queue(caller, &queue, rule)) {
+            Some(Ok((_, deleted))) => {
+                self.receipt(frame, deleted);
+                self.tell();
+                Ok(())
+            }
+            None | Some(Err(Refusal::NotFound(_))) => {
+                let detail = format!(
+                    "UNSUBSCRIBE must refer to an existing subscription.\nSubscription to \"{shown}\" not found.\n"
+                );
+                Err(Problem::new("No subscription found", detail))
+            }
+            Some(Err(refusal)) => Err(refusal.into()),
+        }
     }
 
     /// Takes a consumer off its queue. What it has not settled stays with the connection.
