@@ -277,12 +277,9 @@ impl Broker {
         if entries.is_empty() {
             return Position(0);
         }
-        let mut next = match (sync, batch.alone) {
-            (true, true) => self.log.append_alone(&entries),
-            (true, false) => self.log.append(&entries, Durability::Fsync),
-            (false, _) => self.log.append(&entries, Durability::Os),
-        }
-        .0;
+        let durability = if sync { Durability::Fsync } else { Durability::Os };
+        let append = || self.log.append(&entries, durability);
+        let mut next = if batch.alone { self.log.append_alone(&entries) } else { append() }.0;
         // Only now: nobody else may rely on what the log does not have yet.
         timed.iter().for_each(|queue| queue.is_timed.store(true, Ordering::Relaxed));
         let mut holds = Vec::with_capacity(entries.len());
