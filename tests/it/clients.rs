@@ -30,7 +30,7 @@ const JMS_MESSAGE_BYTES: u32 = 100 * 1024 * 1024;
 const NOT_YET: [(&str, &str); 0] = [];
 
 /// The tests below that run a suite.
-const SUITES: usize = 30;
+const SUITES: usize = 31;
 /// What the suites of this run say about the list.
 static TALLY: Tally = Tally::new(SUITES);
 
@@ -164,6 +164,14 @@ fn mqtt_js_in_a_browser() {
         return skip("mqtt_js_in_a_browser", "chromium isn't installed");
     }
     node_suite("mqtt_js_in_a_browser", "mqtt_browser_suite.js", "mqtt");
+}
+
+#[test]
+fn stompjs_in_a_browser() {
+    if installed("chromium").is_none() {
+        return skip("stompjs_in_a_browser", "chromium isn't installed");
+    }
+    node_suite("stompjs_in_a_browser", "stomp_browser_suite.js", "@stomp/stompjs");
 }
 
 #[test]

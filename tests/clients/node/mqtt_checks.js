@@ -1,6 +1,7 @@
 // The checks of mqtt.js, for Node.js and for a browser.
 
-import { equal, newTopic, Session, sleep, soon, text, unique, VERSIONS } from './mqtt_session.js';
+import { equal, sleep, soon, text, unique } from './anywhere.js';
+import { newTopic, Session, VERSIONS } from './mqtt_session.js';
 
 const numbered = (count) => Array.from({ length: count }, (_, number) => `m${number}`);
 const sorted = (values) => [...values].sort();

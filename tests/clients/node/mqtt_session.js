@@ -1,56 +1,8 @@
-// What the checks of mqtt.js share. It runs in Node.js and in a browser, so it uses nothing of either.
+// What the checks of mqtt.js share, in Node.js and in a browser.
 
-const EVENT_MILLISECONDS = 5_000;
-
-export const text = (bytes) => new TextDecoder().decode(bytes);
-
-export function unique(kind) {
-  const random = crypto.getRandomValues(new Uint8Array(6));
-  return kind + Array.from(random, (byte) => byte.toString(16).padStart(2, '0')).join('');
-}
+import { equal, Inbox, soon, text, unique } from './anywhere.js';
 
 export const newTopic = () => `roadstead/t/${unique('')}`;
-
-/** Compares what JSON can say. */
-export function equal(actual, expected, what = 'value') {
-  const [one, other] = [actual, expected].map((value) => JSON.stringify(value));
-  if (one !== other) throw new Error(`${what} is ${one}, expected ${other}`);
-}
-
-export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
-
-export async function soon(promise, what, milliseconds = EVENT_MILLISECONDS) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no ${what} within ${milliseconds} ms`)), milliseconds);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** Values that come when they come, and are taken one by one. */
-class Inbox {
-  #values = [];
-  #takers = [];
-
-  put(value) {
-    const taker = this.#takers.shift();
-    if (taker) taker(value);
-    else this.#values.push(value);
-  }
-
-  get length() {
-    return this.#values.length;
-  }
-
-  next(what) {
-    if (this.#values.length > 0) return this.#values.shift();
-    return soon(new Promise((resolve) => this.#takers.push(resolve)), what);
-  }
-}
 
 /** A client whose events can be awaited. */
 class Peer {

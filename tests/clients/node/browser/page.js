@@ -1,7 +1,6 @@
 // Runs the checks in the browser, one by one, as the server of this page asks for them.
 
-import { mqttChecks } from './mqtt_checks.js';
-import mqtt from './mqtt.esm.js';
+import { checksOf } from './checks.js';
 
 async function post(path, body) {
   const answer = await fetch(path, { method: 'POST', body });
@@ -18,8 +17,8 @@ async function attempt(check) {
   }
 }
 
-const { ws } = await (await fetch('/uris')).json();
-const checks = mqttChecks(mqtt, { ws }, () => post('/restart'));
+const facts = await (await fetch('/facts')).json();
+const checks = checksOf(facts, () => post('/restart'));
 for (let result = ''; ; ) {
   const name = await post('/next', result);
   result = await attempt(checks.find((each) => each.name === name));
