@@ -26,7 +26,7 @@ use crate::{
     reader::{self, IndexCache, Page, Wanted},
     recovery::{self, Contents},
     segment,
-    writer::{self, Writer},
+    writer::{self, Step, Writer},
 };
 
 /// The name of the thread that writes. If it panics, nothing is committed any more.
@@ -301,8 +301,11 @@ impl Store {
             let unless_done = Failing(&self.shared);
             let step = writer.step();
             std::mem::forget(unless_done);
-            if let Err(error) = step {
-                self.shared.fail(error);
+            match step {
+                // What has come meanwhile has told the thread itself.
+                Ok(Step::Done) => return,
+                Ok(_) => {}
+                Err(error) => self.shared.fail(error),
             }
         }
         self.shared.arrived.notify_one();
