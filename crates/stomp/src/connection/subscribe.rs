@@ -61,6 +61,9 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// Topics of what the broker itself tells.
+const ADVISORIES: &str = "/topic/ActiveMQ.Advisory.";
+
 /// Beginning of ids that only the broker gives.
 const TEMP_QUEUE: &str = "/temp-queue/";
 
@@ -242,6 +245,10 @@ impl StompConnection {
 
 /// What ActiveMQ's clients can ask for, and what is not here yet.
 fn refuse_unsupported(frame: &Frame<'_>) -> Result<(), Problem> {
+    // Nobody has sent what comes there. ActiveMQ-CPP begins with it.
+    if frame.header("destination").is_some_and(|destination| destination.starts_with(ADVISORIES)) {
+        return Ok(());
+    }
     for header in ["activemq.noLocal", "no-local"] {
         if frame.header(header).is_some_and(|value| !value.is_empty() && value != "false") {
             return Err(Problem::unsupported(&format!("'{header}' on SUBSCRIBE")));
