@@ -306,6 +306,11 @@ fn temporary_destinations_are_told_of() {
         refused.last().unwrap().contains("Cannot use a Temporary destination from another Connection"),
         "{refused:?}"
     );
+    client.send(&info(1));
+    assert_eq!(answers(&client.take()), [""; 0], "though it is consumed");
+    assert_eq!(told(other.take()), [("temp-queue://a:1".to_owned(), 1)]);
+    client.send(&info(0));
+    assert_eq!(told(other.take()), [("temp-queue://a:1".to_owned(), 0)]);
     client.session.disconnected(client.now);
     assert_eq!(told(other.take()), [("temp-queue://a:1".to_owned(), 1)]);
 }

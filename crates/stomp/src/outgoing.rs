@@ -40,6 +40,8 @@ pub struct OutgoingState {
     pub output: Output,
     /// What the client speaks.
     pub version: Version,
+    /// Whether a body without a length is text to the client and any other is not, as ActiveMQ's clients have it.
+    pub tells_text: bool,
     /// The session's name, which is a part of each message id.
     pub session: String,
     /// Subscriptions whose queue is gone, for the session to tell the client.
@@ -258,7 +260,10 @@ impl OutgoingState {
             }
             writer.others(&table, is_dead);
         }
-        put_body_head(out, message.payload.len());
+        let is_text = self.tells_text
+            && self.codecs.of(message.origin).is_some_and(|codec| codec.is_text(message.properties))
+            && !message.payload.contains(&0);
+        put_body_head(out, if is_text { 0 } else { message.payload.len() });
         self.output.payload(message.payload, message.block);
         self.output.buffer().extend_from_slice(FRAME_END);
     }

@@ -83,13 +83,9 @@ impl OpenWireSession {
             return Err(Exception::destination("Cannot remove a temporary destination of another connection"));
         }
         if kind == DestinationKind::TempQueue {
-            let rule = DeleteRule { if_unused: true, if_empty: false };
-            match self.broker.delete_queue(caller, name, rule) {
+            // Whoever still consumes it: ActiveMQ-CPP ends its connections in that order, and ActiveMQ lets it.
+            match self.broker.delete_queue(caller, name, DeleteRule::default()) {
                 Ok(_) | Err(Refusal::NotFound(_)) => {}
-                Err(Refusal::InUse(_)) => {
-                    let text = format!("Destination still has an active subscription: temp-queue://{name}");
-                    return Err(Exception::jms(text));
-                }
                 Err(refusal) => return Err(refusal.into()),
             }
         }

@@ -124,6 +124,7 @@ impl StompConnection {
         let mut outgoing = self.outgoing.lock();
         outgoing.output.buffer().extend_from_slice(&connected);
         (outgoing.version, outgoing.session) = (self.version, session);
+        outgoing.tells_text = self.client_id.is_some();
         drop(outgoing);
         (self.phase, self.phase_ends) = (Phase::Open, None);
         (self.sent, self.received) = (now, now);

@@ -1,7 +1,8 @@
 //! Frames as scripts have them: `SEND destination:/queue/q foo:"a b" "the body"`.
 //!
 //! Headers are words with a colon, and the body is a word in quotes; quotes stand around what has blanks in it. `\n`, `\r`, `\0`,
-//! `\\` and `\"` in quotes are bytes. `raw "…"` is bytes without a frame around them.
+//! `\\` and `\"` in quotes are bytes. `raw "…"` is bytes without a frame around them. The body of
+//! an answer that does not tell its length has `text` before it.
 
 /// The words of a line.
 pub fn words(line: &str) -> Vec<String> {
@@ -79,25 +80,30 @@ pub fn decode(mut bytes: &[u8], session: &mut String) -> Vec<String> {
         let head = std::str::from_utf8(&bytes[..head_len]).expect("headers are text");
         let mut parts = head.split('\n');
         let mut line = parts.next().expect("a frame has a command").to_owned();
-        let mut body_len = 0;
+        let mut body_len = None;
         for header in parts {
             let (name, value) = header.split_once(':').expect("a header has a colon");
             if line == "CONNECTED" && name == "session" {
                 *session = value.to_owned();
             }
             match name {
-                "content-length" => body_len = value.parse().expect("content-length is a number"),
+                "content-length" => body_len = Some(value.parse().expect("content-length is a number")),
                 "session" | "server" => {}
                 "version" | "content-type" if line.starts_with("ERROR") => {}
                 _ if session.is_empty() => line.push_str(&format!(" {name}:{}", shown(value))),
                 _ => line.push_str(&format!(" {name}:{}", shown(&value.replace(&*session, "S")))),
             }
         }
-        let body = &bytes[head_len + 2..][..body_len];
+        let rest = &bytes[head_len + 2..];
+        let to_nul = || rest.iter().position(|&byte| byte == 0).expect("a frame has its end");
+        let is_measured = body_len.is_some();
+        let body_len = body_len.unwrap_or_else(to_nul);
+        let body = &rest[..body_len];
         if body_len > 0 {
             let text = String::from_utf8_lossy(body);
             let text = if session.is_empty() { text.into_owned() } else { text.replace(&*session, "S") };
-            line.push_str(&format!(" {}", quoted(&text)));
+            let kind = if is_measured { "" } else { " text" };
+            line.push_str(&format!("{kind} {}", quoted(&text)));
         }
         lines.push(line);
         bytes = bytes[head_len + 2 + body_len..].strip_prefix(b"\0\n").expect("a frame has its end");
