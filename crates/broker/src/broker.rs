@@ -30,7 +30,7 @@ mod witness;
 
 pub use self::bindings::{BindingRequest, End};
 pub use self::letters::{Kept, Letters};
-pub use self::recall::{RecalledTo, Remembered};
+pub use self::recall::{RecalledTo, Remembered, Retain};
 pub use self::routing::Mirror;
 pub use self::scheduled::{Appointments, Scheduled, Survey};
 pub use self::tracing::{Observed, Observer};
@@ -321,12 +321,13 @@ impl Broker {
     /// If something in the log cannot be read.
     pub fn new(settings: Settings, log: Arc<dyn Log>, recovered: Recovered, now: Millis) -> Result<Self, Unreadable> {
         let alarm = Arc::new(queue::Alarm::default());
+        let codecs = Codecs::default();
         let shard = || Mutex::new(Shard::new(Arc::clone(&alarm)));
         let broker = Self {
             identity: Identity::default(),
             watches: RwLock::default(),
             witness: OnceLock::new(),
-            memories: settings.remembered.iter().cloned().map(recall::Memory::new).collect(),
+            memories: settings.remembered.iter().map(|of| recall::Memory::new(of.clone(), &codecs)).collect(),
             settings,
             log,
             shards: (0..limits::SHARDS).map(|_| shard()).collect(),
@@ -356,7 +357,7 @@ impl Broker {
             events: Mutex::default(),
             has_listeners: AtomicBool::new(false),
             alarm,
-            codecs: Codecs::default(),
+            codecs,
             parameters: RwLock::default(),
             delays: RwLock::default(),
             retained: RwLock::default(),

@@ -35,7 +35,7 @@ pub use crate::{
     authorization::{Authorization, Principal},
     broker::{
         Alarms, Appointments, Attachment, BindingRequest, Broker, DeleteRule, End, Happened, Happening, Interest, Kept,
-        Letters, Mirror, Observed, Observer, QueueCounts, QueueDeclaration, RecalledTo, Remembered, Scheduled,
+        Letters, Mirror, Observed, Observer, QueueCounts, QueueDeclaration, RecalledTo, Remembered, Retain, Scheduled,
         Settings, Subject, Survey, Watch, Witness,
     },
     connection::{Channel, Connection, Terms},

@@ -116,6 +116,14 @@ impl Message {
         Self { exchange: view.exchange.clone(), block: block.into(), parts, traits }
     }
 
+    /// Copies what `view` refers to, with other annotations.
+    pub(crate) fn annotated_copy(view: &MessageView<'_>, mut annotations: Table) -> Self {
+        let mut encoded = Vec::new();
+        annotations.0.sort_by(|(a, _), (b, _)| a.cmp(b));
+        record::put_table(&mut encoded, &annotations);
+        Self::copy_of(&MessageView { annotations: &encoded, ..*view })
+    }
+
     /// Adopts `block`, which is the routing key, the properties, the annotations and the payload.
     ///
     /// # Panics

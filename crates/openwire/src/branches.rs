@@ -6,7 +6,7 @@
 mod prepared;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Weak,
 };
 
@@ -33,7 +33,39 @@ type Key = (Name, Xid);
 
 /// The branches of all connections.
 #[derive(Debug, Default)]
-pub struct Branches(Mutex<HashMap<Key, Branch>>);
+pub struct Branches(Mutex<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    branches: HashMap<Key, Branch>,
+    /// Those that are not prepared, by the connection with which they end.
+    begun: HashMap<SessionId, HashSet<Key>>,
+}
+
+impl All {
+    fn insert(&mut self, key: Key, branch: Branch) {
+        if !branch.is_prepared {
+            self.begun.entry(branch.session).or_default().insert(key.clone());
+        }
+        self.branches.insert(key, branch);
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Branch> {
+        let branch = self.branches.remove(key)?;
+        self.is_no_longer_begun(branch.session, key);
+        Some(branch)
+    }
+
+    /// A branch does not end with its connection, or is over.
+    fn is_no_longer_begun(&mut self, session: SessionId, key: &Key) {
+        if let Some(keys) = self.begun.get_mut(&session) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.begun.remove(&session);
+            }
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Branch {
@@ -106,18 +138,18 @@ impl Branches {
             }
         }
         broker.apply(&mut orphans);
-        Self(Mutex::new(branches))
+        Self(Mutex::new(All { branches, begun: HashMap::new() }))
     }
 
     /// How many are prepared, and wait for their transaction manager.
     pub fn prepared(&self) -> usize {
-        self.0.lock().values().filter(|branch| branch.is_prepared).count()
+        self.0.lock().branches.values().filter(|branch| branch.is_prepared).count()
     }
 
     /// Those that are prepared, for operators.
     pub fn survey(&self) -> Vec<Prepared> {
-        let branches = self.0.lock();
-        let prepared = branches.iter().filter(|(_, branch)| branch.is_prepared);
+        let all = self.0.lock();
+        let prepared = all.branches.iter().filter(|(_, branch)| branch.is_prepared);
         let told = prepared.map(|((vhost, xid), Branch { user, transaction, .. })| Prepared {
             vhost: vhost.clone(),
             name: xid.to_string(),
@@ -134,11 +166,11 @@ impl Branches {
     /// # Errors
     /// If not all of its messages have room in their queues; it is committed nevertheless.
     pub fn decide(&self, broker: &Broker, vhost: &str, name: &str, is_committed: bool) -> Result<bool, Exception> {
-        let mut branches = self.0.lock();
+        let mut all = self.0.lock();
         let is_meant =
             |(of, xid): &Key, branch: &mut Branch| branch.is_prepared && **of == *vhost && xid.to_string() == name;
-        let meant = branches.extract_if(is_meant).next();
-        drop(branches);
+        let meant = all.branches.extract_if(is_meant).next();
+        drop(all);
         let Some((key, mut branch)) = meant else { return Ok(false) };
         let mut batch = Batch::transaction();
         prepared::remove(&mut batch, &key, &branch.transaction);
@@ -151,19 +183,19 @@ impl Branches {
 
     /// Begins a branch; one that has begun goes on.
     pub fn begin(&self, caller: &Caller, xid: &Xid) -> Result<(), Exception> {
-        let mut branches = self.0.lock();
-        if branches.get(&key(caller, xid)).is_some_and(|branch| branch.is_prepared) {
-            return Err(Exception::xa(xa::DUPLICATE, format!("Transaction '{xid}' is prepared")));
+        let (mut all, key) = (self.0.lock(), key(caller, xid));
+        match all.branches.get(&key) {
+            Some(branch) if branch.is_prepared => {
+                return Err(Exception::xa(xa::DUPLICATE, format!("Transaction '{xid}' is prepared")));
+            }
+            Some(_) => return Ok(()),
+            None => {}
         }
-        if branches.len() >= BRANCHES {
+        if all.branches.len() >= BRANCHES {
             return Err(Exception::resource(format!("there may be {BRANCHES} XA transactions")));
         }
-        branches.entry(key(caller, xid)).or_insert_with(|| Branch {
-            user: caller.user.clone(),
-            session: caller.session,
-            is_prepared: false,
-            transaction: Transaction::default(),
-        });
+        let (user, session, is_prepared) = (caller.user.clone(), caller.session, false);
+        all.insert(key, Branch { user, session, is_prepared, transaction: Transaction::default() });
         Ok(())
     }
 
@@ -174,8 +206,8 @@ impl Branches {
         xid: &Xid,
         add: impl FnOnce(&mut Transaction) -> Result<T, Exception>,
     ) -> Result<T, Exception> {
-        let mut branches = self.0.lock();
-        let branch = branches.get_mut(&key(caller, xid)).ok_or_else(|| unknown(xid))?;
+        let mut all = self.0.lock();
+        let branch = all.branches.get_mut(&key(caller, xid)).ok_or_else(|| unknown(xid))?;
         if branch.is_prepared {
             return Err(Exception::xa(xa::PROTOCOL, format!("Transaction '{xid}' is prepared")));
         }
@@ -184,9 +216,9 @@ impl Branches {
 
     /// Promises that a branch can be committed, whatever happens. One that cannot is rolled back.
     pub fn prepare(&self, broker: &Broker, caller: &Caller, xid: &Xid) -> Result<Vote, Exception> {
-        let mut branches = self.0.lock();
+        let mut all = self.0.lock();
         let key = key(caller, xid);
-        let Some(branch) = branches.get_mut(&key).filter(|branch| branch.is_of(broker, caller)) else {
+        let Some(branch) = all.branches.get_mut(&key).filter(|branch| branch.is_of(broker, caller)) else {
             return Err(unknown(xid));
         };
         if branch.is_prepared {
@@ -194,8 +226,8 @@ impl Branches {
         }
         let failure = branch.transaction.failure.clone();
         if branch.transaction.is_empty() || failure.is_some() {
-            let ended = branches.remove(&key);
-            drop(branches);
+            let ended = all.remove(&key);
+            drop(all);
             ended.into_iter().for_each(|branch| {
                 branch.transaction.roll_back(broker, Batch::default());
             });
@@ -207,6 +239,8 @@ impl Branches {
         let mut batch = Batch::default();
         prepared::put(&mut batch, &key, &branch.user, &branch.transaction);
         branch.is_prepared = true;
+        let session = branch.session;
+        all.is_no_longer_begun(session, &key);
         Ok(Vote::Commit(broker.apply(&mut batch).position))
     }
 
@@ -267,8 +301,8 @@ impl Branches {
 
     /// The branches that are prepared and that the caller may see to.
     pub fn recover(&self, broker: &Broker, caller: &Caller) -> Vec<Xid> {
-        let branches = self.0.lock();
-        let of_vhost = branches.iter().filter(|((vhost, _), _)| vhost == caller.vhost.name());
+        let all = self.0.lock();
+        let of_vhost = all.branches.iter().filter(|((vhost, _), _)| vhost == caller.vhost.name());
         let prepared = of_vhost.filter(|(_, branch)| branch.is_prepared && branch.is_of(broker, caller));
         prepared.map(|((_, xid), _)| xid.clone()).collect()
     }
@@ -276,9 +310,9 @@ impl Branches {
     /// A connection ends, and what it began with it, unless it is prepared.
     pub fn leave(&self, broker: &Broker, session: SessionId) {
         let ended: Vec<Branch> = {
-            let mut branches = self.0.lock();
-            let is_over = |_: &Key, branch: &mut Branch| branch.session == session && !branch.is_prepared;
-            branches.extract_if(is_over).map(|(_, branch)| branch).collect()
+            let mut all = self.0.lock();
+            let begun = all.begun.remove(&session).unwrap_or_default();
+            begun.iter().filter_map(|key| all.branches.remove(key)).collect()
         };
         ended.into_iter().for_each(|branch| {
             branch.transaction.roll_back(broker, Batch::default());
@@ -292,11 +326,11 @@ impl Branches {
         xid: &Xid,
         check: impl FnOnce(&Branch) -> Result<(), Exception>,
     ) -> Result<Branch, Exception> {
-        let mut branches = self.0.lock();
+        let mut all = self.0.lock();
         let key = key(caller, xid);
-        let found = branches.get(&key).filter(|branch| branch.is_of(broker, caller)).ok_or_else(|| unknown(xid))?;
+        let found = all.branches.get(&key).filter(|branch| branch.is_of(broker, caller)).ok_or_else(|| unknown(xid))?;
         check(found)?;
-        branches.remove(&key).ok_or_else(|| unknown(xid))
+        all.remove(&key).ok_or_else(|| unknown(xid))
     }
 }
 
@@ -318,4 +352,42 @@ fn held_again(broker: &Broker, vhost: &str, held: &[(u64, u64)]) -> Option<Ackno
     };
     let settled = held.iter().filter_map(hold).collect();
     Some(Acknowledged { by: Weak::new(), consumer: (0, ConsumerId::default()), settled })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use broker::{MemoryLog, Millis, Recovered, Settings};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_connection_ends_with_what_it_began_and_is_not_prepared() {
+        let broker =
+            Broker::new(Settings::default(), Arc::new(MemoryLog::default()), Recovered::default(), Millis(0)).unwrap();
+        broker.add_vhost(&"/".into());
+        let caller = |session| {
+            let mut caller = broker.operator("/").unwrap();
+            caller.session = SessionId(session);
+            caller
+        };
+        let xid = |name: &str| XaTransactionId {
+            format_id: 1,
+            global_transaction_id: Some(name.as_bytes().to_vec().into()),
+            branch_qualifier: None,
+        };
+        let branches = Branches::default();
+        for (session, name) in [(1, "a"), (1, "b"), (2, "c")] {
+            branches.begin(&caller(session), &xid(name)).unwrap();
+            // It goes on, with the connection that began it.
+            branches.begin(&caller(3), &xid(name)).unwrap();
+        }
+        branches.roll_back(&broker, &caller(3), &xid("b")).unwrap();
+        branches.leave(&broker, SessionId(3));
+        assert_eq!(branches.0.lock().branches.len(), 2);
+        branches.leave(&broker, SessionId(1));
+        assert_eq!(branches.0.lock().branches.len(), 1);
+        // One in which nothing was done is over with its vote.
+        assert_eq!(branches.prepare(&broker, &caller(2), &xid("c")), Ok(Vote::ReadOnly));
+        assert!(branches.0.lock().begun.is_empty());
+    }
 }

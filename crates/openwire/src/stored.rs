@@ -116,6 +116,7 @@ pub fn restored<'a>(view: &MessageView<'a>, codecs: &broker::Codecs, number: i64
         message.content = content(form, view.payload);
         if !view.annotations.is_empty() {
             came_on_schedule(&mut message, view);
+            was_retained(&mut message, view);
         }
         moved(&mut message, view);
         return message;
@@ -158,6 +159,19 @@ fn came_on_schedule(message: &mut Message<'_>, view: &MessageView<'_>) {
     }
     let told = vec![(Text::from(schedule::JOB_ID), Primitive::Text(job.to_owned().into()))];
     change_properties(message, told, |name| name.starts_with(schedule::SCHEDULED));
+}
+
+/// The property of messages that their topic is to remember, if it is one that remembers such.
+pub const RETAIN: &str = "ActiveMQ.Retain";
+
+/// The property of those that it has remembered.
+pub const RETAINED: &str = "ActiveMQ.Retained";
+
+/// A message that its topic has remembered says so, and asks for it no more (`RetainedMessageSubscriptionRecoveryPolicy`).
+fn was_retained(message: &mut Message<'_>, view: &MessageView<'_>) {
+    if view.annotation_table().get(RETAINED).is_some() {
+        change_properties(message, vec![(RETAINED.into(), Primitive::Bool(true))], |name| name == RETAIN);
+    }
 }
 
 /// Adds properties to a message, and takes some away.

@@ -480,6 +480,28 @@ fn a_retroactive_consumer_gets_what_its_topics_remember() {
 }
 
 #[test]
+fn a_retroactive_consumer_gets_the_last_message_that_asked_to_be_retained() {
+    let world = World::new();
+    let mut client = world.connected("a");
+    let properties = |name: &str| {
+        let mut bytes = Vec::new();
+        primitive::put_map(&mut bytes, &[(name.to_owned().into(), primitive::Value::Bool(true))]).unwrap();
+        Some(bytes.into())
+    };
+    for (text, name) in [("one", "ActiveMQ.Retain"), ("two", "ActiveMQ.Retain"), ("three", "other")] {
+        let message = client.message(&topic("states.a"), text);
+        client.send(&Message { marshalled_properties: properties(name), ..message });
+    }
+    client.take();
+    let info = client.consumer_info(1, topic("states.>"), 10);
+    client.send(&ConsumerInfo { retroactive: true, ..info });
+    let got = dispatches(client.take());
+    let message = got[0].message.as_ref().unwrap();
+    assert_eq!((got.len(), &message.marshalled_properties), (1, &properties("ActiveMQ.Retained")));
+    assert_eq!(common::dispatched(&Command::MessageDispatch(got[0].clone())).unwrap().0, "two");
+}
+
+#[test]
 fn numbers_are_told_to_who_asks_by_a_message() {
     let world = World::new();
     let mut client = world.connected("a");

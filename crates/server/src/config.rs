@@ -608,6 +608,7 @@ impl Config {
         }
         for recovery in &self.openwire.recovery {
             recovery.keep()?;
+            recovery.selector()?;
         }
         if self.management.sample_interval_ms < 100 {
             bail!("management.sample_interval_ms is {}; it must be at least 100", self.management.sample_interval_ms);
@@ -747,7 +748,18 @@ mod tests {
     fn topics_remember_by_one_measure() {
         let config = load("[[openwire.recovery]]\ntopics = 'a.>'\nms = 10\n", &[]).unwrap();
         assert_eq!(config.openwire.recovery[0].keep().unwrap(), broker::Keep::Ms(10));
-        for bad in ["", "ms = 0", "ms = 1\nmessages = 2", "seconds = 1"] {
+        let config = load("[[openwire.recovery]]\ntopics = 'a.>'\nretained = true\nselector = 'a > 1'\n", &[]).unwrap();
+        assert_eq!(config.openwire.recovery[0].keep().unwrap(), broker::Keep::Messages(1));
+        assert!(config.openwire.recovery[0].selector().unwrap().is_some());
+        let bads = [
+            "",
+            "ms = 0",
+            "ms = 1\nmessages = 2",
+            "seconds = 1",
+            "retained = true\nms = 1",
+            "ms = 1\nselector = 'a >'",
+        ];
+        for bad in bads {
             assert!(load(&format!("[[openwire.recovery]]\ntopics = 'a'\n{bad}\n"), &[]).is_err(), "{bad}");
         }
     }

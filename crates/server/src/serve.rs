@@ -243,6 +243,11 @@ fn remembered(config: &Config) -> anyhow::Result<Vec<broker::Remembered>> {
             exchange: openwire::TOPICS.into(),
             key: openwire::mapping::binding_key(&recovery.topics).into(),
             keep: recovery.keep()?,
+            selector: recovery.selector()?,
+            retain: recovery.retained.then(|| broker::Retain {
+                asks: openwire::stored::RETAIN.into(),
+                tells: openwire::stored::RETAINED.into(),
+            }),
         })
     };
     config.openwire.recovery.iter().map(remembered).collect()

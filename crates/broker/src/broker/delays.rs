@@ -13,7 +13,7 @@ use crate::{
     message::{Message, MessageView},
     publish::{Batch, Route},
     queue::{Aftermath, Departure},
-    record::{self, State},
+    record::State,
     schedule::{Again, COUNT, LEFT, Schedule},
     session::Millis,
     topology::{ExchangeDeclaration, QueueId, QueueInfo, QueueType},
@@ -111,7 +111,7 @@ impl Broker {
                 annotations.push(COUNT, Value::I64(count + at));
                 annotations.0.extend(left.map(|left| (LEFT.into(), Value::I64(left))));
                 let route = Route::new(view.exchange.clone(), 0, false, vec![Arc::clone(&departure.queue)]);
-                let again = annotated(&MessageView { due: None, ..view }, annotations);
+                let again = Arc::new(Message::annotated_copy(&MessageView { due: None, ..view }, annotations));
                 self.move_to(batch, Arc::new(route.delayed(wait_ms)), again, ((0, Position(0)), false), after);
             }
         }
@@ -119,7 +119,7 @@ impl Broker {
             annotations.push(COUNT, Value::I64(count));
         }
         let (arrived, due) = (after.now, self.due_after(&view, after));
-        let released = annotated(&MessageView { arrived, due, ..view }, annotations.clone());
+        let released = Arc::new(Message::annotated_copy(&MessageView { arrived, due, ..view }, annotations.clone()));
         let keys = self.routing_keys(&view, &headers, &annotations);
         (self.released_route(&departure.queue.vhost, &keys, &view, annotations), released)
     }
@@ -167,17 +167,9 @@ impl Broker {
         let mut annotations = view.annotation_table();
         annotations.push(DELAY, Value::I64(-(delay_of(&headers).unwrap_or(0) as i64)));
         let (arrived, due) = (after.now, self.due_after(&view, after));
-        let released = annotated(&MessageView { arrived, due, ..view }, annotations.clone());
+        let released = Arc::new(Message::annotated_copy(&MessageView { arrived, due, ..view }, annotations.clone()));
         let mut keys = self.routing_keys(&view, &headers, &annotations);
         keys.extend(blind_keys(&annotations));
         (self.released_route(&departure.queue.vhost, &keys, &view, annotations), released)
     }
-}
-
-/// A message with other annotations.
-fn annotated(view: &MessageView<'_>, mut annotations: Table) -> Arc<Message> {
-    let mut encoded = Vec::new();
-    annotations.0.sort_by(|(a, _), (b, _)| a.cmp(b));
-    record::put_table(&mut encoded, &annotations);
-    Arc::new(Message::copy_of(&MessageView { annotations: &encoded, ..*view }))
 }

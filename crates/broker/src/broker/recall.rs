@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::Broker;
+use super::{Broker, selectors::filter_of};
 use crate::{
+    message::Codecs,
     publish::{Batch, Body, Route},
     queue::Filter,
+    selector::Selector,
     topology::{Destination, History, Keep, QueueInfo, TopicIndex},
-    value::Name,
+    value::{Name, Value},
 };
 
 /// Which messages of a topic exchange are remembered.
@@ -21,6 +23,19 @@ pub struct Remembered {
     pub key: Name,
     /// How much of each topic is kept.
     pub keep: Keep,
+    /// Which of its messages; all without one.
+    pub selector: Option<Selector>,
+    /// Whether only those are that ask for it.
+    pub retain: Option<Retain>,
+}
+
+/// How messages ask to be remembered.
+#[derive(Clone, Debug)]
+pub struct Retain {
+    /// The header that is true in those that do. One of them without a body has its topic forgotten.
+    pub asks: Name,
+    /// The header that is true in what is remembered.
+    pub tells: Name,
 }
 
 /// What is remembered of some topics.
@@ -36,16 +51,30 @@ pub(super) struct Memory {
 pub struct RecalledTo(Vec<u64>);
 
 impl Memory {
-    pub(super) fn new(of: Remembered) -> Self {
+    pub(super) fn new(of: Remembered, codecs: &Codecs) -> Self {
         let mut topics = TopicIndex::default();
         topics.insert(&of.key, Destination::Exchange(of.exchange.clone()));
-        let history = Arc::new(History::by_key(of.keep));
+        let filter = of.selector.clone().map(|selector| filter_of(selector, codecs.clone()));
+        let retains = of.retain.clone().map(|Retain { asks, tells }| (is_true(asks, codecs.clone()), tells));
+        let history = Arc::new(History::by_key(of.keep).selecting(filter, retains));
         Self { of, topics, history }
     }
 
     fn is_of(&self, vhost: &str, exchange: &str) -> bool {
         *self.of.vhost == *vhost && *self.of.exchange == *exchange
     }
+}
+
+/// A filter for messages with a header that is true, or says so.
+fn is_true(header: Name, codecs: Codecs) -> Filter {
+    Filter::new(move |message| {
+        let headers = codecs.of(message.origin).map(|codec| codec.headers(message.properties));
+        match headers.as_ref().and_then(|headers| headers.get(&header)) {
+            Some(Value::Bool(value)) => *value,
+            Some(value) => value.as_text().is_some_and(|text| text.eq_ignore_ascii_case("true")),
+            None => false,
+        }
+    })
 }
 
 fn is_match(topics: &TopicIndex, key: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use super::Broker;
 use crate::{
-    message::{MessageView, Stored},
+    message::{Codecs, MessageView, Stored},
     queue::Filter,
     selector::{Selector, SelectorError, Subject},
     topology::Facts,
@@ -18,12 +18,16 @@ impl Broker {
         if text.trim().is_empty() {
             return Ok(None);
         }
-        let (selector, codecs) = (Selector::parse(text)?, self.codecs());
-        Ok(Some(Filter::new(move |message: &MessageView<'_>| {
-            let (codec, properties) = (codecs.of(message.origin), message.properties);
-            let stored = Stored { codec, properties, annotations: message.annotation_table() };
-            let headers = stored.headers();
-            selector.matches(&Subject::new(&headers, &stored))
-        })))
+        Ok(Some(filter_of(Selector::parse(text)?, self.codecs())))
     }
+}
+
+/// A filter for the messages that a selector selects.
+pub(super) fn filter_of(selector: Selector, codecs: Codecs) -> Filter {
+    Filter::new(move |message: &MessageView<'_>| {
+        let (codec, properties) = (codecs.of(message.origin), message.properties);
+        let stored = Stored { codec, properties, annotations: message.annotation_table() };
+        let headers = stored.headers();
+        selector.matches(&Subject::new(&headers, &stored))
+    })
 }

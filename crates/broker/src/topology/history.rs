@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use crate::{
     limits,
     message::Message,
+    queue::Filter,
     refusal::Refusal,
     session::Millis,
-    value::{Table, Value},
+    value::{Name, Table, Value},
 };
 
 /// The last messages of an exchange. They are in memory alone, and gone after a restart.
@@ -22,6 +23,10 @@ pub struct History {
     keep: Keep,
     /// Whether that is of each routing key, or else of all together.
     by_key: bool,
+    /// Which messages; all without one.
+    filter: Option<Filter>,
+    /// Which ask to be, if only those are, and the header that tells of it.
+    retains: Option<(Filter, Name)>,
     kept: Mutex<Kept>,
 }
 
@@ -101,7 +106,7 @@ impl History {
                 }
             },
         };
-        Ok(Self { keep: Keep::Messages(length), by_key: false, kept: Mutex::default() })
+        Ok(Self { by_key: false, ..Self::by_key(Keep::Messages(length)) })
     }
 
     /// Whether a message with these headers wants to be remembered.
@@ -111,12 +116,38 @@ impl History {
 
     /// A history that keeps so much of each routing key.
     pub(crate) fn by_key(keep: Keep) -> Self {
-        Self { keep, by_key: true, kept: Mutex::default() }
+        Self { keep, by_key: true, filter: None, retains: None, kept: Mutex::default() }
+    }
+
+    /// The same for some messages only.
+    pub(crate) fn selecting(self, filter: Option<Filter>, retains: Option<(Filter, Name)>) -> Self {
+        Self { filter, retains, ..self }
+    }
+
+    /// A message as it is remembered, if it is.
+    fn wanted(&self, message: Arc<Message>) -> Option<Arc<Message>> {
+        let view = message.view();
+        if self.filter.as_ref().is_some_and(|filter| !filter.passes(&view)) {
+            return None;
+        }
+        let Some((asks, tells)) = &self.retains else { return Some(message) };
+        if !asks.passes(&view) {
+            return None;
+        }
+        if view.payload.is_empty() {
+            let mut kept = self.kept.lock();
+            while kept.forget_first(view.routing_key) {}
+            return None;
+        }
+        let mut annotations = view.annotation_table();
+        annotations.push(tells, Value::Bool(true));
+        Some(Arc::new(Message::annotated_copy(&view, annotations)))
     }
 
     /// Adds a message. The oldest ones go, until no more than is to be kept is left, and no more than
     /// [`limits::HISTORY_BYTES`] or this message alone.
     pub fn remember(&self, message: Arc<Message>) {
+        let Some(message) = self.wanted(message) else { return };
         let (now, bytes) = (message.traits().arrived, message.memory_bytes());
         let key = self.key_of(&message);
         let mut guard = self.kept.lock();

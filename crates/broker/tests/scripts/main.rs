@@ -9,7 +9,8 @@
 //! [x-priority=N] [x-consumer-timeout=MS] [selector=TEXT]` (the selector goes on to the end of the line), `> browse NAME
 //! QUEUE [settles] [prefetch=N] [selector=TEXT]`, `> settle NAME accept|reject|requeue|release|untimed|fail|late|poison N…` (by the count
 //! of its deliveries; `poison=CAUSE` tells why), `> cancel NAME`, `> press NAME` (from now on its outlet is full), `> resume NAME`, `> get QUEUE`,
-//! `> recall QUEUE KEY` (of `amq.topic`, which remembers the last of each topic of `last.#` and ten milliseconds of `recent.*`),
+//! `> recall QUEUE KEY` (of `amq.topic`, which remembers the last of each topic of `last.#`, ten milliseconds of
+//! `recent.*`, what is red of `picked.*`, and of `asking.*` what has `keep=true`),
 //! `> survey NAME [remove] [job=JOB] [within=MS-MS]` (begins to look at what is scheduled), `> next NAME [accept|release]` (what
 //! it finds, settled so), `> end NAME`, `> witness HAPPENING…` (of which is told from now on), `> purge QUEUE`, `> delete QUEUE`, `> counts QUEUE`, `> policy NAME PATTERN [operator] [priority=N] [KEY=VALUE…]`,
 //! `> no-policy NAME [operator]`, `> wait MS`, `> stall` and `> flow` (between them the log reads
@@ -38,8 +39,8 @@ use roadstead_broker::{
     ApplyTo, Appointments, Attachment, BindingRequest, Broker, Browses, Codec, Consumer, ConsumerKey, Credit,
     DeleteRule, Delivery, End, ExchangeDeclaration, ExchangeKind, Happened, Happening, Interest, Keep, Message,
     MessageView, Millis, Mirror, Origin, Outlet, Permissions, Policy, PolicyKind, Position, Pressure, QueueDeclaration,
-    RecalledTo, Refusal, Remembered, Schedule, Scheduled, Settings, Settlement, Subject, Survey, Table, User, Value,
-    Witness,
+    RecalledTo, Refusal, Remembered, Retain, Schedule, Scheduled, Selector, Settings, Settlement, Subject, Survey,
+    Table, User, Value, Witness,
     broker::{Caller, Fetch, Notice},
     identity::Pattern,
     outlet::{Attempts, Chunks},
@@ -260,9 +261,20 @@ fn broker_of(log: &Arc<ScriptLog>, now: Millis) -> Broker {
     let mut settings = Settings::default();
     settings.letters.kept.expired = Some(LASTING);
     settings.mirror = Some(Mirror { vhost: "/".into(), exchange: "amq.topic".into(), prefix: "mirror.".into() });
-    let remembered =
-        |key: &str, keep| Remembered { vhost: "/".into(), exchange: "amq.topic".into(), key: key.into(), keep };
-    settings.remembered = vec![remembered("last.#", Keep::Messages(1)), remembered("recent.*", Keep::Ms(10))];
+    let remembered = |key: &str, keep| {
+        let (selector, retain) = (None, None);
+        Remembered { vhost: "/".into(), exchange: "amq.topic".into(), key: key.into(), keep, selector, retain }
+    };
+    let picked = Remembered {
+        selector: Some(Selector::parse("colour = 'red'").unwrap()),
+        ..remembered("picked.*", Keep::Messages(2))
+    };
+    let asking = Remembered {
+        retain: Some(Retain { asks: "keep".into(), tells: "x-kept".into() }),
+        ..remembered("asking.*", Keep::Messages(1))
+    };
+    let (last, recent) = (remembered("last.#", Keep::Messages(1)), remembered("recent.*", Keep::Ms(10)));
+    settings.remembered = vec![last, recent, picked, asking];
     let broker = Broker::new(settings, log.clone(), log.recovered(), now).unwrap();
     broker.add_codec(LASTING, Arc::new(ScriptCodec));
     broker.add_codec(Origin(9), Arc::new(ScriptCodec));
@@ -523,7 +535,7 @@ impl World {
             priority: number(words, "priority").map(|priority| priority as u8),
             ttl_ms: number(words, "ttl"),
             properties: properties.as_bytes(),
-            payload: body.as_bytes(),
+            payload: unless_empty(body).as_bytes(),
         };
         let job = words.iter().find_map(|word| word.strip_prefix("job="));
         let body = match job {

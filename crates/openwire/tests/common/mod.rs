@@ -7,13 +7,14 @@ use std::{sync::Arc, task::Waker};
 
 use broker::{
     Broker, Keep, Login, MemoryLog, Millis, Peer, Permissions, Principal, Recovered, Remembered, Reply, Request,
-    Session, User, identity::Pattern, outlet::Chunks, session::Intake,
+    Retain, Session, User, identity::Pattern, outlet::Chunks, session::Intake,
 };
 use openwire::{
     Advisor, Command, Decoder, Encoder, Offer, OpenWireSession, Settings, Shared, Structure, WireFormat,
     connection::{ConnectionInfo, ConsumerInfo, ProducerInfo},
     ids::{ConnectionId, ConsumerId, Destination, DestinationKind, MessageId, ProducerId},
     message::{Message, MessageAck, MessageDispatch, MessageKind},
+    stored,
 };
 
 /// Everything there is.
@@ -37,10 +38,22 @@ impl World {
         settings.letters.queue = "ActiveMQ.DLQ".into();
         settings.letters.kept.expired = Some(openwire::ORIGIN);
         let (vhost, exchange) = ("/".into(), openwire::TOPICS.into());
-        let remembered = Remembered { vhost, exchange, key: "prices.#".into(), keep: Keep::Messages(1) };
-        settings.remembered.push(remembered);
+        let remembered = Remembered {
+            vhost,
+            exchange,
+            key: "prices.#".into(),
+            keep: Keep::Messages(1),
+            selector: None,
+            retain: None,
+        };
+        let asking = Remembered {
+            key: "states.#".into(),
+            retain: Some(Retain { asks: stored::RETAIN.into(), tells: stored::RETAINED.into() }),
+            ..remembered.clone()
+        };
+        settings.remembered.extend([remembered, asking]);
         let broker = Arc::new(Broker::new(settings, log.clone(), Recovered::default(), now).unwrap());
-        broker.add_codec(openwire::ORIGIN, Arc::new(openwire::stored::MessageCodec));
+        broker.add_codec(openwire::ORIGIN, Arc::new(stored::MessageCodec));
         broker.add_vhost(&"/".into());
         let pattern = |text| Pattern::new(text).unwrap();
         let all = Permissions { configure: pattern(".*"), write: pattern(".*"), read: pattern(".*") };

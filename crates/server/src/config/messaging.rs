@@ -1,7 +1,7 @@
 //! The sections of the protocols that came after AMQP.
 
-use anyhow::bail;
-use broker::Keep;
+use anyhow::{Context, bail};
+use broker::{Keep, Selector};
 use serde::Deserialize;
 
 use crate::auth::destinations::DestinationEntry;
@@ -104,7 +104,7 @@ pub struct OpenWire {
     pub recovery: Vec<Recovery>,
 }
 
-/// What topics remember: one of the three.
+/// What topics remember: one of the first four.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recovery {
@@ -116,20 +116,39 @@ pub struct Recovery {
     pub bytes: Option<usize>,
     /// The messages of the last so many milliseconds.
     pub ms: Option<u64>,
+    /// The last message of each that asks for it.
+    #[serde(default)]
+    pub retained: bool,
+    /// Of these only what it selects.
+    #[serde(default)]
+    pub selector: String,
 }
 
 impl Recovery {
     /// How much is kept of each topic.
     ///
     /// # Errors
-    /// If none of the three is set, or more than one.
+    /// If none of the four is set, or more than one.
     pub fn keep(&self) -> anyhow::Result<Keep> {
-        Ok(match (self.messages, self.bytes, self.ms) {
-            (Some(messages @ 1..), None, None) => Keep::Messages(messages),
-            (None, Some(bytes @ 1..), None) => Keep::Bytes(bytes),
-            (None, None, Some(ms @ 1..)) => Keep::Ms(ms),
-            _ => bail!("openwire.recovery of '{}' needs one of messages, bytes and ms, above 0", self.topics),
+        Ok(match (self.messages, self.bytes, self.ms, self.retained) {
+            (Some(messages @ 1..), None, None, false) => Keep::Messages(messages),
+            (None, Some(bytes @ 1..), None, false) => Keep::Bytes(bytes),
+            (None, None, Some(ms @ 1..), false) => Keep::Ms(ms),
+            (None, None, None, true) => Keep::Messages(1),
+            _ => bail!("openwire.recovery of '{}' needs one of messages, bytes, ms and retained", self.topics),
         })
+    }
+
+    /// Which messages are remembered; nothing for all.
+    ///
+    /// # Errors
+    /// If the selector is none.
+    pub fn selector(&self) -> anyhow::Result<Option<Selector>> {
+        if self.selector.trim().is_empty() {
+            return Ok(None);
+        }
+        let selector = Selector::parse(&self.selector);
+        selector.map(Some).with_context(|| format!("openwire.recovery of '{}': its selector is none", self.topics))
     }
 }
 

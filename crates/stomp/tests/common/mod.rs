@@ -50,7 +50,14 @@ impl World {
 
     fn at(now: Millis, log: Arc<ScriptLog>, settings: stomp::Settings, message_bytes_max: u64) -> Self {
         let (vhost, exchange) = ("/".into(), "amq.topic".into());
-        let remembered = vec![Remembered { vhost, exchange, key: "prices.#".into(), keep: Keep::Messages(1) }];
+        let remembered = vec![Remembered {
+            vhost,
+            exchange,
+            key: "prices.#".into(),
+            keep: Keep::Messages(1),
+            selector: None,
+            retain: None,
+        }];
         let broker_settings = Settings { message_bytes_max, seed: 7, remembered, ..Settings::default() };
         let broker = Arc::new(Broker::new(broker_settings, log.clone(), log.recovered(), now).unwrap());
         broker.add_codec(stomp::ORIGIN, Arc::new(stomp::message::PropertyCodec));

@@ -20,7 +20,6 @@ import org.apache.activemq.advisory.ProducerEventSource;
 import org.apache.activemq.command.ActiveMQDestination;
 import org.apache.activemq.command.ActiveMQMessage;
 import org.apache.activemq.command.ConnectionInfo;
-import org.apache.activemq.command.Message;
 import org.apache.activemq.command.RemoveInfo;
 
 /** Advisories, by ActiveMQ's own helpers. */
@@ -168,10 +167,11 @@ final class JmsAdvisories {
             equal(told(delivered, "has come").getStringProperty(AdvisorySupport.MSG_PROPERTY_MESSAGE_ID), id, "what came");
             ActiveMQMessage over = told(expired, "has expired");
             equal(over.getStringProperty(AdvisorySupport.MSG_PROPERTY_MESSAGE_ID), id, "what has expired");
-            Message about = (Message) over.getDataStructure();
+            ActiveMQMessage about = (ActiveMQMessage) over.getDataStructure();
             equal(about.getJMSMessageID(), id, "the message that is told");
             equal(about.getJMSDestination(), queue, "where it was");
-            equal(((Message) told(dead, "is a dead letter").getDataStructure()).getJMSMessageID(), id, "what is a dead letter");
+            ActiveMQMessage letter = (ActiveMQMessage) told(dead, "is a dead letter").getDataStructure();
+            equal(letter.getJMSMessageID(), id, "what is a dead letter");
             jakarta.jms.Message read = other.session.createTextMessage("read");
             producer.send(read);
             MessageConsumer reader = other.consumer(queue);
