@@ -3,7 +3,7 @@
 //! Who begins to listen is told of what is there already (`AdvisoryBroker.addConsumer` of ActiveMQ).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -108,10 +108,17 @@ impl Kind {
 /// A vhost, the topic of the advisories about something in it, and its id.
 type Key = (Name, Box<str>, Box<str>);
 
+/// What there is, and how much of it there is about each topic: thousands may consume one queue.
+#[derive(Debug, Default)]
+struct Entries {
+    of: BTreeMap<Key, Command<'static>>,
+    counts: HashMap<(Name, Box<str>), usize>,
+}
+
 /// What there is.
 #[derive(Debug, Default)]
 pub struct Directory {
-    entries: Mutex<BTreeMap<Key, Command<'static>>>,
+    entries: Mutex<Entries>,
     /// Patterns to which somebody listens, and how many do.
     listeners: RwLock<BTreeMap<(Name, Box<str>), usize>>,
     /// The kinds of which some pattern is.
@@ -167,41 +174,50 @@ impl Directory {
     /// Something is there now. Returns how many there are now about the same queue or topic.
     pub fn add(&self, vhost: &Name, topic: &str, id: &str, about: Command<'static>) -> usize {
         let mut entries = self.entries.lock();
-        entries.insert((vhost.clone(), topic.into(), id.into()), about);
-        all_about(&entries, vhost, topic)
+        if entries.of.insert((vhost.clone(), topic.into(), id.into()), about).is_none() {
+            *entries.counts.entry((vhost.clone(), topic.into())).or_default() += 1;
+        }
+        entries.all_about(vhost, topic)
     }
 
     /// Something is gone. Returns how many are left about the same queue or topic, if it was there.
     pub fn remove(&self, vhost: &Name, topic: &str, id: &str) -> Option<usize> {
         let mut entries = self.entries.lock();
-        entries.remove(&(vhost.clone(), topic.into(), id.into()))?;
-        Some(all_about(&entries, vhost, topic))
+        entries.of.remove(&(vhost.clone(), topic.into(), id.into()))?;
+        let of_topic = (vhost.clone(), topic.into());
+        if let Some(count) = entries.counts.get_mut(&of_topic) {
+            *count -= 1;
+            if *count == 0 {
+                entries.counts.remove(&of_topic);
+            }
+        }
+        Some(entries.all_about(vhost, topic))
     }
 
     /// How many there are of which advisories of a topic tell.
     pub fn count(&self, vhost: &Name, topic: &str) -> usize {
-        count(&self.entries.lock(), vhost, topic)
+        self.entries.lock().count(vhost, topic)
     }
 
     /// All that advisories of topics of a pattern tell of: the topic and what it tells.
     pub fn matching(&self, vhost: &Name, pattern: &str) -> Vec<(Box<str>, Command<'static>)> {
         let entries = self.entries.lock();
-        let wanted = entries.iter().filter(|((of, topic, _), _)| of == vhost && matches(pattern, topic));
+        let wanted = entries.of.iter().filter(|((of, topic, _), _)| of == vhost && matches(pattern, topic));
         wanted.map(|((_, topic, _), about)| (topic.clone(), about.clone())).collect()
     }
 
     /// What is known of something by its id.
     pub fn find(&self, vhost: &Name, id: &str) -> Option<Command<'static>> {
         let entries = self.entries.lock();
-        let mut of_id = entries.iter().filter(|((of, _, known), _)| of == vhost && **known == *id);
+        let mut of_id = entries.of.iter().filter(|((of, _, known), _)| of == vhost && **known == *id);
         of_id.next().map(|(_, about)| about.clone())
     }
 
     /// The topics that have consumers or producers, by their names.
     pub fn topics(&self, vhost: &Name) -> BTreeSet<Box<str>> {
         let entries = self.entries.lock();
-        let of_vhost = entries.keys().filter(|(of, ..)| of == vhost);
-        of_vhost.filter_map(|(_, topic, _)| topic_of(topic).map(Box::from)).collect()
+        let of_vhost = entries.counts.keys().filter(|(of, _)| of == vhost);
+        of_vhost.filter_map(|(_, topic)| topic_of(topic).map(Box::from)).collect()
     }
 }
 
@@ -213,19 +229,20 @@ pub fn topic_of(advisory: &str) -> Option<&str> {
         .find_map(|kind| rest.strip_prefix(kind.word())?.strip_prefix(".Topic."))
 }
 
-fn count(entries: &BTreeMap<Key, Command<'static>>, vhost: &Name, topic: &str) -> usize {
-    let first = (vhost.clone(), Box::from(topic), Box::from(""));
-    entries.range(first..).take_while(|((of, about, _), _)| of == vhost && **about == *topic).count()
-}
+impl Entries {
+    fn count(&self, vhost: &Name, topic: &str) -> usize {
+        self.counts.get(&(vhost.clone(), topic.into())).copied().unwrap_or(0)
+    }
 
-/// How many consumers and producers there are of the queue or topic that the topic of an advisory tells of.
-fn all_about(entries: &BTreeMap<Key, Command<'static>>, vhost: &Name, topic: &str) -> usize {
-    let other = |from: Kind, to: Kind| {
-        let rest = topic.strip_prefix(ADVISORY)?.strip_prefix(from.word())?;
-        Some(count(entries, vhost, &format!("{ADVISORY}{}{rest}", to.word())))
-    };
-    let other = other(Kind::Consumer, Kind::Producer).or_else(|| other(Kind::Producer, Kind::Consumer));
-    count(entries, vhost, topic) + other.unwrap_or(0)
+    /// How many consumers and producers there are of the queue or topic that the topic of an advisory tells of.
+    fn all_about(&self, vhost: &Name, topic: &str) -> usize {
+        let other = |from: Kind, to: Kind| {
+            let rest = topic.strip_prefix(ADVISORY)?.strip_prefix(from.word())?;
+            Some(self.count(vhost, &format!("{ADVISORY}{}{rest}", to.word())))
+        };
+        let other = other(Kind::Consumer, Kind::Producer).or_else(|| other(Kind::Producer, Kind::Consumer));
+        self.count(vhost, topic) + other.unwrap_or(0)
+    }
 }
 
 #[cfg(test)]
