@@ -24,6 +24,9 @@ const REGISTRY_HOSTS: [&str; 9] = [
 /// What is left over goes into an issue, where somebody finds it.
 const LEFT_OVER: [&str; 3] = ["TODO", "FIXME", "XXX"];
 
+/// What a merge leaves where two sides differ.
+const CONFLICTS: [&str; 2] = ["<<<<<<< ", ">>>>>>> "];
+
 pub fn check(file: &Text) -> Vec<Finding> {
     if file.path == THIS {
         return Vec::new();
@@ -35,6 +38,9 @@ pub fn check(file: &Text) -> Vec<Finding> {
         }
         if let Some(host) = REGISTRY_HOSTS.iter().find(|host| line.contains(*host)) {
             findings.push(file.finding(index + 1, format!("{host} is the host of a registry")));
+        }
+        if CONFLICTS.iter().any(|mark| line.starts_with(mark)) {
+            findings.push(file.finding(index + 1, "two versions that somebody has to make one"));
         }
         if let Some(mark) = LEFT_OVER.iter().find(|mark| is_word(line, mark)) {
             findings.push(file.finding(index + 1, format!("{mark}: do it, or write an issue")));
@@ -70,6 +76,7 @@ mod tests {
         assert_eq!(findings("see shared/work/main and https://example.com/home/page"), 0);
         assert_eq!(findings("// TODO: this"), 1);
         assert_eq!(findings("TODOS and XXXL"), 0);
+        assert_eq!(findings("<<<<<<< one\n=======\n>>>>>>> other"), 2);
         assert_eq!(findings("\"resolved\": \"https://registry.npmjs.org/a\""), 1);
     }
 }
