@@ -152,16 +152,15 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// An empty batch whose settlements somebody will be told of, once they are safe.
     pub fn transaction() -> Self {
-        Self { transaction: true, alone: true, ..Self::default() }
+        Self { transaction: true, ..Self::default() }
     }
 
-    /// Says that who has sent what is in it has sent nothing else. If that is one message, which is to be answered, then to be
-    /// safe soon is all that matters.
+    /// Says that whoever has sent what is in it has sent nothing else. If that is a transaction, or one message that is to be
+    /// answered, then to be safe soon is all that matters. The caller holds no lock.
     pub fn is_all(&mut self) {
-        let is_answered =
-            |operation: &Operation<'_>| matches!(operation, Operation::Publish(publish) if publish.token != 0);
-        // A note may go with it.
-        self.alone = self.operations.len() <= 2 && self.operations.iter().any(is_answered);
+        let is_answered = |operation: &Operation<'_>| matches!(operation, Operation::Publish(publish) if publish.token != 0);
+        // A note may go with a message.
+        self.alone = self.transaction || self.operations.len() <= 2 && self.operations.iter().any(is_answered);
     }
 
     /// Whether there is nothing in it.

@@ -72,6 +72,9 @@ impl Default for Options {
 /// it and be told.
 const QUICK: Duration = Duration::from_micros(300);
 
+/// Bytes of a block that whoever waits for it may write.
+const QUICK_BYTES: usize = 128 * 1024;
+
 /// What the store tells of its own accord, on its own threads.
 pub struct Hooks {
     /// The disk failed: nothing is committed any more, and the process should end.
@@ -484,11 +487,11 @@ impl Shared {
         false
     }
 
-    /// The bytes of the block that waits, if there is one and nothing else.
+    /// The bytes of the block that waits, if there is one and nothing else, and it is not long.
     fn only_block(&self) -> Option<usize> {
         let waiting = self.waiting.lock();
         let block = waiting.blocks.front().filter(|_| waiting.blocks.len() == 1 && !waiting.roll)?;
-        Some(block.bytes.len())
+        Some(block.bytes.len()).filter(|bytes| *bytes <= QUICK_BYTES)
     }
 
     /// A block is safe, so long after it began to be written.

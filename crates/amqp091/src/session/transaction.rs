@@ -69,6 +69,7 @@ impl AmqpSession {
             let how = if one.revoked { Settlement::Late } else { *how };
             batch.settle(&one.queue, one.consumer, how, one.slot, one.record);
         }
+        batch.is_all();
         let applied = self.broker.apply(&mut batch);
         let settled: Vec<_> = transaction.settled.into_iter().map(|(one, _)| one).collect();
         self.give_credit(number, &settled);

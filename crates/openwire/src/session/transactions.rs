@@ -102,7 +102,9 @@ impl OpenWireSession {
             transaction.roll_back(&self.broker, Batch::default());
             return Err(Exception::rolled_back(failure.message));
         }
-        let (position, refused) = transaction.commit(&self.broker, caller.vhost.name(), Batch::transaction())?;
+        let mut batch = Batch::transaction();
+        batch.is_all();
+        let (position, refused) = transaction.commit(&self.broker, caller.vhost.name(), batch)?;
         if refused > 0 {
             let problem = format!("{refused} messages of the transaction had no room in their queues");
             return Err(Exception::resource(problem));

@@ -128,6 +128,7 @@ impl StompConnection {
             batch.publish(route, Body::Owned(Arc::new(message.timed(now, due))), 0);
         }
         settled.iter().for_each(|(one, how)| put_settlement(&mut batch, one, *how));
+        batch.is_all();
         let position = if batch.is_empty() { self.written } else { self.broker.apply(&mut batch).position };
         if batch.published().any(|published| published.is_refused) {
             return Err(Problem::new("precondition_failed", "PRECONDITION_FAILED - partial tx completion"));
