@@ -158,7 +158,8 @@ impl<'a> Batch<'a> {
     /// Says that whoever has sent what is in it has sent nothing else. If that is a transaction, or one message that is to be
     /// answered, then to be safe soon is all that matters. The caller holds no lock.
     pub fn is_all(&mut self) {
-        let is_answered = |operation: &Operation<'_>| matches!(operation, Operation::Publish(publish) if publish.token != 0);
+        let is_answered =
+            |operation: &Operation<'_>| matches!(operation, Operation::Publish(publish) if publish.token != 0);
         // A note may go with a message.
         self.alone = self.transaction || self.operations.len() <= 2 && self.operations.iter().any(is_answered);
     }
