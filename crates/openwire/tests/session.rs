@@ -669,3 +669,29 @@ fn who_asks_is_told_of_the_consumers_of_what_he_may_read() {
     assert_eq!(ask("reader"), ["desk.q 3 1 2 JMSPriority < 9", "t 1 1 0", "openwire-replies 0 0 0"]);
     assert_eq!(ask("clerk"), Vec::<String>::new());
 }
+
+#[test]
+fn nothing_goes_to_a_consumer_that_is_just_closing_and_is_gone() {
+    const MESSAGES: usize = 3_000;
+    let world = World::new();
+    let (mut sender, mut taker) = (world.connected("a"), world.connected("b"));
+    sender.produce(queue("q"));
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(move || {
+            for number in 0..MESSAGES {
+                sender.publish(&queue("q"), &number.to_string());
+            }
+        });
+        while !sending.is_finished() {
+            taker.consume(1, queue("q"), 1_000);
+            let object_id = Some(ObjectId::Consumer(taker.consumer_id(1)));
+            taker.send(&RemoveInfo { object_id, last_delivered_sequence_id: -1, ..RemoveInfo::default() });
+            taker.take();
+        }
+    });
+    taker.consume(2, queue("q"), MESSAGES as i32);
+    let texts: Vec<_> = (0..MESSAGES).map(|number| number.to_string()).collect();
+    let mut got = taker.texts();
+    got.sort_by_key(|text| text.parse::<usize>().unwrap_or(usize::MAX));
+    assert_eq!(got, texts);
+}

@@ -434,12 +434,14 @@ impl OpenWireSession {
         }
         self.withdraw(&ObjectId::Consumer(id.clone()));
         self.pulls.retain(|(_, waiting)| *waiting != consumer.number);
-        let (attachments, left) = {
-            let mut state = self.outgoing.lock();
-            let attachments = state.consumer(consumer.number).map(|out| out.attachments()).unwrap_or_default();
-            (attachments, state.close(consumer.number))
-        };
-        // The consumer goes first, or it would get them again.
+        let mut state = self.outgoing.lock();
+        let attachments = state.consumer(consumer.number).map(|out| out.attachments()).unwrap_or_default();
+        drop(state);
+        // The broker lets go of it first, or it would get its messages again, and others after it is gone here.
+        if let Some(caller) = &self.caller {
+            attachments.iter().for_each(|attachment| self.broker.cancel(caller, attachment));
+        }
+        let left = self.outgoing.lock().close(consumer.number);
         let is_seen = |one: &Settled| match last_seen {
             Some(-1) => false,
             Some(last) if last >= 0 => one.number <= last,
@@ -453,9 +455,6 @@ impl OpenWireSession {
                 (false, false) => Settlement::Release,
             };
             batch.settle(&one.queue, one.consumer, how, one.slot, one.record);
-        }
-        if let Some(caller) = &self.caller {
-            attachments.iter().for_each(|attachment| self.broker.cancel(caller, attachment));
         }
         if !batch.is_empty() {
             self.broker.apply(&mut batch);
