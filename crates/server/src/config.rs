@@ -505,6 +505,8 @@ const KEYS: [(&str, &[&str]); 18] = [
             "broker_name",
             "frame_bytes_max",
             "inactivity_ms_max",
+            "connected_brokers",
+            "rebalance",
             "dead_letter_queue",
             "dead_letter_prefix",
             "dead_letter_expired",
@@ -732,6 +734,26 @@ mod tests {
         let environment: &[(&str, &str)] = &[("ROADSTEAD_LIMITS_CONECTIONS", "1")];
         let text = error("", environment);
         assert!(text.contains("ROADSTEAD_LIMITS_CONECTIONS") && text.contains("'limits.connections'"), "{text}");
+    }
+
+    #[test]
+    fn what_is_documented_is_known_and_what_is_known_is_documented() {
+        let page = include_str!("../../../docs/configuration.md");
+        let rows = page.lines().filter(|line| line.starts_with("| `") && !line.starts_with("| `--"));
+        let documented: Vec<&str> =
+            rows.flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2)).collect();
+        assert!(documented.len() > 100, "the page has other tables");
+        for name in &documented {
+            let (section, key) = name.rsplit_once('.').unwrap_or(("", name));
+            assert!(known(section).is_some_and(|keys| keys.contains(&key)), "{name} is documented, and no setting");
+        }
+        for (section, keys) in KEYS {
+            for key in keys.iter().filter(|key| known(&full(section, key)).is_none()) {
+                let name = full(section, key);
+                let is_list = page.contains(&format!("[[{name}]]"));
+                assert!(is_list || documented.contains(&&*name), "{name} is not documented");
+            }
+        }
     }
 
     #[test]
