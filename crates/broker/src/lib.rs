@@ -18,6 +18,7 @@ pub mod limits;
 pub mod log;
 pub mod message;
 pub mod outlet;
+pub mod pattern;
 pub mod policy;
 pub mod publish;
 pub mod queue;

@@ -13,7 +13,6 @@ use crate::{
     mapping::{Address, addresses},
     message::Message,
     notices::{self, Entry, text},
-    session::is_private,
     stored,
     structure::Owned,
 };
@@ -55,7 +54,7 @@ impl Advisor {
     /// or the consumer tells.
     fn place(&self, broker: &Broker, happened: &Happened) -> Option<Address> {
         let queue = &happened.queue;
-        if !is_private(&queue.name) {
+        if !broker::pattern::is_private(&queue.name) {
             return Some(Address::Queue(queue.name.to_string()));
         }
         match &happened.subject {

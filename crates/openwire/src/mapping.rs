@@ -1,5 +1,6 @@
 //! Refusals of the model as the exceptions that clients of ActiveMQ know, and destinations as queues and topics.
 
+pub use broker::pattern::matches;
 use broker::{Refusal, schedule::InvalidSchedule};
 
 use crate::ids::{Destination, DestinationKind};
@@ -127,7 +128,7 @@ impl Address {
 
     /// Whether it stands for several.
     pub fn is_pattern(&self) -> bool {
-        self.name().split('.').any(|word| word == "*" || word == ">")
+        broker::pattern::is_pattern(self.name())
     }
 
     /// As a destination of a kind that fits.
@@ -168,20 +169,6 @@ pub fn addresses(destination: &Destination<'_>) -> Result<Vec<Address>, Exceptio
 /// A pattern of topics as a binding key: `>` stands for any words there.
 pub fn binding_key(pattern: &str) -> String {
     pattern.split('.').map(|word| if word == ">" { "#" } else { word }).collect::<Vec<_>>().join(".")
-}
-
-/// Whether a name is one of those that a pattern stands for.
-pub fn matches(pattern: &str, name: &str) -> bool {
-    let mut words = name.split('.');
-    for part in pattern.split('.') {
-        match (part, words.next()) {
-            (">", _) => return true,
-            ("*", Some(_)) => {}
-            (part, Some(word)) if part == word => {}
-            _ => return false,
-        }
-    }
-    words.next().is_none()
 }
 
 #[cfg(test)]

@@ -49,7 +49,6 @@ use crate::{
 };
 
 pub use self::handshake::{Client, Settings};
-pub(crate) use self::patterns::is_private;
 
 /// Operations after which a batch is applied though more input is there.
 const BATCH_OPERATIONS: usize = 1024;

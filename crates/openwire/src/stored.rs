@@ -428,6 +428,10 @@ impl Codec for MessageCodec {
         Some(Group::new(name, message.group_sequence.into()))
     }
 
+    fn is_text(&self, properties: &[u8]) -> bool {
+        properties.first().is_some_and(|form| form & !GROUPED == TEXT)
+    }
+
     fn routing_key<'a>(&self, key: &'a str) -> Cow<'a, str> {
         key.into()
     }
@@ -465,4 +469,21 @@ pub fn schedule(message: &Message<'_>) -> Result<Option<Schedule>, InvalidSchedu
 /// When a message is of no more use.
 pub fn due(message: &Message<'_>) -> Option<Millis> {
     u64::try_from(message.expiration).ok().filter(|at| *at > 0).map(Millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_told_from_bytes() {
+        let is_text = |kind, content: Bytes<'static>| {
+            let mut message =
+                Message { kind, content: Some(content), group_id: Some("g".into()), ..Message::default() };
+            MessageCodec.is_text(&Storer::default().store(&mut message).0)
+        };
+        assert!(is_text(MessageKind::Text, body::text_content("hello").unwrap()));
+        assert!(!is_text(MessageKind::Bytes, (&b"hello"[..]).into()));
+        assert!(!MessageCodec.is_text(&[]));
+    }
 }

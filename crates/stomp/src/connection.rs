@@ -7,6 +7,7 @@
 mod acknowledge;
 mod connect;
 mod ending;
+mod patterns;
 mod queues;
 mod send;
 mod subscribe;
@@ -365,14 +366,24 @@ impl StompConnection {
             outgoing.count(Event::Confirm, response.is_confirm.into());
             resumed.extend(response.then);
         }
-        resumed.into_iter().for_each(|source| self.resume(source));
+        resumed.into_iter().for_each(|subscription| self.resume(subscription));
         if let (Phase::Leaving, true) = (&self.phase, self.responses.is_empty()) {
             self.phase = Phase::Finished(HangUp::Client);
         }
     }
 
-    fn resume(&self, source: u64) {
-        let attachment = self.outgoing.lock().attachment(source);
+    /// A subscription can get messages, from all of its queues.
+    fn resume(&self, subscription: u64) {
+        let attachments = self.outgoing.lock().subscriptions.attachments(subscription);
+        let is_it = |one: &Subscription| one.number == subscription && one.browses;
+        if attachments.is_empty() && self.subscriptions.values().any(is_it) {
+            self.outgoing.lock().put_end_of_nothing(subscription);
+        }
+        attachments.iter().for_each(|attachment| self.broker.resume(attachment));
+    }
+
+    fn resume_source(&self, source: u64) {
+        let attachment = self.outgoing.lock().subscriptions.attachment(source);
         attachment.iter().for_each(|attachment| self.broker.resume(attachment));
     }
 
@@ -419,6 +430,7 @@ impl Session for StompConnection {
         self.poll_commit(waker);
         self.tell_cancelled();
         self.tell();
+        self.poll_patterns(waker);
     }
 
     fn intake(&self) -> Intake {
@@ -438,7 +450,7 @@ impl Session for StompConnection {
     fn drained(&mut self, now: Millis) {
         self.broker.set_time(now);
         let pressed = std::mem::take(&mut self.outgoing.lock().pressed);
-        pressed.into_iter().for_each(|key| self.resume(key.0));
+        pressed.into_iter().for_each(|key| self.resume_source(key.0));
     }
 
     fn caught_up(&mut self) {

@@ -5,6 +5,9 @@ use crate::{EXCHANGE, mapping::Problem};
 /// Bytes of a queue's name or a routing key, as in AMQP 0-9-1.
 const NAME_BYTES: usize = 255;
 
+/// Destinations that one header may name.
+const DESTINATIONS_MAX: usize = 256;
+
 /// Where a client sends to, or what it subscribes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -75,7 +78,7 @@ impl Destination {
         })
     }
 
-    /// Reads what one message may be sent to: a destination, or several with commas between them, as ActiveMQ has it. A
+    /// Reads what one header may name: a destination, or several with commas between them, as ActiveMQ has it. A
     /// comma stands in a name unless all parts begin with a slash.
     ///
     /// # Errors
@@ -83,6 +86,10 @@ impl Destination {
     pub fn parse_composite(text: &str) -> Result<Vec<Self>, Problem> {
         let parts: Vec<&str> = text.split(',').collect();
         if parts.len() > 1 && parts.iter().all(|part| part.trim_start().starts_with('/')) {
+            if parts.len() > DESTINATIONS_MAX {
+                let detail = format!("There may be {DESTINATIONS_MAX} destinations at most\n");
+                return Err(Problem::new("Invalid destination", detail));
+            }
             return parts.into_iter().map(|part| Self::parse(part.trim())).collect();
         }
         Ok(vec![Self::parse(text)?])

@@ -2,14 +2,18 @@
 //!
 //! Publishers on other connections encode their messages straight into this buffer, under its lock.
 
-use std::{collections::BTreeMap, sync::Arc, task::Waker};
+mod subscriptions;
+
+use std::{sync::Arc, task::Waker};
 
 use broker::{
-    Attachment, Codecs, Connection, ConsumerId, ConsumerKey, Delivery, Event, Name, Outlet, Output, Position, Pressure,
-    QueueInfo, Table, Value, limits, message::OWN, outlet::Chunks,
+    Codecs, Connection, ConsumerKey, Delivery, Event, Name, Outlet, Output, Pressure, Table, Value, limits,
+    message::OWN, outlet::Chunks,
 };
 use parking_lot::{Mutex, MutexGuard};
 
+use self::subscriptions::SubscriptionOut;
+pub use self::subscriptions::{NoMessageId, Opened, Settled, Subscriptions};
 use crate::{
     ORIGIN, destination,
     message::HeaderWriter,
@@ -52,66 +56,8 @@ pub struct OutgoingState {
     pub codecs: Codecs,
     /// The connection as operators see it, once its client is in.
     pub seen: Option<Arc<Connection>>,
-    last_source: u64,
-    last_delivery: u64,
-    sources: BTreeMap<u64, Source>,
-}
-
-/// A subscription as its deliveries see it.
-#[derive(Debug)]
-struct Source {
-    /// What stands before the numbers in its message ids: RabbitMQ's name for it, and the session's.
-    id_prefix: String,
-    /// What the client calls it, if it does, as a line of headers.
-    subscription: Vec<u8>,
-    /// What operators see.
-    name: Name,
-    mode: AckMode,
-    queue: Arc<QueueInfo>,
-    consumer: Option<ConsumerId>,
-    unsettled: BTreeMap<u64, Unsettled>,
-    /// Whether more can come. A closed source stays while something of it is unsettled.
-    is_open: bool,
-}
-
-/// A delivery that the client has not settled.
-#[derive(Clone, Copy, Debug)]
-struct Unsettled {
-    slot: u64,
-    record: Position,
-    /// Whether it was taken back because it was not settled in time.
-    revoked: bool,
-}
-
-/// A settled delivery, with what the broker needs to know of it.
-#[derive(Clone, Debug)]
-pub struct Settled {
-    /// Its queue.
-    pub queue: Arc<QueueInfo>,
-    /// The consumer that it went to.
-    pub consumer: Option<ConsumerId>,
-    /// Its place in the queue.
-    pub slot: u64,
-    /// Its record.
-    pub record: Position,
-    /// Whether the broker has taken it back already.
-    pub revoked: bool,
-    /// Whose it was, and its number there, to be put back by an abort.
-    source: u64,
-    delivery: u64,
-}
-
-/// What a new subscription is.
-#[derive(Debug)]
-pub struct Opened<'a> {
-    /// What the client calls it, or the destination if it does not.
-    pub id: &'a str,
-    /// Whether the client has named it: then its messages say so.
-    pub has_id: bool,
-    /// How it acknowledges.
-    pub mode: AckMode,
-    /// Its queue.
-    pub queue: &'a Arc<QueueInfo>,
+    /// What subscriptions have and have not settled.
+    pub subscriptions: Subscriptions,
 }
 
 impl Outgoing {
@@ -122,107 +68,6 @@ impl Outgoing {
 }
 
 impl OutgoingState {
-    /// A subscription begins, which is not on its queue yet. Returns its number.
-    pub fn open(&mut self, opened: &Opened<'_>) -> u64 {
-        self.last_source += 1;
-        // RabbitMQ's tags: one kind for subscriptions with an id, another for those without.
-        let tag = if opened.has_id { "T_" } else { "Q_" };
-        let mut subscription = Vec::new();
-        if opened.has_id {
-            put_header(&mut subscription, "subscription", opened.id, self.version);
-        }
-        let source = Source {
-            id_prefix: format!("{tag}{}@@{}@@{}-", opened.id, self.session, self.last_source),
-            subscription,
-            name: format!("{tag}{}", opened.id).into(),
-            mode: opened.mode,
-            queue: Arc::clone(opened.queue),
-            consumer: None,
-            unsettled: BTreeMap::new(),
-            is_open: true,
-        };
-        self.sources.insert(self.last_source, source);
-        self.last_source
-    }
-
-    /// The subscription is on its queue.
-    pub fn attached(&mut self, source: u64, consumer: ConsumerId) {
-        if let Some(source) = self.sources.get_mut(&source) {
-            source.consumer = Some(consumer);
-        }
-    }
-
-    /// A subscription ends. What it has not settled stays, and can still be.
-    pub fn close(&mut self, source: u64) {
-        if let Some(closed) = self.sources.get_mut(&source) {
-            closed.is_open = false;
-        }
-        self.free(source);
-    }
-
-    fn free(&mut self, source: u64) {
-        if self.sources.get(&source).is_some_and(|source| !source.is_open && source.unsettled.is_empty()) {
-            self.sources.remove(&source);
-        }
-    }
-
-    /// A subscription as the broker knows it.
-    pub fn attachment(&self, source: u64) -> Option<Attachment> {
-        let source = self.sources.get(&source)?;
-        Some(Attachment { queue: Arc::clone(&source.queue), consumer: source.consumer? })
-    }
-
-    /// Takes what a message id settles: one message, or all of its subscription up to it. Nothing if there is none such.
-    ///
-    /// # Errors
-    /// If it is no message id of this broker.
-    pub fn settle(&mut self, message_id: &str) -> Result<Option<Vec<Settled>>, NoMessageId> {
-        let (_, numbers) = message_id.rsplit_once("@@").ok_or(NoMessageId)?;
-        let (source, delivery) = numbers.split_once('-').ok_or(NoMessageId)?;
-        let number = |text: &str| text.parse::<u64>().map_err(|_| NoMessageId);
-        let (number, delivery) = (number(source)?, number(delivery)?);
-        let Some(source) = self.sources.get_mut(&number) else { return Ok(None) };
-        if message_id.strip_prefix(&*source.id_prefix).is_none() || !source.unsettled.contains_key(&delivery) {
-            return Ok(None);
-        }
-        let taken = match source.mode {
-            AckMode::Client => {
-                let later = source.unsettled.split_off(&(delivery + 1));
-                std::mem::replace(&mut source.unsettled, later)
-            }
-            _ => source.unsettled.remove_entry(&delivery).into_iter().collect(),
-        };
-        let settled = taken.into_iter().map(|(delivery, one)| source.settled(number, delivery, one)).collect();
-        self.free(number);
-        Ok(Some(settled))
-    }
-
-    /// Takes everything that is unsettled.
-    pub fn settle_all(&mut self) -> Vec<Settled> {
-        let mut settled = Vec::new();
-        for (number, source) in &mut self.sources {
-            let taken = std::mem::take(&mut source.unsettled);
-            settled.extend(taken.into_iter().map(|(delivery, one)| source.settled(*number, delivery, one)));
-        }
-        self.sources.retain(|_, source| source.is_open);
-        settled
-    }
-
-    /// Puts back deliveries that a transaction had settled. Those whose subscription is gone since are returned.
-    pub fn unsettle(&mut self, settled: Vec<Settled>) -> Vec<Settled> {
-        let mut left = Vec::new();
-        for one in settled {
-            match self.sources.get_mut(&one.source) {
-                Some(source) => {
-                    let unsettled = Unsettled { slot: one.slot, record: one.record, revoked: one.revoked };
-                    source.unsettled.insert(one.delivery, unsettled);
-                }
-                None => left.push(one),
-            }
-        }
-        left
-    }
-
     /// Counts something for operators.
     pub fn count(&self, event: Event, number: u64) {
         if let Some(seen) = &self.seen {
@@ -230,9 +75,23 @@ impl OutgoingState {
         }
     }
 
+    /// Tells the end of a subscription that only looks, as ActiveMQ does.
+    fn put_end(&mut self, key: ConsumerKey) -> bool {
+        let Some((subscription, destination)) = self.subscriptions.browsed(key) else { return false };
+        put_end(self.output.buffer(), subscription, &destination, self.version);
+        true
+    }
+
+    /// Tells the end of a subscription that only looks, and that has nothing to look at.
+    pub fn put_end_of_nothing(&mut self, number: u64) {
+        if let Some((subscription, destination)) = self.subscriptions.without_queues(number) {
+            put_end(self.output.buffer(), subscription, destination, self.version);
+        }
+    }
+
     /// Appends a MESSAGE.
     fn put_message(&mut self, delivery: &Delivery<'_>, number: u64) {
-        let Some(source) = self.sources.get(&delivery.consumer.0) else { return };
+        let Some((subscription, shown)) = self.subscriptions.of(delivery.consumer) else { return };
         let (message, version) = (delivery.message, self.version);
         let key = self.codecs.routing_key(message);
         let annotations = annotations(delivery);
@@ -240,12 +99,14 @@ impl OutgoingState {
         let out = self.output.buffer();
         out.reserve(256 + message.properties.len());
         out.extend_from_slice(b"MESSAGE\n");
-        out.extend_from_slice(&source.subscription);
-        put_header(out, "destination", &destination::of_routing(message.exchange, &key), version);
-        let message_id = format!("{}{number}", source.id_prefix);
+        out.extend_from_slice(&subscription.header);
+        // One of several queues is told whatever way the message came to it.
+        let (exchange, key) = shown.map_or((&**message.exchange, &*key), |queue| ("", queue));
+        put_header(out, "destination", &destination::of_routing(exchange, key), version);
+        let message_id = format!("{}{number}", subscription.id_prefix);
         put_header(out, "message-id", &message_id, version);
         put_header(out, "redelivered", if delivery.redelivered { "true" } else { "false" }, version);
-        if version >= Version::V12 && source.mode != AckMode::Auto {
+        if version >= Version::V12 && subscription.mode != AckMode::Auto {
             put_header(out, "ack", &message_id, version);
         }
         let mut writer = HeaderWriter::new(out, version);
@@ -269,9 +130,15 @@ impl OutgoingState {
     }
 }
 
-/// What is no message id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoMessageId;
+fn put_end(out: &mut Vec<u8>, subscription: &SubscriptionOut, destination: &str, version: Version) {
+    out.extend_from_slice(b"MESSAGE\n");
+    out.extend_from_slice(&subscription.header);
+    put_header(out, "destination", destination, version);
+    put_header(out, "message-id", &format!("{}end", subscription.id_prefix), version);
+    put_header(out, "browser", "end", version);
+    put_body_head(out, 0);
+    out.extend_from_slice(FRAME_END);
+}
 
 /// What the broker adds to a message: its own headers are all of it, if the broker has published it.
 fn annotations(delivery: &Delivery<'_>) -> Table {
@@ -286,26 +153,11 @@ fn annotations(delivery: &Delivery<'_>) -> Table {
     annotations
 }
 
-impl Source {
-    fn settled(&self, source: u64, delivery: u64, one: Unsettled) -> Settled {
-        let Unsettled { slot, record, revoked } = one;
-        let (queue, consumer) = (Arc::clone(&self.queue), self.consumer);
-        Settled { queue, consumer, slot, record, revoked, source, delivery }
-    }
-}
-
 impl Outlet for Outgoing {
     fn deliver(&self, delivery: &Delivery<'_>, wakes: &mut Vec<Waker>) -> Pressure {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        state.last_delivery += 1;
-        let number = state.last_delivery;
-        let Some(source) = state.sources.get_mut(&delivery.consumer.0) else { return Pressure::Low };
-        let settles_itself = source.mode == AckMode::Auto;
-        if !settles_itself {
-            let unsettled = Unsettled { slot: delivery.slot, record: delivery.record, revoked: false };
-            source.unsettled.insert(number, unsettled);
-        }
+        let Some((number, settles_itself)) = state.subscriptions.deliver(delivery) else { return Pressure::Low };
         state.count(if settles_itself { Event::DeliverNoAck } else { Event::Deliver }, 1);
         state.count(Event::Redeliver, delivery.redelivered.into());
         state.put_message(delivery, number);
@@ -320,17 +172,9 @@ impl Outlet for Outgoing {
     fn browsed(&self, consumer: ConsumerKey, wakes: &mut Vec<Waker>) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let Some(source) = state.sources.get(&consumer.0) else { return };
-        // As ActiveMQ tells the end.
-        let out = state.output.buffer();
-        out.extend_from_slice(b"MESSAGE\n");
-        out.extend_from_slice(&source.subscription);
-        let destination = destination::of_routing("", &source.queue.name);
-        put_header(out, "destination", &destination, state.version);
-        put_header(out, "message-id", &format!("{}end", source.id_prefix), state.version);
-        put_header(out, "browser", "end", state.version);
-        put_body_head(out, 0);
-        out.extend_from_slice(FRAME_END);
+        if !state.put_end(consumer) {
+            return;
+        }
         state.output.wake(wakes);
     }
 
@@ -341,11 +185,7 @@ impl Outlet for Outgoing {
     }
 
     fn revoked(&self, consumer: ConsumerKey, slot: u64) {
-        let mut state = self.state.lock();
-        let Some(source) = state.sources.get_mut(&consumer.0) else { return };
-        if let Some(unsettled) = source.unsettled.values_mut().find(|one| one.slot == slot) {
-            unsettled.revoked = true;
-        }
+        self.state.lock().subscriptions.revoke(consumer, slot);
     }
 
     fn drain(&self, chunks: &mut Chunks, waker: &Waker) -> bool {
@@ -361,12 +201,12 @@ impl Outlet for Outgoing {
     }
 
     fn unsettled(&self, _channel: u16) -> usize {
-        self.state.lock().sources.values().map(|source| source.unsettled.len()).sum()
+        self.state.lock().subscriptions.unsettled()
     }
 
     fn consumer_name(&self, consumer: ConsumerKey) -> Option<(u16, Name)> {
         let state = self.state.lock();
-        state.sources.get(&consumer.0).map(|source| (0, source.name.clone()))
+        state.subscriptions.of(consumer).map(|(subscription, _)| (0, subscription.name.clone()))
     }
 
     fn pending_bytes(&self) -> usize {

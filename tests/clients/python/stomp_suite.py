@@ -235,6 +235,35 @@ def selected(session):
     second.unsubscribe("kept", durable="true")
 
 
+@suite.check("several-queues")
+def several(session):
+    client, sender, queues = session.client(), session.client(), [session.queue(), session.queue()]
+    client.subscribe(",".join(queues), ack="client", prefetch_count="2")
+    for queue in queues * 2:
+        sender.send(queue, "x", **EXPIRES)
+    messages = [client.next(), client.next()]
+    equal([message.headers["destination"] for message in messages], queues, "where they come from")
+    client.stomp.ack(messages[1].headers["ack"])
+    equal(client.bodies(2), ["x", "x"], "what comes after one acknowledgement of both")
+    client.unsubscribe()
+    for queue in queues:
+        delete(queue)
+
+
+@suite.check("patterns-of-queues")
+def pattern(session):
+    client, sender, name = session.client(), session.client(), "/queue/" + unique("p")
+    sender.send(f"{name}.a", "there")
+    client.subscribe(f"{name}.*", **{"activemq.prefetchSize": "10"})
+    sender.send(f"{name}.b", "made later")
+    messages = [client.next(), client.next()]
+    found = [(message.body, message.headers["destination"]) for message in messages]
+    equal(found, [("there", f"{name}.a"), ("made later", f"{name}.b")], "what comes, and from where")
+    client.unsubscribe()
+    for queue in ("a", "b"):
+        delete(f"{name}.{queue}")
+
+
 @suite.check("stream")
 def stream(session):
     client, queue = session.client(), session.queue()

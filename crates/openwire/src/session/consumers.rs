@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use broker::{
     Attachment, BindingRequest, Browses, Consumer as Attaching, DeleteRule, End, Filter, Outlet, Position,
-    QueueDeclaration, QueueInfo, RecalledTo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
+    QueueDeclaration, QueueInfo, RecalledTo, Refusal, Settlement, Start, Table, broker::Caller, pattern::is_of_pattern,
+    publish::Batch,
 };
 
-use super::{
-    OpenWireSession, Outcome,
-    patterns::{Pattern, is_of_pattern},
-};
+use super::{OpenWireSession, Outcome, patterns::Pattern};
 use crate::{
     TOPICS,
     connection::{ConsumerControl, ConsumerInfo, RemoveInfo, RemoveSubscriptionInfo},

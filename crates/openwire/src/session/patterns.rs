@@ -2,19 +2,15 @@
 
 use std::{sync::Arc, task::Waker};
 
-use broker::{Filter, Position, QueueInfo, Watch, broker::Caller};
+use broker::{Filter, Position, QueueInfo, Watch, broker::Caller, pattern::is_of_pattern};
 
 use super::{OpenWireSession, consumers::Place};
 use crate::{
     connection::ConsumerInfo,
     ids::{ConsumerId, DestinationKind},
-    mapping::{Address, matches},
+    mapping::Address,
     structure::Owned,
 };
-
-/// Queues whose names begin so are of one subscription, session or client, and no pattern is for them.
-const PRIVATE: [&str; 5] =
-    ["amq.", "jms-subscription-", "mqtt-subscription-", "openwire-subscription-", "stomp-subscription-"];
 
 /// What it takes to put a consumer on one more queue.
 #[derive(Debug)]
@@ -23,16 +19,6 @@ pub(super) struct Pattern {
     filter: Option<Filter>,
     kind: DestinationKind,
     watches: Vec<Arc<Watch>>,
-}
-
-/// Whether a queue is of one subscription, session or client.
-pub(crate) fn is_private(name: &str) -> bool {
-    PRIVATE.iter().any(|private| name.starts_with(private))
-}
-
-/// Whether a queue is one of those that a pattern stands for.
-pub(super) fn is_of_pattern(pattern: &str, name: &str) -> bool {
-    matches(pattern, name) && !is_private(name)
 }
 
 impl OpenWireSession {
@@ -91,19 +77,6 @@ impl OpenWireSession {
         let place = Place { queue, address, position: Position(0) };
         if let Ok(Some(attachment)) = self.attach(&caller, (number, filter), &info, place, kind) {
             self.broker.resume(&attachment);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_pattern_is_for_private_queues() {
-        assert!(is_of_pattern(">", "orders.new") && is_of_pattern("orders.*", "orders.new"));
-        for private in ["jms-subscription-c:n", "mqtt-subscription-cqos1", "amq.gen-x"] {
-            assert!(!is_of_pattern(">", private), "{private}");
         }
     }
 }

@@ -5,6 +5,7 @@ use broker::{Event, Position, Settlement, publish::Batch};
 use super::{StompConnection, ending::put_settlement};
 use crate::{
     mapping::Problem,
+    outgoing::Settled,
     wire::{Frame, Version},
 };
 
@@ -21,7 +22,7 @@ impl StompConnection {
         let id = frame.header(header).ok_or_else(|| Problem::missing_header(frame.command, header))?;
         let transaction = frame.header("transaction");
         self.check_transaction(transaction)?;
-        let settled = self.outgoing.lock().settle(id.trim_start()).map_err(|_| {
+        let settled = self.outgoing.lock().subscriptions.settle(id.trim_start()).map_err(|_| {
             let detail = format!("\"{}\" must include a valid \"{header}\" header\n", frame.command);
             Problem::new("Invalid header", detail)
         })?;
@@ -38,6 +39,11 @@ impl StompConnection {
         }
         if frame.header("receipt").is_none() {
             settled.iter().for_each(|one| put_settlement(batch, one, how));
+            let attachments = self.outgoing.lock().subscriptions.give_credit(&settled);
+            if !attachments.is_empty() {
+                self.apply(batch);
+                attachments.iter().for_each(|attachment| self.broker.resume(attachment));
+            }
             return Ok(());
         }
         // Whoever wants to know that it is safe waits for the disk; others do not.
@@ -45,7 +51,14 @@ impl StompConnection {
         let mut told = Batch::transaction();
         settled.iter().for_each(|one| put_settlement(&mut told, one, how));
         let position = self.broker.apply(&mut told).position;
+        self.give_credit(&settled);
         self.receipt(frame, position);
         Ok(())
+    }
+
+    /// What the broker has been told of makes room for more.
+    pub(super) fn give_credit(&self, settled: &[Settled]) {
+        let attachments = self.outgoing.lock().subscriptions.give_credit(settled);
+        attachments.iter().for_each(|attachment| self.broker.resume(attachment));
     }
 }

@@ -45,16 +45,12 @@ impl StompConnection {
     pub(super) fn end(&mut self) {
         let Some(caller) = self.caller.take() else { return };
         self.stalled = None;
-        let mut sources: Vec<u64> = self.subscriptions.values().map(|subscription| subscription.source).collect();
-        sources.extend(self.temporary.values().filter_map(|queue| queue.source));
+        let mut numbers: Vec<u64> = self.subscriptions.values().map(|subscription| subscription.number).collect();
+        numbers.extend(self.temporary.values().filter_map(|queue| queue.subscription));
         self.subscriptions.clear();
         self.temporary.clear();
-        for source in sources {
-            let attachment = self.outgoing.lock().attachment(source);
-            attachment.iter().for_each(|attachment| self.broker.cancel(&caller, attachment));
-            self.outgoing.lock().close(source);
-        }
-        let mut unsettled = self.outgoing.lock().settle_all();
+        numbers.into_iter().for_each(|number| self.detach(&caller, number));
+        let mut unsettled = self.outgoing.lock().subscriptions.settle_all();
         let transactions = std::mem::take(&mut self.transactions);
         unsettled.extend(transactions.into_values().flat_map(Transaction::into_settled));
         self.transaction_bytes = 0;

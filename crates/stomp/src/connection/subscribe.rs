@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use broker::{
     Browses, Consumer, ConsumerKey, DeleteRule, Filter, Grouping, Name, Outlet, Position, QueueInfo, Refusal, Route,
-    Table, Value, broker::Caller, selector::CONVERT,
+    Table, Value, Watch, broker::Caller, selector::CONVERT,
 };
 
 use super::{
     StompConnection,
+    patterns::Pattern,
     queues::{durable, subscription_name, whole_number},
     send::missing_destination,
 };
@@ -24,21 +25,22 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Subscription {
     /// Its number in the output.
-    pub(super) source: u64,
-    pub(super) queue: Arc<QueueInfo>,
+    pub(super) number: u64,
+    /// Its queues but for those of patterns, and whether each is for a topic.
+    pub(super) queues: Vec<(Arc<QueueInfo>, bool)>,
+    /// What it takes to put it on queues that are made later.
+    pub(super) pattern: Option<Box<Pattern>>,
+    /// Whether it only looks.
+    pub(super) browses: bool,
     /// As error texts name it.
     description: String,
-    is_to_topic: bool,
     /// Whether it does not get what its own connection sends.
     is_without_own: bool,
 }
 
-/// A consumer to be.
-#[derive(Debug)]
-pub(super) struct Wanted<'a> {
-    pub(super) queue: &'a Arc<QueueInfo>,
-    pub(super) id: &'a str,
-    pub(super) has_id: bool,
+/// How a subscription consumes its queues.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
     pub(super) mode: AckMode,
     pub(super) prefetch: u32,
     pub(super) priority: i64,
@@ -53,14 +55,24 @@ pub(super) struct Wanted<'a> {
     pub(super) groups: Option<Grouping>,
 }
 
-impl<'a> Wanted<'a> {
-    /// One that consumes a queue and asks for nothing else.
-    pub(super) fn of(queue: &'a Arc<QueueInfo>) -> Self {
-        let (id, has_id, mode, prefetch) = ("", false, AckMode::Auto, 0);
-        let (priority, exclusive, arguments, selector) = (0, false, Table::default(), None);
-        let (browses, groups) = (false, None);
-        Self { queue, id, has_id, mode, prefetch, priority, exclusive, arguments, selector, browses, groups }
+impl Default for Wanted {
+    fn default() -> Self {
+        let (mode, prefetch, priority, exclusive) = (AckMode::Auto, 0, 0, false);
+        let (arguments, selector, browses, groups) = (Table::default(), None, false, None);
+        Self { mode, prefetch, priority, exclusive, arguments, selector, browses, groups }
     }
+}
+
+/// What a subscription is put on.
+#[derive(Default)]
+struct Places {
+    /// Queues, whether each is one that others may have, and whether it is for a topic.
+    queues: Vec<(Arc<QueueInfo>, bool, bool)>,
+    /// Queues of patterns.
+    matched: Vec<Arc<QueueInfo>>,
+    watches: Vec<Arc<Watch>>,
+    is_pattern: bool,
+    position: Position,
 }
 
 /// Beginning of ids that only the broker gives.
@@ -84,46 +96,76 @@ impl StompConnection {
             "client-individual" => AckMode::ClientIndividual,
             mode => return Err(Problem::new("Invalid header", format!("'{mode}' is no acknowledgement mode\n"))),
         };
-        let destination = Destination::parse(text)?;
-        if !destination.is_queue() && frame.flag("browser") == Some(true) {
-            return Err(Problem::unsupported("'browser' on SUBSCRIBE to anything but a queue"));
+        let destinations = Destination::parse_composite(text)?;
+        check_destinations(frame, &destinations)?;
+        let wanted = self.wanted(frame, mode)?;
+        let places = self.places(&caller, frame, &destinations)?;
+        let is_several = places.is_pattern || destinations.len() > 1;
+        let number = self.begin_subscription((id, has_id), mode, is_several.then_some((text, wanted.prefetch)));
+        if let Err(problem) = self.attach_all(&caller, number, &wanted, &places) {
+            self.detach(&caller, number);
+            return Err(problem);
         }
-        let is_to_topic = matches!(destination, Destination::Topic(_) | Destination::TempTopic(_));
         let is_without_own = is_without_own(frame);
-        if is_without_own && !is_to_topic {
-            return Err(Problem::unsupported("'no-local' on SUBSCRIBE to anything but a topic"));
+        if is_without_own {
+            // They lead there as if it were anybody's.
+            self.routes.clear();
         }
-        // A subscription of topics has a queue of its own, which gets only what it wants.
-        let selector = self.selector(frame)?.filter(|_| destination.is_queue());
-        let (queue, position) = self.source_queue(&caller, &destination, frame)?;
-        let wanted = Wanted {
-            id,
-            has_id,
+        let Places { queues, watches, position, .. } = places;
+        let queues = queues.into_iter().map(|(queue, _, is_topic)| (queue, is_topic)).collect();
+        let browses = wanted.browses;
+        let pattern = (!watches.is_empty()).then(|| Box::new(Pattern { wanted, watches }));
+        let description = description(id, has_id);
+        let subscription = Subscription { number, queues, pattern, browses, description, is_without_own };
+        self.subscriptions.insert(key_of(id, has_id), subscription);
+        match frame.header("receipt") {
+            // The first message must not come before it.
+            Some(receipt) => self.respond_receipt(position, receipt, Some(number), false),
+            None => self.resume(number),
+        }
+        self.tell();
+        Ok(())
+    }
+
+    fn wanted(&self, frame: &Frame<'_>, mode: AckMode) -> Result<Wanted, Problem> {
+        Ok(Wanted {
             mode,
             prefetch: self.prefetch(frame),
             priority: frame.number("x-priority").or_else(|| frame.number("activemq.priority")).unwrap_or(0),
             exclusive: frame.flag("activemq.exclusive") == Some(true),
             arguments: consumer_arguments(frame)?,
-            selector,
+            selector: self.selector(frame)?,
             browses: frame.flag("browser") == Some(true),
-            groups: destination.is_queue().then(|| self.broker.grouping()),
-            ..Wanted::of(&queue)
-        };
-        let source = self.attach(&caller, &wanted)?;
-        let description = description(id, has_id);
-        let is_to_topic = matches!(destination, Destination::Topic(_));
-        let subscription = Subscription { source, queue, description, is_to_topic, is_without_own };
-        if is_without_own {
-            // They lead there as if it were anybody's.
-            self.routes.clear();
+            groups: Some(self.broker.grouping()),
+        })
+    }
+
+    /// The queues of all destinations, which are declared if need be.
+    fn places(&mut self, caller: &Caller, frame: &Frame<'_>, destinations: &[Destination]) -> Result<Places, Problem> {
+        let mut places = Places::default();
+        for destination in destinations {
+            if let Some(pattern) = self.pattern_of(frame, destination) {
+                places.is_pattern = true;
+                // A browser sees what is there when it comes.
+                if frame.flag("browser") != Some(true) {
+                    places.watches.push(self.watch(caller, pattern));
+                }
+                places.matched.extend(self.queues_of(caller, pattern)?);
+                continue;
+            }
+            let (queue, position) = self.source_queue(caller, destination, frame)?;
+            let is_topic = matches!(destination, Destination::Topic(_));
+            places.position = places.position.max(position);
+            places.queues.push((queue, destination.is_queue(), is_topic));
         }
-        self.subscriptions.insert(key_of(id, has_id), subscription);
-        match frame.header("receipt") {
-            // The first message must not come before it.
-            Some(receipt) => self.respond_receipt(position, receipt, Some(source), false),
-            None => self.resume(source),
+        Ok(places)
+    }
+
+    fn attach_all(&self, caller: &Caller, number: u64, wanted: &Wanted, places: &Places) -> Result<(), Problem> {
+        let named = places.queues.iter().map(|(queue, is_queue, _)| (queue, *is_queue));
+        for (queue, is_queue) in named.chain(places.matched.iter().map(|queue| (queue, true))) {
+            self.attach(caller, number, wanted, queue, is_queue)?;
         }
-        self.tell();
         Ok(())
     }
 
@@ -140,7 +182,8 @@ impl StompConnection {
     /// A route, but for the queues of subscriptions that do not want what this connection sends.
     pub(super) fn without_own(&self, route: Route) -> Route {
         let unwanted = self.subscriptions.values().filter(|subscription| subscription.is_without_own);
-        let queues: Vec<_> = unwanted.map(|subscription| Arc::clone(&subscription.queue)).collect();
+        let queues: Vec<_> =
+            unwanted.flat_map(|subscription| &subscription.queues).map(|(queue, _)| Arc::clone(queue)).collect();
         if queues.is_empty() { route } else { route.without(&queues) }
     }
 
@@ -149,39 +192,60 @@ impl StompConnection {
         asked.map_or(self.settings.prefetch, |number| number.clamp(0, i64::from(u32::MAX)) as u32)
     }
 
-    /// Puts a consumer on its queue, at rest. Returns its number in the output.
-    pub(super) fn attach(&mut self, caller: &Caller, wanted: &Wanted<'_>) -> Result<u64, Problem> {
-        let Wanted { queue, id, has_id, mode, .. } = *wanted;
+    /// A subscription begins, on no queue yet. Returns its number in the output.
+    pub(super) fn begin_subscription(
+        &self,
+        (id, has_id): (&str, bool),
+        mode: AckMode,
+        several: Option<(&str, u32)>,
+    ) -> u64 {
+        let mut outgoing = self.outgoing.lock();
+        let (session, version) = (outgoing.session.clone(), outgoing.version);
+        outgoing.subscriptions.open(&Opened { id, has_id, mode, several, session: &session, version })
+    }
+
+    /// Puts a subscription on a queue, at rest, unless it is on it. Returns the number of the queue in the output.
+    pub(super) fn attach(
+        &self,
+        caller: &Caller,
+        number: u64,
+        wanted: &Wanted,
+        queue: &Arc<QueueInfo>,
+        is_queue: bool,
+    ) -> Result<Option<u64>, Problem> {
         self.broker.check_readable(caller, &queue.name)?;
         self.broker.check_consumer_arguments(queue, &wanted.arguments)?;
         let (start, filter) = self.broker.stream_arguments(queue, &wanted.arguments)?;
-        let source = self.outgoing.lock().open(&Opened { id, has_id, mode, queue });
+        let added = self.outgoing.lock().subscriptions.add(number, queue, is_queue);
+        let Some((source, shared)) = added else { return Ok(None) };
+        // A subscription of topics has a queue of its own, which gets only what it wants.
+        let selector = wanted.selector.clone().filter(|_| is_queue);
         let consumer = Consumer {
             outlet: Arc::clone(&self.outgoing) as Arc<dyn Outlet>,
             key: ConsumerKey(source),
             session: self.id,
-            settles_itself: mode == AckMode::Auto,
+            settles_itself: wanted.mode == AckMode::Auto,
             exclusive: false,
             single_active: wanted.exclusive,
-            groups: wanted.groups.clone(),
+            groups: wanted.groups.clone().filter(|_| is_queue),
             priority: wanted.priority,
             timeout_ms: None,
             start,
-            filter: wanted.selector.clone().or(filter),
+            filter: selector.or(filter),
             browses: wanted.browses.then_some(Browses::Copies),
             prefetch: wanted.prefetch,
-            shared: Arc::default(),
+            shared,
         };
         let attached = self.broker.consume(caller, &queue.name, consumer);
         let mut outgoing = self.outgoing.lock();
         match attached {
-            Ok(attachment) => outgoing.attached(source, attachment.consumer),
+            Ok(attachment) => outgoing.subscriptions.attached(source, attachment.consumer),
             Err(refusal) => {
-                outgoing.close(source);
+                outgoing.subscriptions.leave(source);
                 return Err(refusal.into());
             }
         }
-        Ok(source)
+        Ok(Some(source))
     }
 
     pub(super) fn unsubscribe(&mut self, frame: &Frame<'_>) -> Result<(), Problem> {
@@ -198,15 +262,15 @@ impl StompConnection {
         let Some(subscription) = self.subscriptions.remove(&*key_of(id, has_id)) else {
             return self.forget(&caller, frame, &description(id, has_id));
         };
-        self.detach(&caller, subscription.source);
+        self.detach(&caller, subscription.number);
         if subscription.is_without_own {
             self.routes.clear();
         }
         let mut position = Position(0);
         let is_forgotten = durable(frame) == Some(true) || subscription_name(frame).is_some();
-        if is_forgotten && subscription.is_to_topic {
-            match self.broker.delete_queue(&caller, &subscription.queue.name, DeleteRule::default()) {
-                Ok((_, deleted)) => position = deleted,
+        for (queue, _) in subscription.queues.iter().filter(|(_, is_topic)| is_forgotten && *is_topic) {
+            match self.broker.delete_queue(&caller, &queue.name, DeleteRule::default()) {
+                Ok((_, deleted)) => position = position.max(deleted),
                 // It went with its last consumer.
                 Err(Refusal::NotFound(_)) => {}
                 Err(refusal) => return Err(refusal.into()),
@@ -239,19 +303,25 @@ impl StompConnection {
         }
     }
 
-    /// Takes a consumer off its queue. What it has not settled stays with the connection.
-    pub(super) fn detach(&mut self, caller: &Caller, source: u64) {
-        let attachment = self.outgoing.lock().attachment(source);
-        attachment.iter().for_each(|attachment| self.broker.cancel(caller, attachment));
-        self.outgoing.lock().close(source);
+    /// Takes a subscription off its queues. What it has not settled stays with the connection.
+    pub(super) fn detach(&self, caller: &Caller, number: u64) {
+        let attachments = self.outgoing.lock().subscriptions.attachments(number);
+        attachments.iter().for_each(|attachment| self.broker.cancel(caller, attachment));
+        self.outgoing.lock().subscriptions.close(number);
     }
 
-    /// Tells the client of subscriptions whose queue is gone. As with RabbitMQ the others go on.
+    /// Tells the client of subscriptions all of whose queues are gone. As with RabbitMQ the others go on.
     pub(super) fn tell_cancelled(&mut self) {
         let cancelled = std::mem::take(&mut self.outgoing.lock().cancelled);
         for ConsumerKey(source) in cancelled {
-            self.outgoing.lock().close(source);
-            let found = self.subscriptions.iter().find(|(_, subscription)| subscription.source == source);
+            let left = self.outgoing.lock().subscriptions.leave(source);
+            let Some((number, false)) = left else { continue };
+            let found = self.subscriptions.iter().find(|(_, subscription)| subscription.number == number);
+            // Others of a pattern may come.
+            if found.is_some_and(|(_, subscription)| subscription.pattern.is_some()) {
+                continue;
+            }
+            self.outgoing.lock().subscriptions.close(number);
             let Some(key) = found.map(|(key, _)| key.clone()) else { continue };
             let Some(Subscription { description, .. }) = self.subscriptions.remove(&key) else { continue };
             let detail = format!(
@@ -261,6 +331,22 @@ impl StompConnection {
             self.say_error(&problem, Some(("subscription", &key[2..])));
         }
     }
+}
+
+/// Refuses what cannot be.
+fn check_destinations(frame: &Frame<'_>, destinations: &[Destination]) -> Result<(), Problem> {
+    if frame.flag("browser") == Some(true) && !destinations.iter().all(Destination::is_queue) {
+        return Err(Problem::unsupported("'browser' on SUBSCRIBE to anything but a queue"));
+    }
+    let is_topic = |one: &Destination| matches!(one, Destination::Topic(_) | Destination::TempTopic(_));
+    if is_without_own(frame) && !destinations.iter().all(is_topic) {
+        return Err(Problem::unsupported("'no-local' on SUBSCRIBE to anything but a topic"));
+    }
+    // One name would stand for several queues.
+    if destinations.len() > 1 && (subscription_name(frame).is_some() || frame.header("x-queue-name").is_some()) {
+        return Err(Problem::unsupported("a name on SUBSCRIBE to several destinations"));
+    }
+    Ok(())
 }
 
 /// Whether a subscription is not to get what its own connection sends. ActiveMQ and others have a header of their own for that.

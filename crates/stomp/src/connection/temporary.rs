@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct TempQueue {
     pub(super) info: Arc<QueueInfo>,
     /// The subscription that the broker has made for replies, as RabbitMQ does, unless the client has made one itself.
-    pub(super) source: Option<u64>,
+    pub(super) subscription: Option<u64>,
 }
 
 impl StompConnection {
@@ -28,14 +28,15 @@ impl StompConnection {
         match Destination::parse(text)? {
             Destination::TempQueue(name) => {
                 let info = self.temporary_queue(caller, &name)?;
-                let is_subscribed = self.subscriptions.values().any(|one| one.queue.id == info.id);
-                let is_answered = self.temporary.get(&name).is_some_and(|queue| queue.source.is_some());
+                let is_subscribed =
+                    self.subscriptions.values().any(|one| one.queues.iter().any(|(queue, _)| queue.id == info.id));
+                let is_answered = self.temporary.get(&name).is_some_and(|queue| queue.subscription.is_some());
                 if !is_subscribed && !is_answered {
                     let id = format!("/temp-queue/{name}");
-                    let wanted = Wanted { id: &id, has_id: true, mode: AckMode::Auto, ..Wanted::of(&info) };
-                    let source = self.attach(caller, &wanted)?;
-                    self.temporary.entry(name).and_modify(|queue| queue.source = Some(source));
-                    self.resume(source);
+                    let number = self.begin_subscription((&id, true), AckMode::Auto, None);
+                    self.attach(caller, number, &Wanted::default(), &info, true)?;
+                    self.temporary.entry(name).and_modify(|queue| queue.subscription = Some(number));
+                    self.resume(number);
                 }
                 Ok(Some(info.name.to_string()))
             }
@@ -54,14 +55,14 @@ impl StompConnection {
         let declaration = QueueDeclaration { exclusive: true, auto_delete: false, ..QueueDeclaration::default() };
         let queue_name = format!("stomp.gen-{}", self.broker.unique_name());
         let (info, _) = self.broker.declare_queue(caller, &queue_name, declaration)?;
-        self.temporary.insert(name.into(), TempQueue { info: Arc::clone(&info), source: None });
+        self.temporary.insert(name.into(), TempQueue { info: Arc::clone(&info), subscription: None });
         Ok(info)
     }
 
     /// The client subscribes to one of its queues itself: what the broker had for it is over.
     pub(super) fn take_over_replies(&mut self, caller: &Caller, name: &str) {
-        let Some(source) = self.temporary.get_mut(name).and_then(|queue| queue.source.take()) else { return };
-        self.detach(caller, source);
+        let Some(number) = self.temporary.get_mut(name).and_then(|queue| queue.subscription.take()) else { return };
+        self.detach(caller, number);
     }
 
     /// The routing key that stands for this connection's topic of a name.

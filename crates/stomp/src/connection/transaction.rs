@@ -130,6 +130,8 @@ impl StompConnection {
         settled.iter().for_each(|(one, how)| put_settlement(&mut batch, one, *how));
         batch.is_all();
         let position = if batch.is_empty() { self.written } else { self.broker.apply(&mut batch).position };
+        let settled: Vec<Settled> = settled.into_iter().map(|(one, _)| one).collect();
+        self.give_credit(&settled);
         if batch.published().any(|published| published.is_refused) {
             return Err(Problem::new("precondition_failed", "PRECONDITION_FAILED - partial tx completion"));
         }
@@ -167,8 +169,9 @@ impl StompConnection {
     /// What the transaction had acknowledged can be acknowledged again.
     pub(super) fn abort(&mut self, frame: &Frame<'_>) -> Result<(), Problem> {
         let settled = self.take_transaction(named(frame)?)?.into_settled();
-        let left = self.outgoing.lock().unsettle(settled);
+        let left = self.outgoing.lock().subscriptions.unsettle(settled);
         self.give_back(&left, Settlement::Requeue);
+        self.give_credit(&left);
         self.receipt(frame, Position(0));
         self.tell();
         Ok(())
