@@ -695,3 +695,30 @@ fn nothing_goes_to_a_consumer_that_is_just_closing_and_is_gone() {
     got.sort_by_key(|text| text.parse::<usize>().unwrap_or(usize::MAX));
     assert_eq!(got, texts);
 }
+
+#[test]
+fn a_durable_subscription_may_be_to_several_topics() {
+    let world = World::new();
+    let mut sender = world.connected("a");
+    let subscribe = |topics: &str| {
+        let mut client = world.connected("b");
+        let info = client.consumer_info(1, topic(topics), 10);
+        client.send(&ConsumerInfo { subscription_name: Some("s".into()), ..info });
+        client
+    };
+    let mut client = subscribe("one,two");
+    sender.publish(&topic("one"), "1");
+    assert_eq!(client.texts(), ["1"]);
+    client.session.disconnected(client.now);
+    for (name, text) in [("one", "2"), ("two", "3"), ("three", "4")] {
+        sender.publish(&topic(name), text);
+    }
+    let mut again = subscribe("one,two");
+    assert_eq!(again.texts(), ["1!", "2", "3"]);
+    again.session.disconnected(again.now);
+    // To another number of topics it is another one.
+    let mut fewer = subscribe("one");
+    sender.publish(&topic("two"), "5");
+    sender.publish(&topic("one"), "6");
+    assert_eq!(fewer.texts(), ["6"]);
+}

@@ -73,8 +73,10 @@ impl OpenWireSession {
         let pattern = self.watch_patterns(&caller, info, filter.as_ref(), (&addresses, destination.kind));
         self.consumers.insert(id.clone(), Consumer { number, prefetch, listens_to, pattern });
         let mut safe = Position(0);
-        for address in &addresses {
-            let attached = self.places(&caller, info, address, destination.kind).and_then(|places| {
+        // A durable subscription is one, whatever number of topics it is to.
+        let parts: Vec<&[Address]> = if is_durable { vec![&addresses] } else { addresses.chunks(1).collect() };
+        for part in parts {
+            let attached = self.places(&caller, info, part, destination.kind).and_then(|places| {
                 places.into_iter().try_for_each(|place| {
                     safe = safe.max(place.position);
                     self.attach(&caller, (number, filter.clone()), info, place, destination.kind).map(|_| ())
@@ -121,9 +123,19 @@ impl OpenWireSession {
         &mut self,
         caller: &Caller,
         info: &ConsumerInfo<'_>,
-        address: &Address,
+        addresses: &[Address],
         kind: DestinationKind,
     ) -> Result<Vec<Place>, Exception> {
+        let topics: Vec<&str> =
+            addresses.iter().filter(|one| matches!(one, Address::Topic(_))).map(Address::name).collect();
+        let address = match addresses {
+            [address] => address,
+            _ if topics.len() == addresses.len() => {
+                let (queue, position) = self.subscribe(caller, info, &topics)?;
+                return Ok(vec![Place { queue, address: None, position }]);
+            }
+            _ => return Err(Exception::destination("a durable subscription is to topics")),
+        };
         match address {
             Address::Queue(pattern) if address.is_pattern() => {
                 let shared: Vec<_> = {
@@ -143,8 +155,8 @@ impl OpenWireSession {
                 let (queue, position) = self.queue_for(caller, name, kind)?;
                 Ok(vec![Place { queue, address: Some(address.clone()), position }])
             }
-            Address::Topic(pattern) => {
-                let (queue, position) = self.subscribe(caller, info, pattern)?;
+            Address::Topic(_) => {
+                let (queue, position) = self.subscribe(caller, info, &topics)?;
                 let address = Some(address.clone()).filter(|address| !address.is_pattern());
                 Ok(vec![Place { queue, address, position }])
             }
@@ -189,7 +201,7 @@ impl OpenWireSession {
         &mut self,
         caller: &Caller,
         info: &ConsumerInfo<'_>,
-        pattern: &str,
+        patterns: &[&str],
     ) -> Result<(Arc<QueueInfo>, Position), Exception> {
         let selector = info.selector.as_deref().map(str::trim).filter(|selector| !selector.is_empty());
         let durable = info.subscription_name.as_deref().filter(|name| !name.is_empty());
@@ -197,7 +209,7 @@ impl OpenWireSession {
             Some(subscription) => self.subscription_queue(subscription)?,
             None => format!("openwire-subscription-{}", self.broker.unique_name()),
         };
-        if durable.is_some() && self.is_other_subscription(caller, &name, pattern, selector) {
+        if durable.is_some() && self.is_other_subscription(caller, &name, patterns, selector) {
             self.drop_subscription(caller, &name)?;
         }
         let is_durable = durable.is_some();
@@ -215,16 +227,18 @@ impl OpenWireSession {
             let text = format!("Durable consumer is in use for client: {client} and subscriptionName: {subscription}");
             return Err(Exception::jms(text));
         }
-        // What comes in between is recalled when the subscription is bound.
-        let mut recalled = None;
-        if info.retroactive && is_new {
-            let mut to = RecalledTo::default();
-            self.recall(info, pattern, &queue, &mut to)?;
-            recalled = Some(to);
-        }
-        position = position.max(self.bind_subscription(caller, &name, pattern, selector, is_durable)?);
-        if let Some(mut to) = recalled {
-            self.recall(info, pattern, &queue, &mut to)?;
+        for pattern in patterns {
+            // What comes in between is recalled when the subscription is bound.
+            let mut recalled = None;
+            if info.retroactive && is_new {
+                let mut to = RecalledTo::default();
+                self.recall(info, pattern, &queue, &mut to)?;
+                recalled = Some(to);
+            }
+            position = position.max(self.bind_subscription(caller, &name, pattern, selector, is_durable)?);
+            if let Some(mut to) = recalled {
+                self.recall(info, pattern, &queue, &mut to)?;
+            }
         }
         Ok((queue, position))
     }
@@ -274,15 +288,21 @@ impl OpenWireSession {
     }
 
     /// Whether a subscription is there, and is one of something else.
-    fn is_other_subscription(&self, caller: &Caller, name: &str, pattern: &str, selector: Option<&str>) -> bool {
+    fn is_other_subscription(&self, caller: &Caller, name: &str, patterns: &[&str], selector: Option<&str>) -> bool {
         let Ok(queue) = self.broker.queue(caller, name) else { return false };
-        let key = binding_key(pattern);
+        let keys: Vec<String> = patterns.iter().map(|pattern| binding_key(pattern)).collect();
         let state = caller.vhost.read();
-        let is_to_queue = |binding: &&broker::Binding| binding.destination == broker::Destination::Queue(queue.id);
-        !state.bindings().filter(is_to_queue).any(|binding| {
-            let own = binding.arguments.get("x-jms-selector").and_then(broker::Value::as_text);
-            *binding.key == *key && own == selector
-        })
+        let is_to_queue = |binding: &&broker::Binding| {
+            binding.destination == broker::Destination::Queue(queue.id) && *binding.source == *TOPICS
+        };
+        let bound: Vec<_> = state.bindings().filter(is_to_queue).collect();
+        let is_bound = |key: &String| {
+            bound.iter().any(|binding| {
+                let own = binding.arguments.get("x-jms-selector").and_then(broker::Value::as_text);
+                *binding.key == **key && own == selector
+            })
+        };
+        !keys.iter().all(is_bound) || bound.iter().any(|binding| keys.iter().all(|key| *binding.key != **key))
     }
 
     /// Ends a durable subscription, with what waits for it.
