@@ -297,6 +297,8 @@ impl Store {
     /// Has what was appended last committed: on this thread, if `may_wait`, the disk is quick and nothing else is on its way
     /// there. That saves two changes of threads, which take as long as a quick disk.
     pub fn commit_alone(&self, may_wait: bool) {
+        // A broker that lies must not be quick to make it true.
+        let may_wait = may_wait && !cfg!(feature = "sabotage");
         let writer = self.writer.as_ref().filter(|_| may_wait && self.shared.is_quick());
         if let Some(mut writer) = writer.and_then(|writer| writer.try_lock())
             && self.shared.only_block().is_some_and(|bytes| writer.is_ready_for(bytes))

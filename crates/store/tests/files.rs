@@ -131,21 +131,20 @@ fn who_waits_alone_commits_on_its_own_thread() {
     let memory = Path::new("/dev/shm");
     let data = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
     let (store, _) = open(data.path());
-    let mut done_at_once = 0;
-    for number in 0..200u8 {
-        let last = store.append_alone(&[Entry::Hold { holders: &[7], parts: [&[number; 100], b""] }]);
-        store.commit_alone(number % 4 > 0);
-        if store.committed() >= last {
-            done_at_once += 1;
-        }
+    let (mut done_at_once, mut count) = (0, 0);
+    // The writer's own thread may be at it now and then, and a machine with other work is not quick for a while.
+    while done_at_once < 20 {
+        assert!(count < 5_000, "{done_at_once} of {count} were committed at once");
+        let last = store.append_alone(&[Entry::Hold { holders: &[7], parts: [&[7; 100], b""] }]);
+        store.commit_alone(count % 4 > 0);
+        done_at_once += u64::from(store.committed() >= last);
         wait_for(&store, last);
+        count += 1;
     }
-    // The writer's own thread may be at it now and then, for the next segment above all.
-    assert!(done_at_once > 20, "{done_at_once} of 150 were committed at once");
     drop(store);
     let (_, contents) = open(data.path());
     let held: Vec<_> = contents.held.iter().map(|held| (held.holder, held.count)).collect();
-    assert_eq!(held, [(7, 200)]);
+    assert_eq!(held, [(7, count)]);
 }
 
 #[test]

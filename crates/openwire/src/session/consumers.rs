@@ -293,7 +293,7 @@ impl OpenWireSession {
         let keys: Vec<String> = patterns.iter().map(|pattern| binding_key(pattern)).collect();
         let state = caller.vhost.read();
         let is_to_queue = |binding: &&broker::Binding| {
-            binding.destination == broker::Destination::Queue(queue.id) && *binding.source == *TOPICS
+            binding.destination == broker::Destination::Queue(queue.id) && !binding.source.is_empty()
         };
         let bound: Vec<_> = state.bindings().filter(is_to_queue).collect();
         let is_bound = |key: &String| {
