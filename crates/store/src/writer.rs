@@ -22,6 +22,9 @@ const FIRST_SEGMENT_BYTES: u64 = 1024 * 1024;
 /// How often a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(50);
 
+/// How long a broker that lies waits with what it has told to be safe.
+const SABOTAGE: Duration = Duration::from_millis(2);
+
 /// What a step of the writer or the keeper came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -209,6 +212,10 @@ pub(crate) fn run(shared: &Shared, writer: &Mutex<Writer>) {
     loop {
         let is_unsynced = writer.lock().is_unsynced();
         let has_rested = shared.wait_for_task(is_unsynced);
+        if cfg!(feature = "sabotage") {
+            // What is told to be safe is not for long enough to be found out.
+            thread::sleep(SABOTAGE);
+        }
         let sync = |writer: &mut Writer| writer.sync().map(|()| Step::Done);
         let mut step = if has_rested { sync(&mut writer.lock()) } else { writer.lock().step() };
         while let Ok(Step::Stalled) = step {
