@@ -384,6 +384,10 @@ const DEATHS: &[u8] = b"\x07x-death";
 pub struct PropertyCodec;
 
 impl Codec for PropertyCodec {
+    fn private_queues(&self) -> &'static [&'static str] {
+        &["amq."]
+    }
+
     fn headers(&self, properties: &[u8]) -> Table {
         Properties::read(properties).and_then(|properties| properties.headers()).unwrap_or_default()
     }

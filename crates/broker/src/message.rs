@@ -248,6 +248,11 @@ pub trait Codec: Send + Sync + std::fmt::Debug {
     fn routing_key<'a>(&self, key: &'a str) -> Cow<'a, str> {
         key.into()
     }
+
+    /// What the names of queues begin with that the protocol has for one subscription, session or client.
+    fn private_queues(&self) -> &'static [&'static str] {
+        &[]
+    }
 }
 
 /// What the protocols say of the properties that they wrote.
@@ -265,6 +270,12 @@ impl Codecs {
     /// That of a protocol.
     pub fn of(&self, origin: Origin) -> Option<Arc<dyn Codec>> {
         self.0.read().iter().find(|(of, _)| *of == origin).map(|(_, codec)| Arc::clone(codec))
+    }
+
+    /// Whether a queue is of one subscription, session or client of some protocol, by its name.
+    pub fn is_private(&self, queue: &str) -> bool {
+        let codecs = self.0.read();
+        codecs.iter().any(|(_, codec)| codec.private_queues().iter().any(|private| queue.starts_with(private)))
     }
 
     /// How to tell groups of messages.

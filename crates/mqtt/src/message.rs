@@ -131,6 +131,10 @@ fn headers(stored: &Stored<'_>) -> Table {
 }
 
 impl Codec for PropertyCodec {
+    fn private_queues(&self) -> &'static [&'static str] {
+        &["mqtt-subscription-", "mqtt-shared-subscription-"]
+    }
+
     fn headers(&self, properties: &[u8]) -> Table {
         Stored::read(properties).map(|stored| headers(&stored)).unwrap_or_default()
     }

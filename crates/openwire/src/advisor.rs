@@ -54,7 +54,7 @@ impl Advisor {
     /// or the consumer tells.
     fn place(&self, broker: &Broker, happened: &Happened) -> Option<Address> {
         let queue = &happened.queue;
-        if !broker::pattern::is_private(&queue.name) {
+        if !broker.codecs().is_private(&queue.name) {
             return Some(Address::Queue(queue.name.to_string()));
         }
         match &happened.subject {

@@ -376,6 +376,10 @@ fn headers_of(message: &Message<'_>) -> Table {
 pub struct MessageCodec;
 
 impl Codec for MessageCodec {
+    fn private_queues(&self) -> &'static [&'static str] {
+        &["openwire-subscription-", "jms-subscription-"]
+    }
+
     fn headers(&self, properties: &[u8]) -> Table {
         read(properties).map(|(_, message)| headers_of(&message)).unwrap_or_default()
     }

@@ -722,3 +722,20 @@ fn a_durable_subscription_may_be_to_several_topics() {
     sender.publish(&topic("one"), "6");
     assert_eq!(fewer.texts(), ["6"]);
 }
+
+#[test]
+fn no_pattern_stands_for_the_queue_of_a_subscription() {
+    let world = World::new();
+    let mut subscriber = world.connected("a");
+    let info = subscriber.consumer_info(1, topic("t"), 10);
+    subscriber.send(&ConsumerInfo { subscription_name: Some("s".into()), ..info });
+    let mut other = world.connected("b");
+    other.publish(&queue("q"), "one");
+    other.publish(&queue(">"), "two");
+    other.publish(&topic("t"), "three");
+    assert_eq!(subscriber.texts(), ["three"]);
+    subscriber.session.disconnected(subscriber.now);
+    other.publish(&topic("t"), "four");
+    other.consume(1, queue(">"), 10);
+    assert_eq!(other.texts(), ["one", "two"]);
+}

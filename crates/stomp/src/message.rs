@@ -121,6 +121,10 @@ fn is_true(text: &str) -> bool {
 pub struct PropertyCodec;
 
 impl Codec for PropertyCodec {
+    fn private_queues(&self) -> &'static [&'static str] {
+        &["stomp-subscription-", "jms-subscription-"]
+    }
+
     fn headers(&self, properties: &[u8]) -> Table {
         let stored = Stored::new(properties);
         let mut headers = Table::default();

@@ -8,13 +8,13 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::Broker;
-use crate::{topology::QueueInfo, value::Name};
+use super::{Broker, Caller};
+use crate::{pattern::matches, topology::QueueInfo, value::Name};
 
 /// Gathers queues that are made, as long as somebody has it.
 pub struct Watch {
     vhost: Name,
-    wants: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    pattern: Box<str>,
     made: Mutex<Made>,
 }
 
@@ -40,11 +40,24 @@ impl Watch {
 }
 
 impl Broker {
-    /// Gathers the queues of a vhost that are made from now on and whose names are wanted, but for those of one session
-    /// alone.
-    pub fn watch_queues(&self, vhost: &Name, wants: impl Fn(&str) -> bool + Send + Sync + 'static) -> Arc<Watch> {
-        let (vhost, wants, made) = (vhost.clone(), Box::new(wants), Mutex::default());
-        let watch = Arc::new(Watch { vhost, wants, made });
+    /// Whether a queue is one of those that a pattern stands for. None stands for what is of one session, subscription or client.
+    fn is_of_pattern(&self, queue: &QueueInfo, pattern: &str) -> bool {
+        queue.owner.is_none() && matches(pattern, &queue.name) && !self.codecs.is_private(&queue.name)
+    }
+
+    /// The names of the queues of the caller's vhost that a pattern stands for, in their order.
+    pub fn queues_of_pattern(&self, caller: &Caller, pattern: &str) -> Vec<Name> {
+        let state = caller.vhost.read();
+        let of_pattern = state.queues().filter(|queue| self.is_of_pattern(queue, pattern));
+        let mut names: Vec<Name> = of_pattern.map(|queue| queue.name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// Gathers the queues of a vhost that are made from now on and that a pattern stands for.
+    pub fn watch_queues(&self, vhost: &Name, pattern: &str) -> Arc<Watch> {
+        let (vhost, pattern, made) = (vhost.clone(), pattern.into(), Mutex::default());
+        let watch = Arc::new(Watch { vhost, pattern, made });
         let mut watches = self.watches.write();
         watches.retain(|watch: &Weak<Watch>| watch.strong_count() > 0);
         watches.push(Arc::downgrade(&watch));
@@ -53,12 +66,9 @@ impl Broker {
 
     /// A queue has been made. No lock is held.
     pub(super) fn note_made(&self, queue: &Arc<QueueInfo>) {
-        if queue.owner.is_some() {
-            return;
-        }
         let watches = self.watches.read();
         let wakers = watches.iter().filter_map(Weak::upgrade).filter_map(|watch| {
-            let is_wanted = watch.vhost == queue.vhost && (watch.wants)(&queue.name);
+            let is_wanted = watch.vhost == queue.vhost && self.is_of_pattern(queue, &watch.pattern);
             is_wanted.then(|| {
                 let mut made = watch.made.lock();
                 made.queues.push(Arc::clone(queue));

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use broker::{
     Attachment, BindingRequest, Browses, Consumer as Attaching, DeleteRule, End, Filter, Outlet, Position,
-    QueueDeclaration, QueueInfo, RecalledTo, Refusal, Settlement, Start, Table, broker::Caller, pattern::is_of_pattern,
-    publish::Batch,
+    QueueDeclaration, QueueInfo, RecalledTo, Refusal, Settlement, Start, Table, broker::Caller, publish::Batch,
 };
 
 use super::{OpenWireSession, Outcome, patterns::Pattern};
@@ -73,19 +72,15 @@ impl OpenWireSession {
         let pattern = self.watch_patterns(&caller, info, filter.as_ref(), (&addresses, destination.kind));
         self.consumers.insert(id.clone(), Consumer { number, prefetch, listens_to, pattern });
         let mut safe = Position(0);
-        // A durable subscription is one, whatever number of topics it is to.
-        let parts: Vec<&[Address]> = if is_durable { vec![&addresses] } else { addresses.chunks(1).collect() };
-        for part in parts {
-            let attached = self.places(&caller, info, part, destination.kind).and_then(|places| {
-                places.into_iter().try_for_each(|place| {
-                    safe = safe.max(place.position);
-                    self.attach(&caller, (number, filter.clone()), info, place, destination.kind).map(|_| ())
-                })
-            });
-            if let Err(exception) = attached {
-                self.close_consumer(&id, None);
-                return Err(exception);
-            }
+        let attached = self.places(&caller, info, &addresses, destination.kind).and_then(|places| {
+            places.into_iter().try_for_each(|place| {
+                safe = safe.max(place.position);
+                self.attach(&caller, (number, filter.clone()), info, place, destination.kind).map(|_| ())
+            })
+        });
+        if let Err(exception) = attached {
+            self.close_consumer(&id, None);
+            return Err(exception);
         }
         self.set_credit(number, prefetch);
         let attachments = self.attachments(number);
@@ -118,7 +113,7 @@ impl OpenWireSession {
         self.broker.selector(selector).map_err(|error| Exception::selector(format!("{selector}: {error}")))
     }
 
-    /// The queues that a consumer of an address is put on.
+    /// The queues that a consumer is put on. Its topics are one subscription.
     fn places(
         &mut self,
         caller: &Caller,
@@ -126,41 +121,31 @@ impl OpenWireSession {
         addresses: &[Address],
         kind: DestinationKind,
     ) -> Result<Vec<Place>, Exception> {
-        let topics: Vec<&str> =
-            addresses.iter().filter(|one| matches!(one, Address::Topic(_))).map(Address::name).collect();
-        let address = match addresses {
-            [address] => address,
-            _ if topics.len() == addresses.len() => {
-                let (queue, position) = self.subscribe(caller, info, &topics)?;
-                return Ok(vec![Place { queue, address: None, position }]);
-            }
-            _ => return Err(Exception::destination("a durable subscription is to topics")),
-        };
-        match address {
-            Address::Queue(pattern) if address.is_pattern() => {
-                let shared: Vec<_> = {
-                    let state = caller.vhost.read();
-                    let shared = state.queues().filter(|queue| queue.owner.is_none());
-                    shared.map(|queue| queue.name.clone()).collect()
-                };
-                let names = shared.into_iter().filter(|name| is_of_pattern(pattern, name));
-                let place = |name: broker::Name| {
-                    let queue = self.broker.queue(caller, &name)?;
-                    let address = Some(Address::Queue(name.to_string()));
-                    Ok(Place { queue, address, position: Position(0) })
-                };
-                names.map(place).collect()
-            }
-            Address::Queue(name) => {
-                let (queue, position) = self.queue_for(caller, name, kind)?;
-                Ok(vec![Place { queue, address: Some(address.clone()), position }])
-            }
-            Address::Topic(_) => {
-                let (queue, position) = self.subscribe(caller, info, &topics)?;
-                let address = Some(address.clone()).filter(|address| !address.is_pattern());
-                Ok(vec![Place { queue, address, position }])
+        let mut places = Vec::new();
+        let topics: Vec<&Address> = addresses.iter().filter(|one| matches!(one, Address::Topic(_))).collect();
+        if !topics.is_empty() {
+            let patterns: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
+            let (queue, position) = self.subscribe(caller, info, &patterns)?;
+            let only = (topics.len() == 1).then(|| topics[0].clone());
+            places.push(Place { queue, address: only.filter(|topic| !topic.is_pattern()), position });
+        }
+        for address in addresses {
+            match address {
+                Address::Queue(pattern) if address.is_pattern() => {
+                    for name in self.broker.queues_of_pattern(caller, pattern) {
+                        let queue = self.broker.queue(caller, &name)?;
+                        let address = Some(Address::Queue(name.to_string()));
+                        places.push(Place { queue, address, position: Position(0) });
+                    }
+                }
+                Address::Queue(name) => {
+                    let (queue, position) = self.queue_for(caller, name, kind)?;
+                    places.push(Place { queue, address: Some(address.clone()), position });
+                }
+                Address::Topic(_) => {}
             }
         }
+        Ok(places)
     }
 
     /// The queue of a name, which is made if it is not there.

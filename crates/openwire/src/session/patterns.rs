@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, task::Waker};
 
-use broker::{Filter, Position, QueueInfo, Watch, broker::Caller, pattern::is_of_pattern};
+use broker::{Filter, Position, QueueInfo, Watch, broker::Caller};
 
 use super::{OpenWireSession, consumers::Place};
 use crate::{
@@ -31,10 +31,7 @@ impl OpenWireSession {
         (addresses, kind): (&[Address], DestinationKind),
     ) -> Option<Box<Pattern>> {
         let is_pattern = |address: &&Address| matches!(address, Address::Queue(_)) && address.is_pattern();
-        let watch = |address: &Address| {
-            let pattern = address.name().to_owned();
-            self.broker.watch_queues(caller.vhost.name(), move |name| is_of_pattern(&pattern, name))
-        };
+        let watch = |address: &Address| self.broker.watch_queues(caller.vhost.name(), address.name());
         // A browser sees what is there when it comes.
         let patterns = addresses.iter().filter(is_pattern).filter(|_| !info.browser);
         let watches: Vec<_> = patterns.map(watch).collect();

@@ -15,7 +15,7 @@ use crate::{
     ORIGIN, TOPICS,
     connection::ProducerInfo,
     ids::{Destination, DestinationKind, ProducerId},
-    mapping::{Address, Exception, addresses, matches},
+    mapping::{Address, Exception, addresses},
     message::Message,
     sequences::Sequence,
     stored::{self, Published},
@@ -209,9 +209,8 @@ impl OpenWireSession {
         for address in named {
             match &address {
                 Address::Queue(pattern) if address.is_pattern() => {
-                    let state = caller.vhost.read();
-                    let names = state.queues().map(|queue| queue.name.to_string());
-                    targets.extend(names.filter(|name| matches(pattern, name)).map(Address::Queue));
+                    let names = self.broker.queues_of_pattern(caller, pattern);
+                    targets.extend(names.iter().map(|name| Address::Queue(name.to_string())));
                 }
                 Address::Topic(_) if address.is_pattern() => {
                     return Err(Exception::destination("messages cannot be sent to patterns of topics"));

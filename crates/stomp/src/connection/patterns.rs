@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, task::Waker};
 
-use broker::{
-    Name, QueueInfo, Refusal, Watch,
-    broker::Caller,
-    pattern::{is_of_pattern, is_pattern},
-};
+use broker::{QueueInfo, Refusal, Watch, broker::Caller, pattern::is_pattern};
 
 use super::{StompConnection, subscribe::Wanted};
 use crate::{destination::Destination, mapping::Problem, wire::Frame};
@@ -27,22 +23,10 @@ impl StompConnection {
         Some(name.as_str()).filter(|name| is_dialect && is_pattern(name))
     }
 
-    /// Has the queues of a pattern gathered that are made from now on.
-    pub(super) fn watch(&self, caller: &Caller, pattern: &str) -> Arc<Watch> {
-        let pattern = pattern.to_owned();
-        self.broker.watch_queues(caller.vhost.name(), move |name| is_of_pattern(&pattern, name))
-    }
-
     /// The queues of a pattern that are there.
     pub(super) fn queues_of(&self, caller: &Caller, pattern: &str) -> Result<Vec<Arc<QueueInfo>>, Problem> {
-        let mut names: Vec<Name> = {
-            let state = caller.vhost.read();
-            let shared = state.queues().filter(|queue| queue.owner.is_none() && is_of_pattern(pattern, &queue.name));
-            shared.map(|queue| queue.name.clone()).collect()
-        };
-        names.sort();
         let mut queues = Vec::new();
-        for name in names {
+        for name in self.broker.queues_of_pattern(caller, pattern) {
             match self.broker.queue(caller, &name) {
                 Ok(queue) => queues.push(queue),
                 // It has gone meanwhile.

@@ -148,7 +148,7 @@ impl StompConnection {
                 places.is_pattern = true;
                 // A browser sees what is there when it comes.
                 if frame.flag("browser") != Some(true) {
-                    places.watches.push(self.watch(caller, pattern));
+                    places.watches.push(self.broker.watch_queues(caller.vhost.name(), pattern));
                 }
                 places.matched.extend(self.queues_of(caller, pattern)?);
                 continue;
