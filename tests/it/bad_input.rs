@@ -76,10 +76,10 @@ fn method(channel: u16, name: &str, fields: &str) -> Vec<u8> {
 }
 
 /// A message for the queue `normal`.
-fn publish(channel: u16, body: &[u8]) -> Vec<u8> {
+fn publish(channel: u16, queue: &str, body: &[u8]) -> Vec<u8> {
     let header = Frame::header(channel, body.len() as u64, &Fields::default());
     let parts = [
-        method(channel, "basic.publish", "routing_key=normal"),
+        method(channel, "basic.publish", &format!("routing_key={queue}")),
         header.to_bytes(),
         Frame::body(channel, body).to_bytes(),
     ];

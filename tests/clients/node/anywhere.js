@@ -17,7 +17,7 @@ export function equal(actual, expected, what = 'value') {
 
 export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-export async function soon(promise, what, milliseconds = EVENT_MILLISECONDS) {
+export async function within(milliseconds, promise, what) {
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`no ${what} within ${milliseconds} ms`)), milliseconds);
@@ -28,6 +28,8 @@ export async function soon(promise, what, milliseconds = EVENT_MILLISECONDS) {
     clearTimeout(timer);
   }
 }
+
+export const soon = (promise, what, milliseconds = EVENT_MILLISECONDS) => within(milliseconds, promise, what);
 
 /** Values that come when they come, and are taken one by one. */
 export class Inbox {

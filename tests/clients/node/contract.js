@@ -5,6 +5,9 @@
 
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { within } from './anywhere.js';
+
+export { soon, within } from './anywhere.js';
 
 const SUITE_MILLISECONDS = 110_000;
 const CHECK_MILLISECONDS = 15_000;
@@ -18,20 +21,6 @@ const checks = [];
 export function check(name, run, milliseconds = CHECK_MILLISECONDS) {
   checks.push({ name, run, milliseconds });
 }
-
-export async function within(milliseconds, promise, what) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no ${what} within ${milliseconds} ms`)), milliseconds);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-export const soon = (promise, what) => within(EVENT_MILLISECONDS, promise, what);
 
 /** Waits for an emitter's next event and returns its first argument. */
 export async function nextEvent(emitter, event) {
