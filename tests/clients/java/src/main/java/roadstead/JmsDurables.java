@@ -23,6 +23,7 @@ final class JmsDurables {
         suite.add("several-durable-subscriptions-of-one-client", session -> several());
         suite.add("clients-may-call-their-subscriptions-the-same", session -> clients());
         suite.add("a-durable-subscription-of-a-pattern", session -> pattern());
+        suite.add("a-durable-subscription-of-several-topics", session -> ofSeveral());
         suite.add("a-durable-subscription-without-its-own-messages", session -> noLocal());
         suite.add("another-selector-is-another-subscription", session -> otherSelector());
         suite.add("what-a-durable-subscriber-did-not-acknowledge-comes-again", session -> unacknowledged());
@@ -92,6 +93,23 @@ final class JmsDurables {
             Message message = consumer.receive(PATIENCE);
             equal(text(message), "b.c", "what came");
             equal(message.getJMSDestination().toString(), "topic://" + base + ".b.c", "where it was sent to");
+            consumer.close();
+            jms.session.unsubscribe("sub");
+        }
+    }
+
+    private static void ofSeveral() throws Exception {
+        try (Jms jms = Jms.named(Jms.unique("client"))) {
+            Topic one = jms.topic("one");
+            Topic two = jms.topic("two");
+            Topic both = jms.session.createTopic(one.getTopicName() + "," + two.getTopicName());
+            jms.session.createDurableSubscriber(both, "sub").close();
+            jms.send(one, "a");
+            jms.send(two, "b");
+            jms.send(jms.topic("three"), "c");
+            MessageConsumer consumer = jms.session.createDurableSubscriber(both, "sub");
+            expect(consumer, "a", "b");
+            nothing(consumer);
             consumer.close();
             jms.session.unsubscribe("sub");
         }
